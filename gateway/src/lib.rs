@@ -1,0 +1,13 @@
+//! The data plane engine: listener → journey of a request → upstream, with telemetry and live configuration.
+//!
+//! Start reading in `request.rs`: what happens to one request, from top to bottom in the order of time.
+
+pub mod admin;
+pub mod api;
+pub mod apis;
+pub mod denial;
+pub mod door;
+pub mod listener;
+pub mod live;
+pub mod telemetry;
+pub mod upstream;

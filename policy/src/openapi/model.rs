@@ -1,0 +1,134 @@
+//! What Tollgate keeps of an OpenAPI file.
+
+use std::sync::Arc;
+
+use crate::finding::{Finding, Place};
+use crate::settings::OperationSettings;
+
+/// Which dialect the file is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Swagger 2.0.
+    Swagger20,
+    /// OpenAPI 3.0.x.
+    OpenApi30,
+    /// OpenAPI 3.1.x.
+    OpenApi31,
+    /// OpenAPI 3.2.x (and what comes after it, with a finding).
+    OpenApi32,
+}
+
+/// One OpenAPI file: its operations in document order and what was found wrong with it.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// The file as the user named it.
+    pub file: Arc<str>,
+    /// `info.title`, or the file name where it is missing.
+    pub title: String,
+    /// `info.version`, or empty.
+    pub version: String,
+    /// The dialect.
+    pub dialect: Dialect,
+    /// Every operation that can be routed, in document order.
+    pub operations: Vec<Operation>,
+    /// `x-tollgate` of the document, with `x-google-*` merged below it.
+    pub settings: OperationSettings,
+    /// Server URLs that name a host (for `--upstream` hints), as written with defaults filled in.
+    pub servers: Vec<String>,
+    /// What was found, errors excepted (those fail the load).
+    pub findings: Vec<Finding>,
+    /// Every file read (the named one first): a change of any is a change of the API.
+    pub files: Vec<std::path::PathBuf>,
+}
+
+/// One operation: method and path template, and what hangs on it.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// `operationId` as written.
+    pub id: Option<Arc<str>>,
+    /// Label-safe unique name within the file: `[A-Za-z0-9_.:/{}-]`, at most 128 bytes; the `operationId` where it is fit,
+    /// else made from it or from method and template.
+    pub name: Arc<str>,
+    /// Method in upper case (`GET`), or as written in 3.2 `additionalOperations`.
+    pub method: Arc<str>,
+    /// The path key exactly as written.
+    pub template: Arc<str>,
+    /// The template to match: path key without `#fragment`.
+    pub route: Arc<str>,
+    /// Whether the key had a `#fragment` (such a route yields to the same method and path without).
+    pub fragment: bool,
+    /// Base paths this operation is served under (no trailing slash; `""` for none), without repeats.
+    pub bases: Vec<Arc<str>>,
+    /// Path parameters, as far as declared.
+    pub path_parameters: Vec<PathParameter>,
+    /// Names of header parameters and apiKey headers the file declares for this operation, lower case.
+    pub headers: Vec<Arc<str>>,
+    /// What the file demands of the caller.
+    pub security: Security,
+    /// `x-tollgate` and `x-google-*` merged: operation over path over document.
+    pub settings: OperationSettings,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// A declared path parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathParameter {
+    /// Name as in the template.
+    pub name: Arc<str>,
+    /// `x-multi-segment: true`: the value may span segments.
+    pub multi_segment: bool,
+    /// `style: matrix` (3.x): `;` may appear.
+    pub matrix: bool,
+    /// `allow_encoded` of `x-tollgate` on the parameter: `slash`.
+    pub allow_encoded_slash: bool,
+    /// `allow_encoded` of `x-tollgate` on the parameter: `percent`.
+    pub allow_encoded_percent: bool,
+}
+
+/// What an operation demands of its caller: alternatives (OR) of combinations (AND) of schemes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Security {
+    /// Each alternative suffices. Empty: the operation is public. An alternative with no scheme (`{}`): anonymous callers may pass.
+    pub alternatives: Vec<Vec<SchemeUse>>,
+    /// Set where `security` could not be read: then nobody may pass until it is repaired.
+    pub unreadable: bool,
+}
+
+impl Security {
+    /// Whether a caller without any credential may pass.
+    pub fn admits_anonymous(&self) -> bool {
+        !self.unreadable
+            && (self.alternatives.is_empty() || self.alternatives.iter().any(Vec::is_empty))
+    }
+}
+
+/// One scheme demanded, with its scopes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemeUse {
+    /// Name in `securitySchemes` / `securityDefinitions`.
+    pub name: Arc<str>,
+    /// Scopes or roles.
+    pub scopes: Vec<Arc<str>>,
+    /// The scheme's kind, for `WWW-Authenticate`.
+    pub kind: SchemeKind,
+}
+
+/// Kind of a security scheme.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SchemeKind {
+    /// `apiKey` in a header.
+    ApiKeyHeader(Arc<str>),
+    /// `apiKey` in the query.
+    ApiKeyQuery(Arc<str>),
+    /// `apiKey` in a cookie.
+    ApiKeyCookie(Arc<str>),
+    /// `http` with `basic`.
+    Basic,
+    /// `http` with `bearer`, `oauth2` or `openIdConnect`.
+    Bearer,
+    /// `mutualTLS`.
+    MutualTls,
+    /// Named but not defined, or of a kind nobody knows: never satisfied.
+    Unknown,
+}

@@ -1,0 +1,38 @@
+//! Settings that may hang on a document, a path item or an operation (`x-tollgate`), or on an operation in the API file.
+
+use std::time::Duration;
+
+/// `x-tollgate` on the document, path item or operation. `None`: not said here, ask one level out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OperationSettings {
+    /// `timeouts.total`: from the request's first byte to the answer's last; for streams see `stream`.
+    pub total: Option<Duration>,
+    /// `timeouts.first_byte`: until the head of the answer.
+    pub first_byte: Option<Duration>,
+    /// `timeouts.idle`: between two reads or writes of a body.
+    pub idle: Option<Duration>,
+    /// `retries`: how often to try again, 0 to 3.
+    pub retries: Option<u8>,
+    /// `upgrade: [websocket]`: the operation may become a WebSocket.
+    pub websocket: Option<bool>,
+    /// `max_body`: bytes of a request body.
+    pub max_body: Option<u64>,
+    /// `security: off`: what the file demands of callers is left to the service.
+    pub security_off: Option<bool>,
+}
+
+impl OperationSettings {
+    /// These settings, with what they leave unsaid taken from `outer`.
+    #[must_use]
+    pub fn or(&self, outer: &Self) -> Self {
+        Self {
+            total: self.total.or(outer.total),
+            first_byte: self.first_byte.or(outer.first_byte),
+            idle: self.idle.or(outer.idle),
+            retries: self.retries.or(outer.retries),
+            websocket: self.websocket.or(outer.websocket),
+            max_body: self.max_body.or(outer.max_body),
+            security_off: self.security_off.or(outer.security_off),
+        }
+    }
+}
