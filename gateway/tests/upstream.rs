@@ -130,8 +130,8 @@ fn an_endpoint_to_avoid_is_avoided_while_there_is_another() {
 #[test]
 fn a_failing_endpoint_is_ejected_and_one_good_probe_brings_it_back() {
     let cluster = three();
-    eject(&cluster, &tcp(2));
     let ejected_at = std::time::Instant::now();
+    eject(&cluster, &tcp(2));
     while ejected_at.elapsed() < 40 * MS {
         let picked = cluster.pick(None).unwrap();
         if ejected_at.elapsed() < 40 * MS {
@@ -271,7 +271,7 @@ fn a_bad_pem_file_is_an_error_that_names_it() {
     }
     for (chain, key, named) in [
         (&text, &good_key, &text),
-        (&garbage, &good_key, &good_key),
+        (&garbage, &good_key, &garbage),
         (&chain, &text, &text),
         (&chain, &missing, &missing),
         (&chain, &other_key, &other_key),
@@ -420,10 +420,11 @@ async fn names_are_followed_and_the_last_good_answer_is_kept() {
         "service.example.test:8080"
     );
 
-    for bad in [FAILS, EMPTY] {
+    // The second question after an empty answer shows that both kinds were taken in.
+    for (bad, questions) in [(FAILS, 1), (EMPTY, 2)] {
         mode.store(bad, SeqCst);
         asked.store(0, SeqCst);
-        until("asked again", || asked.load(SeqCst) >= 1).await;
+        until("asked again", || asked.load(SeqCst) >= questions).await;
         assert_eq!(addresses(&cluster), ["127.0.0.7:8080"]);
     }
     last.store(8, SeqCst);
@@ -517,6 +518,123 @@ async fn a_health_check_takes_an_endpoint_out_and_back() {
     status.store(3, SeqCst);
     until("back", || cluster.endpoints()[0].healthy).await;
     assert!(cluster.endpoints()[1].healthy);
+}
+
+/// A TLS service that demands a client certificate of the CA; with the policies of a client it trusts and of one
+/// that trusts another CA.
+async fn tls_service(directory: &Path) -> (u16, UpstreamTls, UpstreamTls) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_key = KeyPair::generate().unwrap();
+    let ca = params.self_signed(&ca_key).unwrap();
+    let issuer = Issuer::new(params, ca_key);
+    let issue = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.signed_by(&key, &issuer).unwrap(), key)
+    };
+    let (service, service_key) = issue("service.test");
+    let (client, client_key) = issue("gateway.test");
+    let stranger = rcgen::generate_simple_self_signed(vec!["service.test".to_owned()]).unwrap();
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ca.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+        Arc::new(roots),
+        Arc::clone(&provider),
+    );
+    let key = rustls_pki_types::PrivateKeyDer::try_from(service_key.serialize_der()).unwrap();
+    let server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(vec![service.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let mut head = [0; 512];
+            let _ = stream.read(&mut head).await;
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    let good = UpstreamTls {
+        server_name: Some("service.test".into()),
+        ca: Some(write(directory, "ca.pem", &ca.pem())),
+        client_certificate: Some((
+            write(directory, "client.pem", &client.pem()),
+            write(directory, "client.key", &client_key.serialize_pem()),
+        )),
+    };
+    let wary = write(directory, "stranger.pem", &stranger.cert.pem());
+    let wary = UpstreamTls {
+        ca: Some(wary),
+        ..good.clone()
+    };
+    (port, good, wary)
+}
+
+#[tokio::test]
+async fn peers_and_health_checks_verify_the_service_and_show_their_certificate() {
+    let directory = tempfile::tempdir().unwrap();
+    let (port, good, wary) = tls_service(directory.path()).await;
+    let connector = pingora_core::connectors::TransportConnector::new(None);
+    for (tls, trusted) in [(good, true), (wary, false)] {
+        let config = UpstreamConfig {
+            tls: Some(tls),
+            health_check: Some(check()),
+            ..config(&[("127.0.0.1", port), ("127.0.0.1", port)])
+        };
+        let cluster = Cluster::new("api", &config, None).unwrap();
+        assert_eq!(cluster.endpoints().len(), 1);
+        let peer = Arc::clone(cluster.pick(None).unwrap().peer());
+        match connector.new_stream(&*peer).await {
+            Ok(mut stream) => {
+                assert!(trusted);
+                stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+                stream.flush().await.unwrap();
+                let mut answer = [0; 12];
+                stream.read_exact(&mut answer).await.unwrap();
+                assert_eq!(&answer, b"HTTP/1.1 204");
+            }
+            Err(error) => assert!(!trusted, "{error}"),
+        }
+        cluster.maintain();
+        if trusted {
+            // Two checks and more, none of which takes it out.
+            tokio::time::sleep(100 * MS).await;
+            assert!(cluster.endpoints()[0].healthy);
+        } else {
+            until("out", || !cluster.endpoints()[0].healthy).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_finds_every_closed_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut servers = Vec::new();
+    for number in 0..200 {
+        let (stream, server) = connected(&listener).await;
+        pool::put(&pool_key(100 + number % 4), stream, Duration::from_secs(60));
+        servers.push(server);
+    }
+    assert_eq!((pool::sweep(), pool::idle()), (0, 200));
+    drop(servers);
+    until("all swept", || {
+        pool::sweep();
+        pool::idle() == 0
+    })
+    .await;
+    assert_eq!(pool::counters().dead, 200);
 }
 
 async fn connected(listener: &TcpListener) -> (Stream, TcpStream) {

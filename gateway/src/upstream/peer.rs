@@ -13,6 +13,7 @@ use pingora_core::tls::load_platform_certs_incl_env_into_store;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -153,6 +154,9 @@ impl Tls {
         let (identity, client) = match &tls.client_certificate {
             Some((chain_path, key_path)) => {
                 let chain = read_certificates(chain_path)?;
+                for certificate in &chain {
+                    ParsedCertificate::try_from(certificate).map_err(|e| explain(chain_path, e))?;
+                }
                 let key =
                     PrivateKeyDer::from_pem_file(key_path).map_err(|e| explain(key_path, e))?;
                 let der = key.secret_der().to_vec();

@@ -5,12 +5,14 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::task::unconstrained;
 
 use super::EndpointAddress;
 
@@ -155,9 +157,9 @@ impl Pool {
 fn is_quiet(stream: &mut Stream) -> bool {
     let mut byte = [0_u8; 1];
     let mut buffer = ReadBuf::new(&mut byte);
-    let mut context = Context::from_waker(Waker::noop());
-    matches!(
-        Pin::new(stream).poll_read(&mut context, &mut buffer),
-        Poll::Pending
-    )
+    let read = poll_fn(|context| Pin::new(&mut *stream).poll_read(context, &mut buffer));
+    // Outside tokio's budget for one task: once that is spent, every socket would seem quiet.
+    let read = pin!(unconstrained(read));
+    read.poll(&mut Context::from_waker(Waker::noop()))
+        .is_pending()
 }
