@@ -95,7 +95,9 @@ async fn answer(request: Request<Incoming>) -> Result<Answer, hyper::Error> {
     let (head, body) = request.into_parts();
     let query = Query(head.uri.query().unwrap_or_default());
     if head.uri.path().ends_with("/events") {
-        return Ok(events(query.number("count").unwrap_or(TICKS.0).min(TICKS.1)));
+        return Ok(events(
+            query.number("count").unwrap_or(TICKS.0).min(TICKS.1),
+        ));
     }
     let (shown, size) = read(body).await?;
     let mut headers: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -119,14 +121,20 @@ async fn answer(request: Request<Incoming>) -> Result<Answer, hyper::Error> {
         .and_then(|status| StatusCode::from_u16(status).ok())
         .unwrap_or(StatusCode::OK);
     let text = format!("{echo:#}\n");
-    Ok(respond(status, "application/json", Full::new(Bytes::from(text)).boxed()))
+    Ok(respond(
+        status,
+        "application/json",
+        Full::new(Bytes::from(text)).boxed(),
+    ))
 }
 
 /// The beginning of a body, and its size.
 async fn read(mut body: Incoming) -> Result<(BytesMut, u64), hyper::Error> {
     let (mut shown, mut size) = (BytesMut::new(), 0_u64);
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
         size = size.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
         let room = SHOWN_BODY.saturating_sub(shown.len());
         shown.extend(data.iter().take(room));
@@ -135,13 +143,19 @@ async fn read(mut body: Incoming) -> Result<(BytesMut, u64), hyper::Error> {
 }
 
 fn events(count: u32) -> Answer {
-    respond(StatusCode::OK, "text/event-stream", Ticks::new(count).boxed())
+    respond(
+        StatusCode::OK,
+        "text/event-stream",
+        Ticks::new(count).boxed(),
+    )
 }
 
 fn respond(status: StatusCode, kind: &'static str, body: BoxBody<Bytes, Infallible>) -> Answer {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     response
 }
 
@@ -152,7 +166,9 @@ struct Query<'q>(&'q str);
 impl Query<'_> {
     fn number(self, name: &str) -> Option<u32> {
         let pairs = self.0.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.filter(|(key, _)| *key == name).find_map(|(_, value)| value.parse().ok())
+        pairs
+            .filter(|(key, _)| *key == name)
+            .find_map(|(_, value)| value.parse().ok())
     }
 }
 
@@ -165,7 +181,11 @@ struct Ticks {
 
 impl Ticks {
     fn new(count: u32) -> Self {
-        Self { interval: tokio::time::interval(TICK), sent: 0, count }
+        Self {
+            interval: tokio::time::interval(TICK),
+            sent: 0,
+            count,
+        }
     }
 }
 
@@ -182,7 +202,10 @@ impl Body for Ticks {
         }
         std::task::ready!(self.interval.poll_tick(context));
         self.sent += 1;
-        let event = format!("id: {0}\nevent: tick\ndata: {{\"tick\":{0}}}\n\n", self.sent);
+        let event = format!(
+            "id: {0}\nevent: tick\ndata: {{\"tick\":{0}}}\n\n",
+            self.sent
+        );
         Poll::Ready(Some(Ok(Frame::data(Bytes::from(event)))))
     }
 }
