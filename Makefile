@@ -1,0 +1,30 @@
+# One entry for everything people do with this repository; `make test` is what CI runs.
+# CARGO_TARGET_DIR is respected everywhere.
+
+CARGO ?= cargo
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+
+.PHONY: demo build test lint bench fuzz setup
+
+demo: setup ## the bookstore API in front of a service that echoes
+	$(CARGO) build --release --locked -p tollgate
+	TOLLGATE="$(CARGO_TARGET_DIR)/release/tollgate" sh scripts/demo.sh
+
+build: setup ## the release binary
+	$(CARGO) build --release --locked -p tollgate
+
+test: setup lint ## everything
+	$(CARGO) test --workspace --locked --no-fail-fast
+
+lint: setup ## format and clippy
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+bench: build ## beside nginx and HAProxy: benches/README.md
+	TOLLGATE="$(CARGO_TARGET_DIR)/release/tollgate" python3 benches/run.py
+
+fuzz: ## ten minutes per target (needs nightly and cargo-fuzz)
+	sh scripts/fuzz.sh
+
+setup: ## what the build needs: cmake and a C compiler
+	@sh scripts/setup.sh

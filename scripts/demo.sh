@@ -1,0 +1,84 @@
+#!/bin/sh
+# Starts the demo service and a gateway in front of it, says what to try, and stops both on Ctrl-C.
+#
+#   TOLLGATE           the binary            target/release/tollgate
+#   DEMO_PORT          traffic               8080
+#   DEMO_ADMIN_PORT    metrics and status    9900
+#   DEMO_SERVICE_PORT  the service behind    9000
+#   DEMO_SECONDS       stop after so long    (never)
+set -eu
+
+cd "$(dirname "$0")/.."
+tollgate=${TOLLGATE:-${CARGO_TARGET_DIR:-target}/release/tollgate}
+port=${DEMO_PORT:-8080}
+admin=${DEMO_ADMIN_PORT:-9900}
+service=${DEMO_SERVICE_PORT:-9000}
+state=$(mktemp -d)
+service_process=
+gateway_process=
+
+stop() {
+    trap - EXIT INT TERM
+    [ -z "$gateway_process" ] || kill "$gateway_process" 2>/dev/null || :
+    [ -z "$gateway_process" ] || wait "$gateway_process" 2>/dev/null || :
+    [ -z "$service_process" ] || kill "$service_process" 2>/dev/null || :
+    [ -z "$service_process" ] || wait "$service_process" 2>/dev/null || :
+    rm -rf "$state"
+}
+trap stop EXIT
+trap 'exit 0' INT TERM
+
+# A machine without curl still gets its demo: then the start-up line has to do.
+ready() {
+    if command -v curl >/dev/null 2>&1; then
+        curl -fs -o /dev/null --max-time 1 "http://127.0.0.1:$admin/readyz"
+    else
+        grep -q 'admin on ' "$state/gateway.log"
+    fi
+}
+
+"$tollgate" demo-service --listen "127.0.0.1:$service" >"$state/service.log" 2>&1 &
+service_process=$!
+"$tollgate" gateway --spec openapi-specs/bookstore.yaml --upstream "http://127.0.0.1:$service" \
+    --listen "127.0.0.1:$port" --admin "127.0.0.1:$admin" --state-dir "$state" \
+    --access-log "$state/access.log" >"$state/gateway.log" 2>&1 &
+gateway_process=$!
+
+tries=0
+until ready; do
+    tries=$((tries + 1))
+    if [ "$tries" -gt 100 ] || ! kill -0 "$gateway_process" 2>/dev/null \
+        || ! kill -0 "$service_process" 2>/dev/null; then
+        echo "demo: did not start:" >&2
+        cat "$state/service.log" "$state/gateway.log" >&2
+        exit 1
+    fi
+    sleep 0.1
+done
+
+cat "$state/gateway.log"
+cat <<TRY
+
+The bookstore is served at http://127.0.0.1:$port/v1. Try, in another terminal:
+
+  curl -i 'http://127.0.0.1:$port/v1/books?limit=2'                     # listBooks
+  curl http://127.0.0.1:$port/v1/books/new-arrivals                   # a literal beats {book}
+  curl http://127.0.0.1:$port/v1/books/moby-dick                      # getBook
+  curl -d '{"reader":"me"}' http://127.0.0.1:$port/v1/books/moby-dick:reserve
+  curl http://127.0.0.1:$port/v1/covers/9780142437247.png             # two parameters in one segment
+  curl http://127.0.0.1:$port/v1/files/moby-dick/chapters/1.txt       # a path of any depth
+  curl -N 'http://127.0.0.1:$port/v1/events?count=3'                    # a stream
+  curl -i http://127.0.0.1:$port/v1/admin/stats                       # 401: the file demands an API key
+  curl -i -X PATCH http://127.0.0.1:$port/v1/books                    # 405, with Allow
+  curl -i http://127.0.0.1:$port/v1/nothing                           # 404
+  curl http://127.0.0.1:$admin/metrics                                # counted by operation
+  $tollgate status --admin 127.0.0.1:$admin
+
+Access log: $state/access.log. Ctrl-C stops the demo.
+TRY
+
+if [ -n "${DEMO_SECONDS:-}" ]; then
+    sleep "$DEMO_SECONDS"
+else
+    wait "$gateway_process"
+fi

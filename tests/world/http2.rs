@@ -1,0 +1,123 @@
+//! HTTP/2 in cleartext, with prior knowledge: a client's one call, and a service that answers as gRPC services do.
+
+use std::future::Future;
+use std::net::SocketAddr;
+
+use h2::{RecvStream, SendStream};
+use hyper::body::Bytes;
+use hyper::{HeaderMap, Request, Response, StatusCode};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::PATIENCE;
+
+/// The answer to one call.
+#[derive(Debug)]
+pub struct Http2Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+    pub trailers: Option<HeaderMap>,
+}
+
+/// Runs a test's asynchronous part, for a bounded time.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime
+        .block_on(async { tokio::time::timeout(PATIENCE, future).await })
+        .expect("done before patience ran out")
+}
+
+/// One call on a connection of its own.
+///
+/// # Errors
+/// The stream or the connection was reset.
+pub async fn call(
+    address: SocketAddr,
+    request: Request<()>,
+    body: &[u8],
+) -> Result<Http2Answer, h2::Error> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (send, connection) = h2::client::handshake(stream).await?;
+    let driver = tokio::spawn(connection);
+    let mut send = send.ready().await?;
+    let (response, mut sender) = send.send_request(request, body.is_empty())?;
+    if !body.is_empty() {
+        sender.send_data(Bytes::copy_from_slice(body), true)?;
+    }
+    let (head, incoming) = response.await?.into_parts();
+    let (body, trailers) = read(incoming).await?;
+    driver.abort();
+    Ok(Http2Answer {
+        status: head.status,
+        headers: head.headers,
+        body,
+        trailers,
+    })
+}
+
+async fn read(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::Error> {
+    let mut bytes = Vec::new();
+    while let Some(data) = body.data().await {
+        let data = data?;
+        body.flow_control().release_capacity(data.len())?;
+        bytes.extend_from_slice(&data);
+    }
+    Ok((bytes, body.trailers().await?))
+}
+
+/// A service that speaks HTTP/2 only, sends back what it got, and ends with `grpc-status: 0` in the trailers.
+pub struct GrpcService {
+    address: SocketAddr,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl GrpcService {
+    pub fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream));
+            }
+        });
+        Self {
+            address,
+            _runtime: runtime,
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("h2c://{}", self.address)
+    }
+}
+
+async fn serve(stream: TcpStream) -> Result<(), h2::Error> {
+    let mut connection = h2::server::handshake(stream).await?;
+    while let Some(accepted) = connection.accept().await {
+        let (request, mut respond) = accepted?;
+        tokio::spawn(async move {
+            let path = request.uri().path().to_owned();
+            let (body, _) = read(request.into_body()).await?;
+            let head = Response::builder()
+                .header("content-type", "application/grpc")
+                .header("x-seen-path", path)
+                .body(())
+                .unwrap();
+            let mut sender: SendStream<Bytes> = respond.send_response(head, false)?;
+            sender.send_data(Bytes::from(body), false)?;
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", "0".parse().unwrap());
+            trailers.insert("x-late", "yes".parse().unwrap());
+            sender.send_trailers(trailers)
+        });
+    }
+    Ok(())
+}

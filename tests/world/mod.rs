@@ -1,0 +1,456 @@
+//! A gateway, a service behind it and clients before it, for the end-to-end tests.
+//!
+//! The gateway is the real binary in a process of its own, on ports of its choosing, with a state directory of its own; it
+//! ends with the test. Whatever is waited for is waited for at most [`PATIENCE`]. Not here: what is promised.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test file uses a part of this"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on ends by panicking"
+)]
+
+pub mod client;
+pub mod http2;
+pub mod service;
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+pub use client::{Answer, Broken, Client};
+pub use service::{Call, Service, Then};
+
+/// The longest any test waits for anything.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Host the tests ask for.
+pub const HOST: &str = "bookstore.test";
+/// A secret that may show up nowhere.
+pub const SECRET: &str = "s3cr3t-d0-n0t-l0g";
+
+pub fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_tollgate")
+}
+
+pub fn bookstore() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi-specs/bookstore.yaml")
+}
+
+/// What a gateway is started with.
+pub struct Plan {
+    spec: Option<String>,
+    apis: Vec<(String, String)>,
+    upstream: String,
+    arguments: Vec<String>,
+    state: Option<PathBuf>,
+}
+
+impl Plan {
+    /// The bookstore before this service.
+    pub fn bookstore(service: &Service) -> Self {
+        Self::before(&service.url())
+    }
+
+    /// The bookstore before whatever is at this URL.
+    pub fn before(upstream: &str) -> Self {
+        Self {
+            spec: None,
+            apis: Vec::new(),
+            upstream: upstream.to_owned(),
+            arguments: Vec::new(),
+            state: None,
+        }
+    }
+
+    /// Another OpenAPI file in place of the bookstore.
+    pub fn spec(mut self, text: &str) -> Self {
+        self.spec = Some(text.to_owned());
+        self
+    }
+
+    /// A configuration directory in place of `--spec`: one API more, served under `base`.
+    pub fn api(mut self, name: &str, text: String) -> Self {
+        self.apis.push((name.to_owned(), text));
+        self
+    }
+
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// A state directory that outlives the gateway.
+    pub fn state(mut self, directory: &Path) -> Self {
+        self.state = Some(directory.to_owned());
+        self
+    }
+
+    pub fn start(self) -> World {
+        let directory = tempfile::tempdir().unwrap();
+        self.write(directory.path());
+        self.start_in(Home::Own(directory), |_| ())
+            .expect("the gateway did not start")
+    }
+
+    /// Starts in a directory that a gateway was started in before: its files and state are found again.
+    pub fn start_again(self, directory: &Path) -> World {
+        self.start_in(Home::Lent(directory.to_owned()), |_| ())
+            .expect("the gateway did not start")
+    }
+
+    /// Writes what the gateway will read.
+    pub fn write(&self, directory: &Path) {
+        if let Some(spec) = &self.spec {
+            std::fs::write(directory.join("spec.yaml"), spec).unwrap();
+        }
+        if !self.apis.is_empty() {
+            std::fs::create_dir_all(directory.join("config/apis")).unwrap();
+            for (name, text) in &self.apis {
+                let file = directory.join("config/apis").join(format!("{name}.yaml"));
+                std::fs::write(file, text).unwrap();
+            }
+        }
+    }
+
+    fn command(&self, directory: &Path) -> Command {
+        let mut command = Command::new(binary());
+        command.arg("gateway");
+        if self.apis.is_empty() {
+            let own = directory.join("spec.yaml");
+            let spec = if self.spec.is_some() {
+                own
+            } else {
+                bookstore()
+            };
+            command
+                .arg("--spec")
+                .arg(spec)
+                .arg("--upstream")
+                .arg(&self.upstream);
+        } else {
+            command.arg("--config").arg(directory.join("config"));
+        }
+        command
+            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .arg("--state-dir")
+            .arg(
+                self.state
+                    .clone()
+                    .unwrap_or_else(|| directory.join("state")),
+            )
+            .arg("--access-log")
+            .arg(directory.join("access.log"))
+            .args(&self.arguments);
+        command
+    }
+
+    /// Starts, waits until ready; `Err` with what it said where it ended before that.
+    fn start_in(self, home: Home, change: impl FnOnce(&mut Command)) -> Result<World, String> {
+        let mut command = self.command(home.path());
+        change(&mut command);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut process = Process(command.spawn().expect("the binary can be run"));
+        let said = Said::listen_to(process.0.stderr.take().unwrap());
+        let address = said.address("listening on ", &mut process)?;
+        let admin = said.address("admin on ", &mut process)?;
+        let world = World {
+            process,
+            address,
+            admin,
+            home,
+            said,
+        };
+        eventually("the gateway is ready", || {
+            Client::try_connect(world.admin)
+                .and_then(|mut client| {
+                    client.send(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n");
+                    client.answer().ok()
+                })
+                .is_some_and(|answer| answer.status == 200)
+        });
+        Ok(world)
+    }
+}
+
+/// An API file: one spec, one service. The only place where the tests know how such a file is written.
+pub fn api_file(spec: &Path, upstream: &str, more: &str) -> String {
+    format!(
+        "spec: {}\nupstream:\n  url: {upstream}\n{more}",
+        spec.display()
+    )
+}
+
+/// Runs the binary to its end and gives status, output and errors.
+pub fn run(arguments: &[&str]) -> (ExitStatus, String, String) {
+    let mut command = Command::new(binary());
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    run_command(command)
+}
+
+/// As [`run`], for any command.
+pub fn run_command(mut command: Command) -> (ExitStatus, String, String) {
+    use std::io::Read as _;
+    let mut process = Process(command.spawn().unwrap());
+    let mut out = process.0.stdout.take().unwrap();
+    let mut err = process.0.stderr.take().unwrap();
+    let out = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        out.read_to_end(&mut text).unwrap();
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let err = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        err.read_to_end(&mut text).unwrap();
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let status = process.ended();
+    (status, out.join().unwrap(), err.join().unwrap())
+}
+
+/// Waits for something that becomes true without an event to wait for.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A running gateway.
+pub struct World {
+    process: Process,
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    home: Home,
+    said: Said,
+}
+
+impl World {
+    pub fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// GET on a connection of its own.
+    pub fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[], b"")
+    }
+
+    /// One request on a connection of its own.
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut client = self.client();
+        client.request(method, path, headers, body);
+        client.answer_to(method).expect("a complete answer")
+    }
+
+    /// Bytes as they are, on a connection of its own.
+    pub fn raw(&self, bytes: &[u8]) -> Result<Answer, Broken> {
+        let mut client = self.client();
+        client.send(bytes);
+        client.answer()
+    }
+
+    pub fn admin_get(&self, path: &str) -> String {
+        let mut client = Client::connect(self.admin);
+        client.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes());
+        client.answer().expect("an answer of the admin port").text()
+    }
+
+    pub fn metrics(&self) -> String {
+        self.admin_get("/metrics")
+    }
+
+    /// `/apis` as JSON.
+    pub fn apis(&self) -> serde_json::Value {
+        serde_json::from_str(&self.admin_get("/apis")).expect("/apis is JSON")
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory().join(name)
+    }
+
+    /// The access log once it has this many lines.
+    pub fn access_log(&self, lines: usize) -> Vec<serde_json::Value> {
+        let mut read = Vec::new();
+        eventually(&format!("the access log has {lines} lines"), || {
+            let text = std::fs::read_to_string(self.file("access.log")).unwrap_or_default();
+            let complete = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+            read = complete
+                .lines()
+                .map(|line| serde_json::from_str(line).expect("each line is JSON"))
+                .collect();
+            read.len() >= lines
+        });
+        read
+    }
+
+    /// What it wrote to stderr so far.
+    pub fn log(&self) -> String {
+        self.said.text()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let id = self.process.0.id();
+        let sent = Command::new("sh")
+            .arg("-c")
+            .arg(format!("kill -{name} {id}"))
+            .status();
+        assert!(sent.unwrap().success(), "the signal could not be sent");
+    }
+
+    /// Waits for the process to end.
+    pub fn ended(&mut self) -> ExitStatus {
+        self.process.ended()
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.process.0.try_wait().unwrap().is_some()
+    }
+
+    /// A second gateway in the same place, which takes the sockets over.
+    pub fn successor(&self, plan: Plan) -> World {
+        let home = Home::Lent(self.directory().to_owned());
+        let started = plan.argument("--take-over").start_in(home, |_| ());
+        started.expect("the successor did not start")
+    }
+
+    /// A second gateway in the same place by accident: what it says before it ends.
+    pub fn rival(&self, plan: Plan) -> String {
+        let home = Home::Lent(self.directory().to_owned());
+        match plan.start_in(home, |_| ()) {
+            Ok(_) => panic!("a second instance started"),
+            Err(said) => said,
+        }
+    }
+
+    /// Ends without ado; the directory stays until the returned guard goes.
+    pub fn kill(mut self) -> Home {
+        self.process.kill();
+        std::mem::replace(&mut self.home, Home::Lent(PathBuf::new()))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.process.kill();
+        if std::thread::panicking() {
+            eprintln!("--- the gateway said ---\n{}\n---", self.log());
+        }
+    }
+}
+
+/// The directory a gateway lives in.
+pub enum Home {
+    Own(tempfile::TempDir),
+    Lent(PathBuf),
+}
+
+impl Home {
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Own(directory) => directory.path(),
+            Self::Lent(path) => path,
+        }
+    }
+}
+
+/// A child process that does not outlive its owner.
+struct Process(Child);
+
+impl Process {
+    fn ended(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            if begun.elapsed() > 2 * PATIENCE {
+                self.kill();
+                panic!("the process did not end");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What a process writes to stderr, line by line.
+#[derive(Clone)]
+struct Said(Arc<Mutex<(Vec<String>, bool)>>);
+
+impl Said {
+    fn listen_to(stream: impl std::io::Read + Send + 'static) -> Self {
+        let said = Self(Arc::default());
+        let lines = said.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines() {
+                let Ok(line) = line else { break };
+                lines.0.lock().unwrap().0.push(line);
+            }
+            lines.0.lock().unwrap().1 = true;
+        });
+        said
+    }
+
+    fn text(&self) -> String {
+        self.0.lock().unwrap().0.join("\n")
+    }
+
+    /// The address after `label`; what was said where the process ends without.
+    fn address(&self, label: &str, process: &mut Process) -> Result<SocketAddr, String> {
+        let begun = Instant::now();
+        loop {
+            let ended = process.0.try_wait().unwrap().is_some() && self.0.lock().unwrap().1;
+            if let Some(address) = self.find(label) {
+                return Ok(address);
+            }
+            if ended {
+                return Err(self.text());
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "no {label:?} in:\n{}",
+                self.text()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn find(&self, label: &str) -> Option<SocketAddr> {
+        let text = self.text();
+        text.lines().find_map(|line| {
+            let rest = line.split_once(label)?.1;
+            let end = rest.find(|c: char| !c.is_ascii_digit() && !".:[]".contains(c));
+            rest[..end.unwrap_or(rest.len())].parse().ok()
+        })
+    }
+}
