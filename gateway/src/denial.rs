@@ -282,7 +282,12 @@ mod tests {
         let problem: serde_json::Value = serde_json::from_str(&denial.problem("id")).unwrap();
         assert_eq!(problem["status"], 400);
         assert_eq!(problem["detail"], "a \"quote\"\n");
-        assert!(problem["type"].as_str().unwrap().ends_with("malformed_request"));
+        assert!(
+            problem["type"]
+                .as_str()
+                .unwrap()
+                .ends_with("malformed_request")
+        );
     }
 
     #[test]

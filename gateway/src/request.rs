@@ -38,6 +38,8 @@ pub struct Shared {
     pub homeless: Arc<OperationMetrics>,
     /// How many proxies in front of us are believed in `X-Forwarded-For`.
     pub trusted_hops: u8,
+    /// Bytes of a request body where nothing closer says otherwise.
+    pub max_body: u64,
     /// Whether the fast path may be taken; off only in tests that compare both ways.
     pub fast_path: bool,
 }
@@ -75,6 +77,14 @@ impl Admitted {
     /// The operation.
     pub fn operation(&self) -> Option<&Operation> {
         self.api.operations.get(self.operation)
+    }
+
+    /// Bytes of a request body this operation takes.
+    pub fn max_body(&self, shared: &Shared) -> u64 {
+        let settled = self
+            .operation()
+            .and_then(|operation| operation.settings.max_body);
+        settled.unwrap_or(shared.max_body)
     }
 }
 
@@ -162,10 +172,10 @@ impl Exchange {
         let mut found = Found::default();
         let admitted = self.journey_to_admission(head, &mut found);
         self.series = Some(match (&found.api, found.operation) {
-            (Some(api), Some(index)) => api
-                .operations
-                .get(index)
-                .map_or_else(|| api.unclassified.clone(), |operation| operation.metrics.clone()),
+            (Some(api), Some(index)) => api.operations.get(index).map_or_else(
+                || api.unclassified.clone(),
+                |operation| operation.metrics.clone(),
+            ),
             (Some(api), None) => api.unclassified.clone(),
             (None, _) => self.shared.homeless.clone(),
         });
@@ -206,17 +216,24 @@ impl Exchange {
     ) -> Result<Admitted, Denial> {
         let host = Host::of(head)?;
         let apis = self.shared.apis.load();
-        let api = apis.select(host.as_str(), target.path).ok_or(Denial::UnknownApi)?;
+        let api = apis
+            .select(host.as_str(), target.path)
+            .ok_or(Denial::UnknownApi)?;
         found.api = Some(api.clone());
         let method = head.method.as_str();
-        let matched = api.classifier.classify(method, target.path).map_err(|why| match why {
-            Unclassified::BadEncoding => {
-                Denial::Malformed("the path is not valid percent-encoded UTF-8".into())
-            }
-            Unclassified::NoTemplate => Denial::UnknownOperation,
-            Unclassified::NoMethod { allow } if method == "OPTIONS" => Denial::MethodsAsked(allow),
-            Unclassified::NoMethod { allow } => Denial::MethodNotAllowed(allow),
-        })?;
+        let matched = api
+            .classifier
+            .classify(method, target.path)
+            .map_err(|why| match why {
+                Unclassified::BadEncoding => {
+                    Denial::Malformed("the path is not valid percent-encoded UTF-8".into())
+                }
+                Unclassified::NoTemplate => Denial::UnknownOperation,
+                Unclassified::NoMethod { allow } if method == "OPTIONS" => {
+                    Denial::MethodsAsked(allow)
+                }
+                Unclassified::NoMethod { allow } => Denial::MethodNotAllowed(allow),
+            })?;
         found.operation = Some(matched.operation);
         if (target.encoded_slash && matched.encoded_slash_refused)
             || (target.encoded_percent && matched.encoded_percent_refused)
@@ -235,19 +252,23 @@ impl Exchange {
 
     /// Who is calling? No credential can be verified yet, so an operation that demands one is closed to everybody.
     fn identify(&self, head: &RequestHeader, admitted: &Admitted) -> Result<(), Denial> {
-        let Some(operation) = admitted.operation() else { return Err(Denial::Internal) };
+        let Some(operation) = admitted.operation() else {
+            return Err(Denial::Internal);
+        };
         let settings = &operation.settings;
         if settings.demands {
             return Err(Denial::CredentialRequired(settings.challenges.clone()));
         }
         let length = head.headers.get(http::header::CONTENT_LENGTH);
         let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length > settings.max_body) {
+        if length.is_some_and(|length| length > admitted.max_body(&self.shared)) {
             return Err(Denial::BodyTooLarge);
         }
-        if head.headers.get(http::header::EXPECT).is_some_and(|expect| {
-            !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
-        }) {
+        if head
+            .headers
+            .get(http::header::EXPECT)
+            .is_some_and(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+        {
             return Err(Denial::ExpectationFailed);
         }
         if head.version < http::Version::HTTP_2 && is_grpc(head) {
@@ -258,7 +279,11 @@ impl Exchange {
 
     /// Sets the journey to refused, before or after admission.
     pub fn refuse(&mut self, denial: Denial, api: Option<Arc<Api>>, operation: Option<usize>) {
-        self.journey = Journey::Refused { denial, api, operation };
+        self.journey = Journey::Refused {
+            denial,
+            api,
+            operation,
+        };
     }
 
     /// A refusal after admission: the upstream failed, or the body turned out unacceptable.
@@ -287,7 +312,11 @@ impl Exchange {
         let (denial, api, operation) = match &self.journey {
             Journey::Arrived => ("", None, None),
             Journey::Admitted(admitted) => ("", Some(&admitted.api), Some(admitted.operation)),
-            Journey::Refused { denial, api, operation } => (denial.code(), api.as_ref(), *operation),
+            Journey::Refused {
+                denial,
+                api,
+                operation,
+            } => (denial.code(), api.as_ref(), *operation),
         };
         if let Some(series) = &self.series {
             series.finish(&Finished {
@@ -308,7 +337,9 @@ impl Exchange {
                 _ => api.traffic.refused.fetch_add(1, Ordering::Relaxed),
             };
         }
-        let operation = api.zip(operation).and_then(|(api, index)| api.operations.get(index));
+        let operation = api
+            .zip(operation)
+            .and_then(|(api, index)| api.operations.get(index));
         self.shared.access_log.submit(&AccessRecord {
             request_id: self.request_id.as_str(),
             trace_id: self.trace.trace_id(),
@@ -377,7 +408,11 @@ struct Host {
 
 impl Host {
     fn of(head: &RequestHeader) -> Result<Self, Denial> {
-        let Some(raw) = raw_host(head) else { return Ok(Self { bytes: SmallVec::new() }) };
+        let Some(raw) = raw_host(head) else {
+            return Ok(Self {
+                bytes: SmallVec::new(),
+            });
+        };
         judge_host(raw.as_bytes())?;
         let name = match raw.rfind(':') {
             Some(colon) if !raw.ends_with(']') => raw.get(..colon).unwrap_or(raw),
@@ -410,7 +445,10 @@ pub(crate) fn target_of(head: &RequestHeader) -> Result<&str, Denial> {
     }
     let after_scheme = raw.split_once("://").map(|(_, rest)| rest);
     match after_scheme {
-        Some(rest) => Ok(rest.find(['/', '?']).and_then(|at| rest.get(at..)).unwrap_or("/")),
+        Some(rest) => Ok(rest
+            .find(['/', '?'])
+            .and_then(|at| rest.get(at..))
+            .unwrap_or("/")),
         None => Ok(raw),
     }
 }
@@ -422,10 +460,12 @@ fn path_of(head: &RequestHeader) -> &str {
 
 /// Whether the caller speaks gRPC (not gRPC-Web).
 pub(crate) fn is_grpc(head: &RequestHeader) -> bool {
-    head.headers.get(http::header::CONTENT_TYPE).is_some_and(|value| {
-        let rest = value.as_bytes().strip_prefix(b"application/grpc");
-        rest.is_some_and(|rest| rest.first().is_none_or(|byte| matches!(byte, b'+' | b';')))
-    })
+    head.headers
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|value| {
+            let rest = value.as_bytes().strip_prefix(b"application/grpc");
+            rest.is_some_and(|rest| rest.first().is_none_or(|byte| matches!(byte, b'+' | b';')))
+        })
 }
 
 fn protocol_name(version: http::Version) -> &'static str {

@@ -47,12 +47,13 @@ pub fn dropped<S: AsRef<str>>(name: &str, declared: &[S]) -> bool {
     let reserved = match name.as_bytes().first() {
         Some(b'x' | b'f' | b'v' | b't' | b'c' | b's' | b'p') => {
             RESERVED.contains(&name)
-                || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+                || RESERVED_PREFIXES
+                    .iter()
+                    .any(|prefix| name.starts_with(prefix))
         }
         _ => false,
     };
-    reserved
-        || (name.contains('_') && !declared.iter().any(|declared| declared.as_ref() == name))
+    reserved || (name.contains('_') && !declared.iter().any(|declared| declared.as_ref() == name))
 }
 
 #[cfg(test)]
@@ -61,7 +62,14 @@ mod tests {
 
     #[test]
     fn identity_and_forwarding_fields_are_dropped() {
-        for name in ["x-forwarded-for", "forwarded", "x-tollgate-consumer", "x-real-ip", "x_real_ip", "api_key"] {
+        for name in [
+            "x-forwarded-for",
+            "forwarded",
+            "x-tollgate-consumer",
+            "x-real-ip",
+            "x_real_ip",
+            "api_key",
+        ] {
             assert!(dropped::<&str>(name, &[]), "{name}");
         }
     }
@@ -69,7 +77,14 @@ mod tests {
     #[test]
     fn the_rest_and_declared_names_pass() {
         assert!(!dropped("api_key", &["api_key"]));
-        for name in ["accept", "authorization", "x-api-key", "content-type", "cookie", "traceparent"] {
+        for name in [
+            "accept",
+            "authorization",
+            "x-api-key",
+            "content-type",
+            "cookie",
+            "traceparent",
+        ] {
             assert!(!dropped::<&str>(name, &[]), "{name}");
         }
     }

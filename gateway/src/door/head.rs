@@ -81,7 +81,9 @@ fn request_line(line: &[u8]) -> Result<Version, Denial> {
         || target.starts_with(b"https://")
         || (target == b"*" && method == b"OPTIONS");
     if !form || !target.iter().all(u8::is_ascii_graphic) || memchr(b'#', target).is_some() {
-        return Err(malformed("the request target holds a byte that must be percent-encoded"));
+        return Err(malformed(
+            "the request target holds a byte that must be percent-encoded",
+        ));
     }
     Ok(version)
 }
@@ -101,16 +103,24 @@ struct Framing {
 
 impl Framing {
     fn field(&mut self, line: &[u8]) -> Result<(), Denial> {
-        if line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t')) {
+        if line
+            .first()
+            .is_some_and(|byte| matches!(byte, b' ' | b'\t'))
+        {
             return Err(malformed("a header field is folded over two lines"));
         }
         let colon = memchr(b':', line).ok_or_else(|| malformed("a header line has no colon"))?;
         let (name, value) = line.split_at(colon);
         if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
-            return Err(malformed("a header field name is not a token directly before its colon"));
+            return Err(malformed(
+                "a header field name is not a token directly before its colon",
+            ));
         }
         let value = value.get(1..).unwrap_or_default().trim_ascii();
-        if value.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f) {
+        if value
+            .iter()
+            .any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f)
+        {
             return Err(malformed("a header field value holds a control character"));
         }
         if name.eq_ignore_ascii_case(b"host") {
@@ -136,7 +146,9 @@ impl Framing {
             return Err(malformed("a request has exactly one Host field"));
         }
         if self.lengths > 1 || self.codings > 1 {
-            return Err(malformed("Content-Length or Transfer-Encoding is given more than once"));
+            return Err(malformed(
+                "Content-Length or Transfer-Encoding is given more than once",
+            ));
         }
         if self.lengths + self.codings > 1 {
             return Err(malformed("Content-Length beside Transfer-Encoding"));
@@ -154,7 +166,9 @@ pub(crate) fn judge_host(host: &[u8]) -> Result<(), Denial> {
         byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
     };
     if host.is_empty() || host.len() > 255 + 6 || !host.iter().all(plain) {
-        return Err(malformed("the host is not a name or address with an optional port"));
+        return Err(malformed(
+            "the host is not a name or address with an optional port",
+        ));
     }
     Ok(())
 }
@@ -203,14 +217,23 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a\r\nX: a\u{0}b\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a",
         ] {
-            assert!(matches!(judged(head), Err(Denial::Malformed(_))), "{head:?}");
+            assert!(
+                matches!(judged(head), Err(Denial::Malformed(_))),
+                "{head:?}"
+            );
         }
     }
 
     #[test]
     fn connect_and_trace_are_not_served() {
-        assert_eq!(judged("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n"), Err(Denial::MethodNotServed));
-        assert_eq!(judged("CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n"), Err(Denial::MethodNotServed));
+        assert_eq!(
+            judged("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            Err(Denial::MethodNotServed)
+        );
+        assert_eq!(
+            judged("CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n"),
+            Err(Denial::MethodNotServed)
+        );
     }
 
     #[test]
@@ -229,7 +252,10 @@ mod tests {
 
     #[test]
     fn too_many_fields_are_refused() {
-        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(100));
+        let head = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+            "A: b\r\n".repeat(100)
+        );
         assert_eq!(judged(&head), Err(Denial::HeadTooLarge));
     }
 }

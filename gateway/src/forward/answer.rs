@@ -33,9 +33,13 @@ pub async fn refuse(session: &mut Session, denial: &Denial, request_id: &str) ->
     answer.insert_header("content-type", "application/problem+json")?;
     answer.insert_header("content-length", body.len().to_string())?;
     answer.insert_header("cache-control", "no-store")?;
-    session.write_response_header(Box::new(answer), bodiless).await?;
+    session
+        .write_response_header(Box::new(answer), bodiless)
+        .await?;
     if !bodiless {
-        session.write_response_body(Some(Bytes::from(body)), true).await?;
+        session
+            .write_response_body(Some(Bytes::from(body)), true)
+            .await?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use pingora_core::protocols::Stream;
@@ -25,6 +25,9 @@ use crate::denial::Denial;
 use crate::request::{Admitted, Journey};
 use crate::upstream::{Outcome, pool};
 
+/// How long an idle connection is kept where its peer does not say.
+const POOL_AGE: Duration = Duration::from_secs(50);
+
 /// How one attempt ended.
 enum Attempt {
     /// The answer is with the client.
@@ -42,7 +45,9 @@ impl Forwarder {
         session: &mut Session,
         passage: &mut Passage,
     ) -> Result<bool> {
-        let Journey::Admitted(admitted) = &passage.exchange.journey else { return Ok(false) };
+        let Journey::Admitted(admitted) = &passage.exchange.journey else {
+            return Ok(false);
+        };
         if !self.shared.fast_path || !plain(session, admitted) {
             return Ok(false);
         }
@@ -83,7 +88,10 @@ impl Forwarder {
         if let Err(error) = self.pick(passage) {
             return Ok(Attempt::Failed(error));
         }
-        let Some((peer, key)) = passage.picked.as_ref().map(|it| (it.peer().clone(), it.pool_key()))
+        let Some((peer, key)) = passage
+            .picked
+            .as_ref()
+            .map(|it| (it.peer().clone(), it.pool_key().clone()))
         else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint picked");
         };
@@ -114,13 +122,17 @@ impl Forwarder {
             end = push(&mut tasks, task)?;
         }
         service.read_timeout = self.idle(passage);
-        session.write_response_tasks(tasks).await.map_err(|error| error.into_down())?;
+        session
+            .write_response_tasks(tasks)
+            .await
+            .map_err(|error| error.into_down())?;
         if !end {
             self.body(session, &mut service, passage).await?;
         }
         service.respect_keepalive();
+        let keep_alive = peer.options.idle_timeout.unwrap_or(POOL_AGE);
         if let Some(stream) = service.reuse().await {
-            pool::put(key, stream);
+            pool::put(&key, stream, keep_alive);
         }
         Ok(Attempt::Complete)
     }
@@ -138,19 +150,27 @@ impl Forwarder {
                 task = service.read_response_task() => task.map_err(|error| error.into_up())?,
                 left = session.downstream_session.read_body_or_idle(true) => return Err(gone(left)),
             };
-            if self.deadline(passage).is_some_and(|end| Instant::now() >= end) {
-                return Err(Error::explain(ErrorType::ReadTimedout, "total time exceeded").into_up());
+            if self
+                .deadline(passage)
+                .is_some_and(|end| Instant::now() >= end)
+            {
+                return Err(
+                    Error::explain(ErrorType::ReadTimedout, "total time exceeded").into_up(),
+                );
             }
             let mut tasks = Vec::with_capacity(1);
             let end = push(&mut tasks, task)?;
-            session.write_response_tasks(tasks).await.map_err(|error| error.into_down())?;
+            session
+                .write_response_tasks(tasks)
+                .await
+                .map_err(|error| error.into_down())?;
             if end {
                 return Ok(());
             }
         }
     }
 
-    async fn connect(&self, peer: &Arc<HttpPeer>, key: &pool::Key) -> Result<(Stream, bool)> {
+    async fn connect(&self, peer: &Arc<HttpPeer>, key: &pool::PoolKey) -> Result<(Stream, bool)> {
         match pool::take(key) {
             Some(stream) => Ok((stream, true)),
             None => Ok((self.connector.new_stream(&**peer).await?, false)),
@@ -162,11 +182,26 @@ impl Forwarder {
             return Error::e_explain(ErrorType::InternalError, "forward before admission");
         };
         let mut head = session.req_header().clone();
-        for name in ["connection", "keep-alive", "proxy-connection", "te", "upgrade"] {
+        for name in [
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "te",
+            "upgrade",
+        ] {
             head.remove_header(name);
         }
-        let authority = passage.picked.as_ref().map_or("", |picked| picked.authority());
-        to_service(&mut head, &passage.exchange, admitted, origin_of(session), authority)?;
+        let authority = passage
+            .picked
+            .as_ref()
+            .map_or("", |picked| picked.authority());
+        to_service(
+            &mut head,
+            &passage.exchange,
+            admitted,
+            origin_of(session),
+            authority,
+        )?;
         Ok(head)
     }
 
@@ -178,7 +213,10 @@ impl Forwarder {
         reused: bool,
         error: Box<Error>,
     ) -> Attempt {
-        let timed_out = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+        let timed_out = matches!(
+            error.etype(),
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout
+        );
         passage.finish_attempt(match (timed_out, reused) {
             (true, _) => Outcome::TimedOut,
             // A kept connection that turns out closed is nobody's fault.
@@ -204,9 +242,13 @@ impl Forwarder {
         }
     }
 
-    fn idle(&self, passage: &Passage) -> Option<std::time::Duration> {
-        let Journey::Admitted(admitted) = &passage.exchange.journey else { return None };
-        admitted.operation().map(|operation| operation.settings.idle)
+    fn idle(&self, passage: &Passage) -> Option<Duration> {
+        let Journey::Admitted(admitted) = &passage.exchange.journey else {
+            return None;
+        };
+        admitted
+            .operation()
+            .map(|operation| operation.settings.idle)
     }
 }
 
@@ -249,7 +291,10 @@ async fn first_answer(
             }
             HttpTask::Header(head, _) if head.status != http::StatusCode::SWITCHING_PROTOCOLS => {
                 let tasks = vec![HttpTask::Header(head, false)];
-                session.write_response_tasks(tasks).await.map_err(|error| error.into_down())?;
+                session
+                    .write_response_tasks(tasks)
+                    .await
+                    .map_err(|error| error.into_down())?;
             }
             HttpTask::Failed(error) => return Ok(Err(error)),
             _ => {

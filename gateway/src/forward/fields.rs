@@ -49,7 +49,9 @@ pub fn to_service(
 }
 
 fn drop_client_claims(head: &mut RequestHeader, admitted: &Admitted) {
-    let declared = admitted.operation().map_or(&[][..], |operation| &operation.declared_headers);
+    let declared = admitted
+        .operation()
+        .map_or(&[][..], |operation| &operation.declared_headers);
     let doomed: SmallVec<[HeaderName; 4]> = head
         .headers
         .keys()
@@ -59,12 +61,18 @@ fn drop_client_claims(head: &mut RequestHeader, admitted: &Admitted) {
     for name in doomed {
         head.remove_header(&name);
     }
-    let websocket = admitted.operation().is_some_and(|operation| operation.settings.websocket);
+    let websocket = admitted
+        .operation()
+        .is_some_and(|operation| operation.settings.websocket);
     if !websocket {
         head.remove_header(&UPGRADE);
     }
     // RFC 9110, section 10.1.4: only `trailers` means something beyond this hop, and only gRPC needs it.
-    if head.headers.get(TE).is_some_and(|te| te.as_bytes() != b"trailers") {
+    if head
+        .headers
+        .get(TE)
+        .is_some_and(|te| te.as_bytes() != b"trailers")
+    {
         head.remove_header(&TE);
     }
 }
@@ -79,8 +87,13 @@ fn rewrite_host(head: &mut RequestHeader, admitted: &Admitted, authority: &str) 
     head.insert_header(HOST, value)?;
     if head.uri.authority().is_some() {
         let mut parts = head.uri.clone().into_parts();
-        parts.authority = Some(host.parse().or_err(ErrorType::InternalError, "host rewrite")?);
-        head.set_uri(http::Uri::from_parts(parts).or_err(ErrorType::InternalError, "host rewrite")?);
+        parts.authority = Some(
+            host.parse()
+                .or_err(ErrorType::InternalError, "host rewrite")?,
+        );
+        head.set_uri(
+            http::Uri::from_parts(parts).or_err(ErrorType::InternalError, "host rewrite")?,
+        );
     }
     Ok(())
 }
@@ -100,9 +113,14 @@ fn rewrite_path(head: &mut RequestHeader, admitted: &Admitted) -> Result<()> {
     };
     if head.uri.authority().is_some() {
         let mut parts = head.uri.clone().into_parts();
-        parts.path_and_query =
-            Some(replaced.parse().or_err(ErrorType::InternalError, "path rewrite")?);
-        head.set_uri(http::Uri::from_parts(parts).or_err(ErrorType::InternalError, "path rewrite")?);
+        parts.path_and_query = Some(
+            replaced
+                .parse()
+                .or_err(ErrorType::InternalError, "path rewrite")?,
+        );
+        head.set_uri(
+            http::Uri::from_parts(parts).or_err(ErrorType::InternalError, "path rewrite")?,
+        );
         return Ok(());
     }
     head.set_raw_path(replaced.as_bytes())

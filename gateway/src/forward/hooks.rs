@@ -13,6 +13,8 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use super::fields::{Origin, client_address, to_service};
 use super::{Forwarder, answer};
+use tollgate_policy::settings::UpstreamProtocol;
+
 use crate::denial::Denial;
 use crate::request::{Exchange, Journey, Seen};
 use crate::upstream::{EndpointAddress, Outcome, Picked};
@@ -32,8 +34,12 @@ pub struct Passage {
 impl Passage {
     /// Ends the attempt and blames the endpoint, or does not.
     pub(super) fn finish_attempt(&mut self, outcome: Outcome) {
-        let Some(picked) = self.picked.take() else { return };
-        let latency = self.asked_at.map_or(Duration::ZERO, |asked| asked.elapsed());
+        let Some(picked) = self.picked.take() else {
+            return;
+        };
+        let latency = self
+            .asked_at
+            .map_or(Duration::ZERO, |asked| asked.elapsed());
         self.exchange.upstream.outcome = outcome_name(outcome);
         if matches!(outcome, Outcome::Answered | Outcome::ServerError) {
             self.exchange.upstream.latency = Some(latency);
@@ -60,7 +66,9 @@ pub(super) fn origin_of(session: &Session) -> Origin {
     let peer = session.client_addr().and_then(|address| address.as_inet());
     Origin {
         peer: peer.map(std::net::SocketAddr::ip),
-        tls: session.digest().is_some_and(|digest| digest.ssl_digest.is_some()),
+        tls: session
+            .digest()
+            .is_some_and(|digest| digest.ssl_digest.is_some()),
     }
 }
 
@@ -84,7 +92,9 @@ impl Forwarder {
         let story = &mut passage.exchange.upstream;
         story.attempts += 1;
         story.authority.clear();
-        story.authority.extend_from_slice(picked.authority().as_bytes());
+        story
+            .authority
+            .extend_from_slice(picked.authority().as_bytes());
         passage.picked = Some(picked);
         passage.asked_at = Some(Instant::now());
         Ok(())
@@ -92,10 +102,18 @@ impl Forwarder {
 
     /// How long the service may take to the head of its answer, what is left of the total considered.
     pub(super) fn patience(&self, passage: &Passage) -> Duration {
-        let Journey::Admitted(admitted) = &passage.exchange.journey else { return Duration::ZERO };
-        let Some(operation) = admitted.operation() else { return Duration::ZERO };
-        let left = passage.deadline.map(|end| end.saturating_duration_since(Instant::now()));
-        left.map_or(operation.settings.first_byte, |left| left.min(operation.settings.first_byte))
+        let Journey::Admitted(admitted) = &passage.exchange.journey else {
+            return Duration::ZERO;
+        };
+        let Some(operation) = admitted.operation() else {
+            return Duration::ZERO;
+        };
+        let left = passage
+            .deadline
+            .map(|end| end.saturating_duration_since(Instant::now()));
+        left.map_or(operation.settings.first_byte, |left| {
+            left.min(operation.settings.first_byte)
+        })
     }
 
     /// When the whole exchange has to be over.
@@ -106,8 +124,12 @@ impl Forwarder {
     /// Whether this failed attempt may be followed by another: any method when provably nothing was sent, idempotent ones also
     /// after a reset before the first byte of the answer; within the operation's number and the cluster's budget.
     pub(super) fn may_retry(&self, passage: &Passage, method: &http::Method, unsent: bool) -> bool {
-        let Journey::Admitted(admitted) = &passage.exchange.journey else { return false };
-        let Some(operation) = admitted.operation() else { return false };
+        let Journey::Admitted(admitted) = &passage.exchange.journey else {
+            return false;
+        };
+        let Some(operation) = admitted.operation() else {
+            return false;
+        };
         let in_time = passage.deadline.is_none_or(|end| Instant::now() < end);
         in_time
             && !passage.answered
@@ -120,7 +142,11 @@ impl Forwarder {
     pub(super) fn answer_began(&self, passage: &mut Passage, status: u16) {
         passage.answered = true;
         let failed = status >= 500 && status != 501;
-        passage.finish_attempt(if failed { Outcome::ServerError } else { Outcome::Answered });
+        passage.finish_attempt(if failed {
+            Outcome::ServerError
+        } else {
+            Outcome::Answered
+        });
     }
 
     /// Adds our fields to an answer on its way to the client.
@@ -131,14 +157,21 @@ impl Forwarder {
     /// Writes the report of a finished request.
     pub(super) fn report(&self, session: &Session, passage: &mut Passage, aborted: bool) {
         let head = session.req_header();
-        let peer = session.client_addr().and_then(|address| address.as_inet()).copied();
-        let status = session.response_written().map_or(0, |answer| answer.status.as_u16());
+        let peer = session
+            .client_addr()
+            .and_then(|address| address.as_inet())
+            .copied();
+        let status = session
+            .response_written()
+            .map_or(0, |answer| answer.status.as_u16());
         passage.exchange.body_received =
             u64::try_from(session.downstream_session.body_bytes_read()).unwrap_or(u64::MAX);
         passage.exchange.report(&Seen {
             head: Some(head),
             client: client_address(head, peer, self.shared.trusted_hops),
-            tls: session.digest().is_some_and(|digest| digest.ssl_digest.is_some()),
+            tls: session
+                .digest()
+                .is_some_and(|digest| digest.ssl_digest.is_some()),
             status,
             response_bytes: u64::try_from(session.downstream_session.body_bytes_sent())
                 .unwrap_or(u64::MAX),
@@ -149,11 +182,12 @@ impl Forwarder {
     /// Which refusal an error of the way upstream is.
     pub(super) fn denial_of(error: &Error) -> Option<Denial> {
         match (error.esource(), error.etype()) {
-            (_, ErrorType::ReadTimedout | ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout)
-                if *error.esource() == ErrorSource::Upstream =>
-            {
-                Some(Denial::UpstreamTimeout)
-            }
+            (
+                _,
+                ErrorType::ReadTimedout
+                | ErrorType::ConnectTimedout
+                | ErrorType::TLSHandshakeTimedout,
+            ) if *error.esource() == ErrorSource::Upstream => Some(Denial::UpstreamTimeout),
             (_, ErrorType::HTTPStatus(413)) => Some(Denial::BodyTooLarge),
             (ErrorSource::Upstream, _) => Some(Denial::UpstreamFailed),
             (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(Denial::BodyTooSlow),
@@ -164,9 +198,9 @@ impl Forwarder {
                 | ErrorType::ConnectionClosed
                 | ErrorType::WriteTimedout,
             ) => None,
-            (ErrorSource::Downstream, _) => {
-                Some(Denial::Malformed("the request body is not well-formed".into()))
-            }
+            (ErrorSource::Downstream, _) => Some(Denial::Malformed(
+                "the request body is not well-formed".into(),
+            )),
             (ErrorSource::Internal | ErrorSource::Unset, ErrorType::ConnectError) => {
                 Some(Denial::NoEndpoint)
             }
@@ -203,7 +237,7 @@ impl ProxyHttp for Forwarder {
 
     async fn upstream_peer(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         passage: &mut Passage,
     ) -> Result<Box<HttpPeer>> {
         self.pick(passage)?;
@@ -212,14 +246,17 @@ impl ProxyHttp for Forwarder {
             return Error::e_explain(ErrorType::InternalError, "no endpoint picked");
         };
         let mut peer = Box::new(HttpPeer::clone(picked.peer()));
-        let idle = match &passage.exchange.journey {
-            Journey::Admitted(admitted) => {
-                admitted.operation().map_or(patience, |operation| operation.settings.idle)
-            }
-            Journey::Arrived | Journey::Refused { .. } => patience,
+        let (idle, http2) = match &passage.exchange.journey {
+            Journey::Admitted(admitted) => (
+                admitted
+                    .operation()
+                    .map_or(patience, |operation| operation.settings.idle),
+                admitted.api.cluster.config.protocol == UpstreamProtocol::Http2,
+            ),
+            Journey::Arrived | Journey::Refused { .. } => (patience, false),
         };
         // One limit serves the head and every later read here; streams over HTTP/2 and WebSockets live by the idle limit.
-        let streaming = picked.speaks_http2() || _session.is_upgrade_req();
+        let streaming = http2 || session.is_upgrade_req();
         peer.options.read_timeout = Some(if streaming { idle } else { patience });
         peer.options.write_timeout = Some(idle);
         Ok(peer)
@@ -235,7 +272,10 @@ impl ProxyHttp for Forwarder {
         let Journey::Admitted(admitted) = &passage.exchange.journey else {
             return Error::e_explain(ErrorType::InternalError, "forward before admission");
         };
-        let authority = passage.picked.as_ref().map_or("", |picked| picked.authority());
+        let authority = passage
+            .picked
+            .as_ref()
+            .map_or("", |picked| picked.authority());
         to_service(head, &passage.exchange, admitted, origin, authority)
     }
 
@@ -249,9 +289,7 @@ impl ProxyHttp for Forwarder {
         let length = body.as_ref().map_or(0, Bytes::len);
         passage.exchange.body_received += u64::try_from(length).unwrap_or(u64::MAX);
         let limit = match &passage.exchange.journey {
-            Journey::Admitted(admitted) => {
-                admitted.operation().map_or(0, |operation| operation.settings.max_body)
-            }
+            Journey::Admitted(admitted) => admitted.max_body(&self.shared),
             Journey::Arrived | Journey::Refused { .. } => 0,
         };
         if passage.exchange.body_received > limit && !session.was_upgraded() {
@@ -353,14 +391,19 @@ impl ProxyHttp for Forwarder {
         Self::CTX: Send + Sync,
     {
         passage.exchange.reason = Cow::Owned(error.to_string());
-        let nothing_written = session.response_written().is_none_or(|answer| answer.status.is_informational());
+        let nothing_written = session
+            .response_written()
+            .is_none_or(|answer| answer.status.is_informational());
         let known = match &passage.exchange.journey {
             Journey::Refused { denial, .. } => Some(denial.clone()),
             Journey::Admitted(_) | Journey::Arrived => Self::denial_of(error),
         };
         let Some(denial) = known else {
             passage.finish_attempt(Outcome::Abandoned);
-            return FailToProxy { error_code: 499, can_reuse_downstream: false };
+            return FailToProxy {
+                error_code: 499,
+                can_reuse_downstream: false,
+            };
         };
         passage.exchange.fail(denial.clone());
         let status = denial.status();
@@ -368,10 +411,16 @@ impl ProxyHttp for Forwarder {
             let id = passage.exchange.request_id;
             session.set_keepalive(None);
             if answer::refuse(session, &denial, id.as_str()).await.is_err() {
-                return FailToProxy { error_code: 499, can_reuse_downstream: false };
+                return FailToProxy {
+                    error_code: 499,
+                    can_reuse_downstream: false,
+                };
             }
         }
-        FailToProxy { error_code: status, can_reuse_downstream: false }
+        FailToProxy {
+            error_code: status,
+            can_reuse_downstream: false,
+        }
     }
 
     /// The access record tells it; a stranger shall not fill the error log.

@@ -30,7 +30,9 @@ impl std::fmt::Debug for Forwarder {
 impl Forwarder {
     /// A worker's forwarder.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, connector: TransportConnector::new(None) }
+        Self {
+            shared,
+            connector: TransportConnector::new(None),
+        }
     }
 }
-
