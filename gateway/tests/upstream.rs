@@ -522,7 +522,7 @@ async fn a_health_check_takes_an_endpoint_out_and_back() {
 
 /// A TLS service that demands a client certificate of the CA; with the policies of a client it trusts and of one
 /// that trusts another CA.
-async fn tls_service(directory: &Path) -> (u16, UpstreamTls, UpstreamTls) {
+async fn tls_service(directory: &Path, answered: Arc<AtomicU8>) -> (u16, UpstreamTls, UpstreamTls) {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -564,6 +564,7 @@ async fn tls_service(directory: &Path) -> (u16, UpstreamTls, UpstreamTls) {
             let _ = stream.read(&mut head).await;
             let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
             let _ = stream.shutdown().await;
+            answered.fetch_add(1, SeqCst);
         }
     });
     let good = UpstreamTls {
@@ -585,7 +586,8 @@ async fn tls_service(directory: &Path) -> (u16, UpstreamTls, UpstreamTls) {
 #[tokio::test]
 async fn peers_and_health_checks_verify_the_service_and_show_their_certificate() {
     let directory = tempfile::tempdir().unwrap();
-    let (port, good, wary) = tls_service(directory.path()).await;
+    let answered = Arc::new(AtomicU8::new(0));
+    let (port, good, wary) = tls_service(directory.path(), Arc::clone(&answered)).await;
     let connector = pingora_core::connectors::TransportConnector::new(None);
     for (tls, trusted) in [(good, true), (wary, false)] {
         let config = UpstreamConfig {
@@ -609,8 +611,8 @@ async fn peers_and_health_checks_verify_the_service_and_show_their_certificate()
         }
         cluster.maintain();
         if trusted {
-            // Two checks and more, none of which takes it out.
-            tokio::time::sleep(100 * MS).await;
+            // One call and more checks than it takes to take it out.
+            until("checked", || answered.load(SeqCst) >= 5).await;
             assert!(cluster.endpoints()[0].healthy);
         } else {
             until("out", || !cluster.endpoints()[0].healthy).await;

@@ -80,7 +80,7 @@ impl Ejection {
         let factor = 1_u32
             .checked_shl(round)
             .map_or(LONGEST, |factor| factor.min(LONGEST));
-        let length = u64::try_from((first * factor).as_nanos()).unwrap_or(u64::MAX);
+        let length = u64::try_from(first.saturating_mul(factor).as_nanos()).unwrap_or(u64::MAX);
         self.until.store(now.saturating_add(length).max(1), Relaxed);
         true
     }

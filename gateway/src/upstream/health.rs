@@ -21,6 +21,8 @@ use super::picker::random_below;
 
 /// Checks of one cluster under way at once: a long list of endpoints is no burst of connections.
 const AT_ONCE: usize = 16;
+/// Whatever is configured, a check is no busy loop.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 /// A status line is at the very beginning of an answer.
 const MAX_READ: usize = 1024;
 
@@ -60,7 +62,7 @@ fn probes(cluster: &Cluster) -> Option<(Duration, Vec<Probe>)> {
         endpoint: Arc::clone(endpoint),
         connect_only: cluster.config.protocol == UpstreamProtocol::Http2,
     });
-    Some((check.interval, probes.collect()))
+    Some((check.interval.max(SHORTEST_INTERVAL), probes.collect()))
 }
 
 async fn one(probe: Probe, permits: Arc<Semaphore>, interval: Duration) {

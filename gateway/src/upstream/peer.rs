@@ -113,7 +113,7 @@ impl PeerMaker {
         let (config, options) = (&self.config, &mut peer.options);
         options.connection_timeout = Some(config.connect_timeout);
         // Once for TCP and once for TLS.
-        options.total_connection_timeout = Some(config.connect_timeout * 2);
+        options.total_connection_timeout = Some(config.connect_timeout.saturating_mul(2));
         options.read_timeout = Some(config.first_byte_timeout);
         options.write_timeout = Some(config.idle_timeout);
         options.idle_timeout = Some(config.keep_alive);

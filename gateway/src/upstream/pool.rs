@@ -70,7 +70,10 @@ pub fn take(key: &PoolKey) -> Option<Stream> {
 
 /// Keeps a connection whose last answer was read to its end, for `keep_alive` at most.
 pub fn put(key: &PoolKey, stream: Stream, keep_alive: Duration) {
-    POOL.with_borrow_mut(|pool| pool.put(key, stream, Instant::now() + keep_alive));
+    // A time beyond what the clock can hold is no time at all.
+    if let Some(until) = Instant::now().checked_add(keep_alive) {
+        POOL.with_borrow_mut(|pool| pool.put(key, stream, until));
+    }
 }
 
 /// Closes what is too old or was closed by the other side; how many. Meant for once a second.
