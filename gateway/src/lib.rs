@@ -7,6 +7,7 @@ pub mod api;
 pub mod apis;
 pub mod denial;
 pub mod door;
+pub mod engine;
 
 pub mod forward;
 pub mod listener;
