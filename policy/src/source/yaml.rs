@@ -265,7 +265,7 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Value {
         (Some("str"), _) => false,
         (Some("int" | "float" | "bool" | "null"), _) => true,
         // `!` alone means "text as it stands".
-        _ => style == ScalarStyle::Plain && !tag.is_some_and(|tag| tag.original() == "!"),
+        _ => style == ScalarStyle::Plain && tag.is_none_or(|tag| tag.original() != "!"),
     };
     let resolved = if plain { resolve(&text) } else { None };
     resolved.unwrap_or_else(|| Value::String(text.into_owned().into()))
