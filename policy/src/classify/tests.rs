@@ -127,7 +127,7 @@ fn only_templates_with_the_method_compete_and_get_answers_head() {
     assert_eq!(operation("DELETE", "/u/me"), Ok(1));
     assert_eq!(operation("HEAD", "/u/me"), Ok(0));
     assert_eq!(operation("HEAD", "/h"), Ok(3));
-    assert_eq!(operation("get", "/u/me").is_err(), true);
+    assert!(operation("get", "/u/me").is_err());
     let allow = ["DELETE", "GET", "HEAD"].map(Arc::from).to_vec();
     assert_eq!(
         operation("PUT", "/u/me"),
