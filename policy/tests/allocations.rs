@@ -39,7 +39,7 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn nothing_is_allocated_unless_something_is_percent_encoded() {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/odd.yaml");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/classify-sample.yaml");
     let (classifier, _) = Classifier::compile(&openapi::load(file.as_ref()).unwrap());
     let allocations = |path: &str| {
         let before = COUNT.with(Cell::get);

@@ -110,7 +110,7 @@ fn a_description_in_several_files_finds_its_neighbours() {
         return;
     };
     let description = loaded(&path);
-    assert_eq!(description.operations.len(), 3);
+    assert_eq!(description.operations.len(), 4);
     assert_eq!(&*description.operations[0].bases[0], "/api");
     assert!(
         !description

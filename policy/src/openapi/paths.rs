@@ -155,12 +155,8 @@ impl<'l> Reader<'l, '_> {
     }
 
     fn item(&mut self, key: &str, route: &str, parts: &[Spot<'l>]) {
-        let field = |name: &str| parts.iter().find_map(|part| part.get(name));
-        let servers = field("servers").filter(|_| self.dialect != Dialect::Swagger20);
-        let bases = match servers {
-            Some(servers) => server::bases(servers, self.finder),
-            None => self.bases.clone(),
-        };
+        let named = parts.iter().find_map(|part| self.bases_of(*part));
+        let bases = named.unwrap_or_else(|| self.bases.clone());
         let mut settings = OperationSettings::default();
         let mut parameters: Vec<Declared<'l>> = Vec::new();
         for part in parts {
@@ -278,37 +274,17 @@ impl<'l> Reader<'l, '_> {
         let parameters = parameter::in_force(&item.parameters, &own);
         let (path_parameters, undeclared) =
             parameter::path_parameters(&item.route, &parameters, self.finder);
-        for name in undeclared.into_iter().filter(|_| resolved) {
-            self.finder.note(
-                spot.place(),
-                "undeclared-parameter",
-                format!(
-                    "path parameter `{}` of `{label}` is not declared",
-                    clip(name)
-                ),
-                "declare it with `in: path`",
-            );
+        if resolved {
+            self.note_gaps(spot, &label, &undeclared);
         }
         let id = spot
             .node
             .get("operationId")
             .and_then(Node::as_str)
             .filter(|_| resolved);
-        if id.is_none() && resolved {
-            let what = format!("operation `{label}` has no `operationId`");
-            let remedy = "give it one: metrics, quota and logs speak of it by that name";
-            self.finder
-                .note(spot.place(), "missing-operation-id", what, remedy);
-        }
         let mut headers = parameter::headers(&parameters);
         add_key_headers(&mut headers, &security);
-        let servers = spot
-            .get("servers")
-            .filter(|_| self.dialect != Dialect::Swagger20);
-        let bases = match servers {
-            Some(servers) => server::bases(servers, self.finder),
-            None => item.bases.clone(),
-        };
+        let bases = self.bases_of(spot).unwrap_or_else(|| item.bases.clone());
         if bases.is_empty() {
             let what = format!("operation `{label}` has no usable server and is not served");
             let remedy = "give it a server whose variables have values";
@@ -333,6 +309,38 @@ impl<'l> Reader<'l, '_> {
             settings,
             place: spot.place(),
         });
+    }
+
+    /// The base paths that a path item or operation names itself.
+    fn bases_of(&mut self, owner: Spot<'_>) -> Option<Vec<Arc<str>>> {
+        let servers = owner
+            .get("servers")
+            .filter(|_| self.dialect != Dialect::Swagger20)?;
+        Some(server::bases(servers, self.finder))
+    }
+
+    /// What an operation leaves unsaid that others will miss.
+    fn note_gaps(&mut self, spot: Spot<'_>, label: &str, undeclared: &[&str]) {
+        for name in undeclared {
+            let what = format!(
+                "path parameter `{}` of `{label}` is not declared",
+                clip(name)
+            );
+            let remedy = "declare it with `in: path`";
+            self.finder
+                .note(spot.place(), "undeclared-parameter", what, remedy);
+        }
+        if spot
+            .node
+            .get("operationId")
+            .and_then(Node::as_str)
+            .is_none()
+        {
+            let what = format!("operation `{label}` has no `operationId`");
+            let remedy = "give it one: metrics, quota and logs speak of it by that name";
+            self.finder
+                .note(spot.place(), "missing-operation-id", what, remedy);
+        }
     }
 
     fn unresolved(&mut self, spot: Spot<'_>, consequence: &str, why: &str) {

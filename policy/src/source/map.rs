@@ -13,7 +13,11 @@ const INDEXED_FROM: usize = 16;
 #[derive(Clone, Debug, Default)]
 pub struct Map {
     entries: Vec<Entry>,
-    /// Position by key; empty while the map is small.
+    /// Position by key; none while the map is small.
+    #[allow(
+        clippy::box_collection,
+        reason = "every value of a tree is as large as a map, and few are indexed"
+    )]
     index: Option<Box<HashMap<Box<str>, usize>>>,
 }
 

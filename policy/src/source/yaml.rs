@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
 use super::node::number;
 use super::{Entry, MAX_ALIASED_NODES, MAX_DEPTH, MAX_NODES, Map, Mistake, Node, Value, narrow};
@@ -23,7 +23,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Mistake> {
         let (event, span) = reader.next()?;
         match event {
             Event::StreamEnd => break,
-            Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
+            Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
             event => {
                 let (line, column) = position(span);
                 if root.is_some() {
@@ -84,8 +84,8 @@ impl<'t> Reader<'t> {
             Event::Scalar(text, style, anchor, tag) => {
                 (anchor, (scalar(text, style, tag.as_deref()), 1, 1))
             }
-            Event::SequenceStart(anchor, _) => (anchor, self.list(depth)?),
-            Event::MappingStart(anchor, _) => (anchor, self.map(depth)?),
+            Event::SequenceStart(_, anchor, _) => (anchor, self.list(depth)?),
+            Event::MappingStart(_, anchor, _) => (anchor, self.map(depth)?),
             _ => {
                 return Err(Mistake::at(
                     line,
@@ -260,14 +260,12 @@ fn merge_into(map: &mut Map, node: Node) -> Result<(), ()> {
 }
 
 fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Value {
-    let core = tag
-        .filter(|tag| tag.is_yaml_core_schema())
-        .map(|tag| tag.suffix.as_str());
+    let core = tag.and_then(Tag::core_suffix);
     let plain = match (core, style) {
         (Some("str"), _) => false,
         (Some("int" | "float" | "bool" | "null"), _) => true,
         // `!` alone means "text as it stands".
-        _ => style == ScalarStyle::Plain && !tag.is_some_and(|tag| tag.suffix.is_empty()),
+        _ => style == ScalarStyle::Plain && tag.is_none_or(|tag| tag.original() != "!"),
     };
     let resolved = if plain { resolve(&text) } else { None };
     resolved.unwrap_or_else(|| Value::String(text.into_owned().into()))
