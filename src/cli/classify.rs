@@ -24,7 +24,12 @@ Examples:
       and answers each with a line: {\"id\":1,\"status\":\"match\",\"op\":\"getPetById\",...}.")]
 pub struct Args {
     /// OpenAPI file to classify against.
-    #[arg(long, value_name = "FILE", required_unless_present = "jsonl", conflicts_with = "jsonl")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "jsonl",
+        conflicts_with = "jsonl"
+    )]
     spec: Option<PathBuf>,
     /// Directory in which the files named by `spec` in each line lie.
     #[arg(long, value_name = "DIR", requires = "jsonl")]
@@ -47,15 +52,23 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
     let good = match args {
-        Args { spec: Some(spec), method: Some(method), path: Some(path), .. } => {
-            explain(&spec, &method, &path, &mut out)?
-        }
-        Args { spec_dir: Some(directory), .. } => {
-            answer_lines(&directory, std::io::stdin().lock(), &mut out, &mut err)?
-        }
+        Args {
+            spec: Some(spec),
+            method: Some(method),
+            path: Some(path),
+            ..
+        } => explain(&spec, &method, &path, &mut out)?,
+        Args {
+            spec_dir: Some(directory),
+            ..
+        } => answer_lines(&directory, std::io::stdin().lock(), &mut out, &mut err)?,
         _ => bail!("give --spec FILE METHOD PATH, or --spec-dir DIR --jsonl"),
     };
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// One API, ready to classify.
@@ -70,7 +83,10 @@ fn load(file: &Path) -> anyhow::Result<Loaded> {
         anyhow::anyhow!("{}", lines.join("\n"))
     })?;
     let (classifier, _) = Classifier::compile(&description);
-    Ok(Loaded { description, classifier })
+    Ok(Loaded {
+        description,
+        classifier,
+    })
 }
 
 /// Prints one decision with its reasons; whether the call is an operation.
@@ -146,8 +162,9 @@ fn answer(api: &Loaded, call: &Call) -> Value {
         }
         Ok(matched) => {
             let parameters = matched.parameters.iter();
-            let params: serde_json::Map<String, Value> =
-                parameters.map(|(name, value)| (name.to_string(), json!(value))).collect();
+            let params: serde_json::Map<String, Value> = parameters
+                .map(|(name, value)| (name.to_string(), json!(value)))
+                .collect();
             let operation = api.description.operations.get(matched.operation);
             json!({
                 "id": id,
@@ -207,7 +224,15 @@ mod tests {
     fn one_call_is_explained() {
         let directory = directory();
         let mut out = Vec::new();
-        assert!(explain(&directory.path().join("a.json"), "GET", "/users/me", &mut out).unwrap());
+        assert!(
+            explain(
+                &directory.path().join("a.json"),
+                "GET",
+                "/users/me",
+                &mut out
+            )
+            .unwrap()
+        );
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("getMe\n"), "{text}");
         assert!(text.contains("literal `me` beats parameter"), "{text}");

@@ -80,6 +80,9 @@ fn decisive(winner: &Route, other: &Route) -> String {
             return format!("segment {position}: {ours} beats {theirs}");
         }
     }
+    if winner.template.segments.len() < other.template.segments.len() {
+        return "its wildcard takes the rest".into();
+    }
     if other.fragment && !winner.fragment {
         return "a path key without `#fragment` beats one with".into();
     }

@@ -106,7 +106,7 @@ impl<'t> Report<'t> {
         }
     }
 
-    /// A template that goes on after a wildcard with which an earlier one ends: that one takes every call.
+    /// A template that goes on after a wildcard with which another ends: that one takes every call.
     fn shadowed(&mut self) {
         let mut waiting: Vec<(NodeIndex, Vec<(usize, usize)>)> = vec![(0, Vec::new())];
         while let Some((index, taken)) = waiting.pop() {
@@ -114,9 +114,7 @@ impl<'t> Report<'t> {
                 continue;
             };
             for answer in self.trie.answers(node) {
-                let earlier = taken
-                    .iter()
-                    .find(|(m, r)| *m == answer.method && *r < answer.route);
+                let earlier = taken.iter().find(|(method, _)| *method == answer.method);
                 if let Some((winner, loser)) =
                     earlier.and_then(|(_, r)| self.pair(*r, answer.route))
                 {
@@ -125,7 +123,7 @@ impl<'t> Report<'t> {
                         named(loser),
                         named(winner)
                     );
-                    let remedy = "put the longer template first in the document";
+                    let remedy = "let the value not span segments (`x-multi-segment`), or serve it elsewhere";
                     self.tell(loser, winner, Severity::Warning, "shadowed", what, remedy);
                 }
             }
@@ -304,7 +302,8 @@ fn meet(a: &Pattern, b: &Pattern) -> bool {
 fn wins(a: &Route, b: &Route) -> bool {
     let mut ranks = a.template.segments.iter().zip(&b.template.segments);
     let decisive = ranks.find_map(|(x, y)| Some(x.rank().cmp(&y.rank())).filter(|o| o.is_ne()));
-    decisive.map_or(a.operation < b.operation, std::cmp::Ordering::is_lt)
+    let key = |r: &Route| (r.template.segments.len(), r.operation);
+    decisive.map_or(key(a) < key(b), std::cmp::Ordering::is_lt)
 }
 
 fn literals(trie: &Trie, index: NodeIndex) -> &[(Box<str>, NodeIndex)] {

@@ -167,6 +167,10 @@ impl<'t, 'p> Search<'t, 'p> {
             }
             self.children(run, self.wanted, &mut children);
         }
+        // A template that ends with its wildcard leaves nothing for those that go on.
+        if ended.is_some() {
+            return ended;
+        }
         children.sort_unstable();
         let mut rest = children.as_slice();
         while let Some((rank, _, _)) = rest.first() {
@@ -175,12 +179,11 @@ impl<'t, 'p> Search<'t, 'p> {
             let mut next: Frontier = equal.iter().map(|(_, node, end)| (*node, *end)).collect();
             tidy(&mut next);
             if let Some(found) = self.broad(&next) {
-                // A template that has ended and one that goes on differ in no segment: document order.
-                return earlier(ended, Some(found));
+                return Some(found);
             }
             rest = lower;
         }
-        ended
+        None
     }
 
     /// All that can follow one node, reached at several positions in ascending order.
