@@ -92,7 +92,7 @@ pub enum AccessLogTarget {
     Off,
 }
 
-/// What a stranger may send (DESIGN section 6).
+/// What a stranger may send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DoorLimits {
     /// Bytes of a request head. Default 32 KiB.
