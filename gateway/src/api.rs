@@ -177,7 +177,7 @@ impl Operation {
 
 impl Resolved {
     fn new(config: &ApiConfig, described: &openapi::Operation) -> Self {
-        let said = settings_for(config, described);
+        let said = config.settings_for(described);
         let upstream = &config.upstream;
         let demands = config.security == SecurityMode::Enforce
             && said.security_off != Some(true)
@@ -197,21 +197,6 @@ impl Resolved {
             },
         }
     }
-}
-
-/// API file's entry for the operation over the API file's defaults over the OpenAPI file.
-fn settings_for(
-    config: &ApiConfig,
-    operation: &openapi::Operation,
-) -> tollgate_policy::settings::OperationSettings {
-    let by_template = format!("{} {}", operation.method, operation.template);
-    let entry = operation
-        .id
-        .as_deref()
-        .and_then(|id| config.operations.get(id))
-        .or_else(|| config.operations.get(&by_template));
-    let outer = config.defaults.or(&operation.settings);
-    entry.map_or_else(|| outer.clone(), |entry| entry.or(&outer))
 }
 
 /// What to send in `WWW-Authenticate`: one challenge per kind of scheme, in the order of the file.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tollgate_policy::settings::ApiConfig;
+use tollgate_policy::settings::{self, ApiConfig};
 use tollgate_policy::{Finding, Place, Severity, openapi};
 
 use super::Origin;
@@ -66,7 +66,7 @@ impl Source {
     fn read(&self) -> Result<ApiConfig, Vec<Finding>> {
         match self {
             Self::Given(config) => Ok((**config).clone()),
-            Self::File(file) => read_api(file, &environment),
+            Self::File(file) => settings::read_api(file, &environment),
         }
     }
 }
@@ -234,11 +234,6 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
     owned
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("panic")
-}
-
-/// Replaced by the settings module when that is merged.
-fn read_api(_: &Path, _: &dyn Fn(&str) -> Option<String>) -> Result<ApiConfig, Vec<Finding>> {
-    Err(Vec::new())
 }
 
 /// `${NAME}` in API files.

@@ -19,6 +19,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::watch as watch_channel;
 use tollgate_policy::settings::ApiConfig;
 use tollgate_policy::{Finding, Severity};
 
@@ -53,6 +54,8 @@ pub struct Live {
     entries: Mutex<BTreeMap<String, Entry>>,
     /// One reload at a time.
     reloading: Mutex<()>,
+    /// How often the files were looked at.
+    reloads: watch_channel::Sender<u64>,
     /// Where clusters look after themselves, once [`Live::maintain`] was called.
     runtime: Mutex<Option<Handle>>,
 }
@@ -110,6 +113,7 @@ impl Live {
             metrics,
             entries: Mutex::default(),
             reloading: Mutex::new(()),
+            reloads: watch_channel::Sender::new(0),
             runtime: Mutex::new(None),
         };
         live.refresh()?;
@@ -126,6 +130,13 @@ impl Live {
         if let Err(error) = self.refresh() {
             tracing::error!("{error}; all APIs stay as they are");
         }
+        self.reloads
+            .send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Counts reloads that are over, for those who wait for one.
+    pub fn reloads(&self) -> watch_channel::Receiver<u64> {
+        self.reloads.subscribe()
     }
 
     /// Watches the files as long as this lives; spawns on the current runtime, also what keeps the clusters (see
