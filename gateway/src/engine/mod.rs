@@ -221,8 +221,11 @@ impl Engine {
         let mut offered = true;
         let _handed_over = loop {
             tokio::select! {
-                () = signals.end() => break None,
-                () = signals.reload() => {
+                signal = signals.next() => {
+                    if signal == Told::End {
+                        break None;
+                    }
+                    self.access_log.reopen();
                     let live = self.live.clone();
                     tokio::task::spawn_blocking(move || live.reload());
                 }
@@ -241,9 +244,13 @@ impl Engine {
         self.draining.store(true, Ordering::Release);
         self.drain.start();
         tracing::info!(connections = self.drain.connections(), "draining");
-        tokio::select! {
-            idle = self.drain.wait_idle(self.process.drain_timeout) => idle,
-            () = signals.end() => false,
+        let idle = self.drain.wait_idle(self.process.drain_timeout);
+        tokio::pin!(idle);
+        loop {
+            tokio::select! {
+                idle = &mut idle => return idle,
+                signal = signals.next() => if signal == Told::End { return false },
+            }
         }
     }
 
@@ -291,14 +298,18 @@ impl Signals {
         })
     }
 
-    async fn end(&mut self) {
+    async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.hang_up.recv() => Told::Reload,
         }
     }
+}
 
-    async fn reload(&mut self) {
-        self.hang_up.recv().await;
-    }
+/// What a signal asks for.
+#[derive(PartialEq)]
+enum Told {
+    End,
+    Reload,
 }
