@@ -52,8 +52,7 @@ impl HttpServerApp for Echo {
             return None;
         }
         self.requests.fetch_add(1, Ordering::Relaxed);
-        if session.is_http2() {
-        } else {
+        if let ServerSession::H1(session) = &mut session {
             session.respect_keepalive();
         }
         let mut body = 0;

@@ -111,7 +111,8 @@ pub async fn offer(state_dir: &Path, offer: Offer) -> io::Result<()> {
     let offer = Arc::new(offer);
     loop {
         let (stream, _) = listener.accept().await?;
-        if stream.peer_cred()?.uid() != rustix::process::geteuid().as_raw() {
+        let ours = rustix::process::geteuid().as_raw();
+        if stream.peer_cred().map_or(true, |peer| peer.uid() != ours) {
             continue;
         }
         let stream = stream.into_std()?;
