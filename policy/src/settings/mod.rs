@@ -16,11 +16,9 @@ mod reference;
 mod upstream_file;
 mod value;
 
-#[cfg(test)]
-mod tests;
-
 pub use api::*;
 pub use api_file::read_api;
 pub use operation::OperationSettings;
 pub use process::*;
 pub use process_file::read_process;
+pub use value::{parse_access_log, parse_duration, parse_listen_address};

@@ -266,3 +266,27 @@ pub(super) fn access_log(text: &str) -> Result<AccessLogTarget, Wrong> {
         path => Ok(AccessLogTarget::File(PathBuf::from(path))),
     }
 }
+
+/// A duration of the command line, such as `30s`.
+///
+/// # Errors
+/// What is wrong and what to write instead.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    duration(text).map_err(|wrong| format!("{}; {}", wrong.what, wrong.remedy))
+}
+
+/// An address to listen on, such as `0.0.0.0:8080` or `unix:/run/tollgate.sock`.
+///
+/// # Errors
+/// What is wrong and what to write instead.
+pub fn parse_listen_address(text: &str) -> Result<ListenAddress, String> {
+    listen_address(text).map_err(|wrong| format!("{}; {}", wrong.what, wrong.remedy))
+}
+
+/// `stdout`, `off`, or the path of a file.
+///
+/// # Errors
+/// What is wrong and what to write instead.
+pub fn parse_access_log(text: &str) -> Result<AccessLogTarget, String> {
+    access_log(text).map_err(|wrong| format!("{}; {}", wrong.what, wrong.remedy))
+}

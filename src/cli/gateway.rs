@@ -1,0 +1,136 @@
+//! `tollgate gateway`: its arguments, turned into the process and where its APIs come from.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{anyhow, bail};
+use clap::ValueEnum;
+use tollgate_gateway::live::Origin;
+use tollgate_policy::Finding;
+use tollgate_policy::settings::{
+    AccessLogTarget, ApiConfig, ListenAddress, ListenerConfig, ProcessConfig, SecurityMode,
+    parse_access_log, parse_duration, parse_listen_address, read_process,
+};
+
+pub(super) const EXAMPLES: &str = "Examples:
+  tollgate gateway --spec openapi.yaml --upstream http://127.0.0.1:3000
+  tollgate gateway --config /etc/tollgate --workers 4
+  tollgate gateway --config /etc/tollgate --take-over";
+
+/// What to serve, and how. A flag wins over tollgate.yaml.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// OpenAPI file to serve without a configuration directory
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "upstream",
+        conflicts_with = "config"
+    )]
+    spec: Option<PathBuf>,
+    /// Where its calls go: http://, https://, h2c://, grpc://, h2://, grpcs:// or unix:/path
+    #[arg(long, value_name = "URL", requires = "spec")]
+    upstream: Option<String>,
+    /// Configuration directory: tollgate.yaml and apis/*.yaml
+    #[arg(long, value_name = "DIR", required_unless_present = "spec")]
+    config: Option<PathBuf>,
+    /// Address to listen on in cleartext, instead of the configured ones (repeatable)
+    #[arg(long, value_name = "ADDR", value_parser = parse_listen_address)]
+    listen: Vec<ListenAddress>,
+    /// Address of the admin listener [default: 127.0.0.1:9900]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+    /// Enforce what the spec's `security` demands, or leave it to the service [default: enforce]
+    #[arg(long, value_enum, requires = "spec")]
+    security: Option<Security>,
+    /// Worker threads [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+    /// Directory of the lock and of the last known good configuration
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Take the sockets over from the gateway that runs with the same state directory
+    #[arg(long)]
+    take_over: bool,
+    /// Where access records go: stdout, off, or a file
+    #[arg(long, value_name = "TARGET", value_parser = parse_access_log)]
+    access_log: Option<AccessLogTarget>,
+    /// How long a drain may last, such as 30s
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    drain_timeout: Option<std::time::Duration>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Security {
+    Enforce,
+    Off,
+}
+
+/// Runs the gateway until it is told to stop.
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let take_over = args.take_over;
+    let (process, origin) = resolve(args)?;
+    crate::roles::gateway(process, origin, take_over)
+}
+
+fn resolve(args: Args) -> anyhow::Result<(ProcessConfig, Origin)> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut process = ProcessConfig::default_for(workers, default_state_dir());
+    let origin = match (&args.config, &args.spec, &args.upstream) {
+        (Some(directory), _, _) => {
+            let file = directory.join("tollgate.yaml");
+            if file.exists() {
+                process =
+                    read_process(&file, process, &super::environment).map_err(|f| told(&f))?;
+            }
+            Origin::Directory(directory.clone())
+        }
+        (None, Some(spec), Some(upstream)) => {
+            let security = match args.security {
+                Some(Security::Off) => SecurityMode::Off,
+                Some(Security::Enforce) | None => SecurityMode::Enforce,
+            };
+            let api = ApiConfig::for_spec(spec, upstream, security).map_err(|f| told(&[f]))?;
+            Origin::Single(Box::new(api))
+        }
+        _ => bail!("name --config, or --spec with --upstream"),
+    };
+    Ok((overridden(process, args), origin))
+}
+
+fn overridden(mut process: ProcessConfig, args: Args) -> ProcessConfig {
+    if !args.listen.is_empty() {
+        let cleartext = |address| ListenerConfig {
+            address,
+            tls: None,
+            proxy_protocol_from: Vec::new(),
+        };
+        process.listeners = args.listen.into_iter().map(cleartext).collect();
+    }
+    process.admin = args.admin.unwrap_or(process.admin);
+    process.workers = args.workers.map_or(process.workers, usize::from);
+    process.state_dir = args.state_dir.unwrap_or(process.state_dir);
+    process.access_log = args.access_log.unwrap_or(process.access_log);
+    process.drain_timeout = args.drain_timeout.unwrap_or(process.drain_timeout);
+    process
+}
+
+fn told(findings: &[Finding]) -> anyhow::Error {
+    let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
+    anyhow!(lines.join("\n"))
+}
+
+/// `/var/lib/tollgate` where we may write there, else a directory of the user's own.
+fn default_state_dir() -> PathBuf {
+    let system = Path::new("/var/lib/tollgate");
+    let probe = system.join(format!(".probe-{}", std::process::id()));
+    let writable = std::fs::create_dir_all(system)
+        .and_then(|()| std::fs::write(&probe, ""))
+        .is_ok();
+    let _ = std::fs::remove_file(&probe);
+    match std::env::home_dir() {
+        Some(home) if !writable => home.join(".local/state/tollgate"),
+        _ => system.to_owned(),
+    }
+}

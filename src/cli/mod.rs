@@ -1,0 +1,74 @@
+//! The command line: one file per verb. Exit codes: 0 good, 1 findings or failure, 2 usage.
+
+mod check;
+mod classify;
+mod demo_service;
+mod gateway;
+mod status;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// API management engine: every call is one operation of an OpenAPI file.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve APIs: from one OpenAPI file, or from a configuration directory
+    #[command(after_help = gateway::EXAMPLES)]
+    Gateway(gateway::Args),
+    /// Check an OpenAPI file, an API file, tollgate.yaml or a configuration directory
+    #[command(after_help = check::EXAMPLES)]
+    Check(check::Args),
+    /// Say which operation a call is, and why
+    #[command(after_help = "Examples:\n  tollgate classify openapi.yaml GET /books/7")]
+    Classify(classify::Args),
+    /// Show the APIs of a running gateway
+    #[command(after_help = status::EXAMPLES)]
+    Status(status::Args),
+    /// Print version and target
+    #[command(after_help = "Examples:\n  tollgate version")]
+    Version,
+    /// An echoing service for the demo
+    #[command(hide = true)]
+    DemoService(demo_service::Args),
+}
+
+/// Parses the command line and runs its verb.
+pub(crate) fn main() -> ExitCode {
+    // clap itself exits with 2 on usage errors and with 0 on --help.
+    let done = match Cli::parse().command {
+        Command::Gateway(args) => gateway::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Classify(args) => classify::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Version => version::run(),
+        Command::DemoService(args) => demo_service::run(args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("tollgate: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// The environment, as readers of settings ask for it.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}
