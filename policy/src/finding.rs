@@ -17,7 +17,11 @@ pub struct Place {
 impl Place {
     /// The whole file.
     pub fn file(file: impl Into<Arc<str>>) -> Self {
-        Self { file: file.into(), line: 0, column: 0 }
+        Self {
+            file: file.into(),
+            line: 0,
+            column: 0,
+        }
     }
 }
 
@@ -64,7 +68,15 @@ impl fmt::Display for Finding {
             Severity::Warning => "warning",
             Severity::Error => "error",
         };
-        write!(f, "{}: {severity}[{}]: {}", self.place, self.code, self.what)?;
-        if self.remedy.is_empty() { Ok(()) } else { write!(f, "; {}", self.remedy) }
+        write!(
+            f,
+            "{}: {severity}[{}]: {}",
+            self.place, self.code, self.what
+        )?;
+        if self.remedy.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "; {}", self.remedy)
+        }
     }
 }

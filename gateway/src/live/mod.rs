@@ -73,7 +73,9 @@ impl Live {
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, String> {
         let _ = (origin, state_dir, metrics);
-        Ok(Arc::new(Self { apis: Arc::default() }))
+        Ok(Arc::new(Self {
+            apis: Arc::default(),
+        }))
     }
 
     /// What the request path reads.

@@ -182,7 +182,10 @@ impl RequestId {
     /// Takes the client's id where it is fit, else makes one.
     pub fn accept_or_new(client: Option<&[u8]>) -> Self {
         let _ = client;
-        Self { bytes: [b'0'; 64], length: 32 }
+        Self {
+            bytes: [b'0'; 64],
+            length: 32,
+        }
     }
 
     /// As text.
@@ -205,7 +208,12 @@ impl TraceContext {
     /// The flag tells whether the client's was continued.
     pub fn accept_or_new(client: Option<&[u8]>) -> (Self, bool) {
         let _ = client;
-        (Self { text: *b"00-00000000000000000000000000000001-0000000000000001-00" }, false)
+        (
+            Self {
+                text: *b"00-00000000000000000000000000000001-0000000000000001-00",
+            },
+            false,
+        )
     }
 
     /// The `traceparent` to send on.

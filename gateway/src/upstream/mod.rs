@@ -63,7 +63,9 @@ impl Cluster {
         previous: Option<&Cluster>,
     ) -> Result<Arc<Self>, String> {
         let _ = (api, previous);
-        Ok(Arc::new(Self { config: config.clone() }))
+        Ok(Arc::new(Self {
+            config: config.clone(),
+        }))
     }
 
     /// Spawns DNS resolution and health checks on the current runtime; they end when the cluster is dropped.

@@ -59,11 +59,7 @@ impl Classifier {
     ///
     /// # Errors
     /// See [`Unclassified`].
-    pub fn classify<'p>(
-        &self,
-        method: &str,
-        target: &'p str,
-    ) -> Result<Matched<'p>, Unclassified> {
+    pub fn classify<'p>(&self, method: &str, target: &'p str) -> Result<Matched<'p>, Unclassified> {
         let _ = (method, target);
         unreachable!("written by the classifier")
     }

@@ -26,7 +26,7 @@ pub struct ApiConfig {
     pub security: SecurityMode,
     /// How the forwarded request differs from the one that came.
     pub rewrite: Rewrite,
-    /// Defaults for all operations of this API (below `x-tollgate` on the operation? No: the API file wins over the spec).
+    /// Defaults for all operations of this API; they win over what the spec says.
     pub defaults: OperationSettings,
     /// Settings of single operations by `operationId` or `METHOD template`.
     pub operations: BTreeMap<String, OperationSettings>,

@@ -4,9 +4,23 @@
 //! complete and checked before any port opens.
 
 mod api;
-mod operation;
+mod api_file;
+pub mod check;
+mod decode;
+pub mod operation;
+mod operation_file;
 mod process;
+mod process_file;
+mod reader;
+mod reference;
+mod upstream_file;
+mod value;
+
+#[cfg(test)]
+mod tests;
 
 pub use api::*;
-pub use operation::*;
+pub use api_file::read_api;
+pub use operation::OperationSettings;
 pub use process::*;
+pub use process_file::read_process;

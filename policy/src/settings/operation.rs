@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use super::operation_file::from_node;
+
 /// `x-tollgate` on the document, path item or operation. `None`: not said here, ask one level out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OperationSettings {

@@ -73,7 +73,9 @@ impl Network {
             IpAddr::V6(v6) => (v6.to_bits(), 128),
         };
         let ((ours, ours_width), (theirs, theirs_width)) = (bits(self.address), bits(address));
-        let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+        let mask = u128::MAX
+            .checked_shl(128 - u32::from(self.prefix))
+            .unwrap_or(0);
         ours_width == theirs_width && ours & mask == theirs & mask
     }
 }
@@ -90,7 +92,7 @@ pub enum AccessLogTarget {
     Off,
 }
 
-/// What a stranger may send (DESIGN section 6).
+/// What a stranger may send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DoorLimits {
     /// Bytes of a request head. Default 32 KiB.

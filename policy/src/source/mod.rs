@@ -65,7 +65,10 @@ pub struct Document {
 impl Map {
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<&Node> {
-        self.entries.iter().find(|entry| &*entry.key == key).map(|entry| &entry.node)
+        self.entries
+            .iter()
+            .find(|entry| &*entry.key == key)
+            .map(|entry| &entry.node)
     }
 
     /// All entries in document order.
@@ -87,6 +90,10 @@ impl Document {
 
     /// The place of a node of this document.
     pub fn place(&self, node: &Node) -> Place {
-        Place { file: self.file.clone(), line: node.line, column: node.column }
+        Place {
+            file: self.file.clone(),
+            line: node.line,
+            column: node.column,
+        }
     }
 }

@@ -1,0 +1,235 @@
+//! `apis/<name>.yaml`: as written, and turned into [`ApiConfig`]. Not here: the OpenAPI file it names.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::decode::Text;
+use super::operation_file::{WrittenOperation, settings};
+use super::reader::Reader;
+use super::upstream_file::{WrittenUpstream, plain, target, upstream};
+use super::value::{self, Wrong};
+use super::{ApiConfig, HostPattern, HostRewrite, OperationSettings, Rewrite, SecurityMode};
+use crate::finding::{Finding, Place, Severity};
+use crate::openapi;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    spec: Option<Text>,
+    hosts: Option<Vec<Text>>,
+    base_path: Option<Text>,
+    upstream: Option<WrittenUpstream>,
+    security: Option<Text>,
+    rewrite: Option<WrittenRewrite>,
+    defaults: Option<WrittenOperation>,
+    operations: Option<BTreeMap<Text, Option<WrittenOperation>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRewrite {
+    host: Option<Text>,
+    base_path: Option<Text>,
+}
+
+/// Reads `apis/<name>.yaml`. `environment` answers `${NAME}`.
+///
+/// # Errors
+/// Everything that is wrong with the file, in its order.
+pub fn read_api(
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<ApiConfig, Vec<Finding>> {
+    read_with_places(path, environment).map(|(config, _)| config)
+}
+
+/// As [`read_api`], with the place of each key under `operations:`.
+pub(super) fn read_with_places(
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<(ApiConfig, Vec<(String, Place)>), Vec<Finding>> {
+    let mut reader = Reader::open(path).map_err(|finding| vec![finding])?;
+    let meaning = reader
+        .decode::<Written>(environment)
+        .and_then(|written| config(&mut reader, path, &written));
+    reader.finish(meaning)
+}
+
+fn config(
+    reader: &mut Reader,
+    path: &Path,
+    written: &Written,
+) -> Option<(ApiConfig, Vec<(String, Place)>)> {
+    let name = api_name(reader, path);
+    let spec = match &written.spec {
+        Some(spec) => existing_spec(reader, spec),
+        None => {
+            reader.missing("spec", "write `spec: ../specs/name.yaml`, the OpenAPI file");
+            None
+        }
+    };
+    let upstream = match &written.upstream {
+        Some(written) => upstream(reader, written),
+        None => {
+            reader.missing("upstream", "write `upstream: http://host:port`");
+            None
+        }
+    };
+    let (operations, places) = operations(reader, written.operations.as_ref());
+    let defaults = written.defaults.as_ref();
+    let config = ApiConfig {
+        name: name?,
+        file: path.to_owned(),
+        spec: spec?,
+        hosts: reader.list("hosts", written.hosts.as_ref(), value::host),
+        base_path: reader.value("base_path", written.base_path.as_ref(), value::base_path),
+        upstream: upstream?,
+        security: reader
+            .value("security", written.security.as_ref(), value::security)
+            .unwrap_or_default(),
+        rewrite: rewrite(reader, written.rewrite.as_ref()),
+        defaults: defaults
+            .map(|it| settings(reader, "defaults", it))
+            .unwrap_or_default(),
+        operations,
+    };
+    Some((config, places))
+}
+
+fn api_name(reader: &mut Reader, path: &Path) -> Option<Arc<str>> {
+    let stem = path
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or_default();
+    let fit = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if (1..=63).contains(&stem.len()) && stem.bytes().all(fit) {
+        return Some(stem.into());
+    }
+    let place = reader.file();
+    reader.push(
+        "bad-name",
+        place,
+        format!("`{stem}` cannot be the name of an API"),
+        "rename the file: lower-case letters, digits and `-`, at most 63".to_owned(),
+    );
+    None
+}
+
+fn existing_spec(reader: &mut Reader, spec: &Text) -> Option<std::path::PathBuf> {
+    let path = reader.path(spec);
+    if path.is_file() {
+        return Some(path);
+    }
+    let place = reader.place(spec);
+    reader.push(
+        "missing-spec",
+        place,
+        format!("`spec`: there is no file `{}`", path.display()),
+        "paths are relative to the directory of this file".to_owned(),
+    );
+    None
+}
+
+fn rewrite(reader: &mut Reader, written: Option<&WrittenRewrite>) -> Rewrite {
+    let unsaid = WrittenRewrite::default();
+    let written = written.unwrap_or(&unsaid);
+    let host = |text: &str| match text {
+        "preserve" => Ok(HostRewrite::Preserve),
+        "upstream" => Ok(HostRewrite::Upstream),
+        name => fixed_host(name),
+    };
+    Rewrite {
+        host: reader
+            .value("rewrite.host", written.host.as_ref(), host)
+            .unwrap_or_default(),
+        base_path: reader.value(
+            "rewrite.base_path",
+            written.base_path.as_ref(),
+            value::base_path,
+        ),
+    }
+}
+
+fn fixed_host(text: &str) -> Result<HostRewrite, Wrong> {
+    let (name, port) = text.rsplit_once(':').unwrap_or((text, "1"));
+    if value::name(name) && port.parse::<u16>().is_ok() {
+        return Ok(HostRewrite::Fixed(text.to_ascii_lowercase().into()));
+    }
+    Err(Wrong::new(
+        format!("`{text}` is no host"),
+        "write preserve, upstream, or a host name",
+    ))
+}
+
+type Operations = (BTreeMap<String, OperationSettings>, Vec<(String, Place)>);
+
+fn operations(
+    reader: &mut Reader,
+    written: Option<&BTreeMap<Text, Option<WrittenOperation>>>,
+) -> Operations {
+    let mut found = Operations::default();
+    for (key, written) in written.into_iter().flatten() {
+        let field = format!("operations.{}", key.text);
+        let settings = written
+            .as_ref()
+            .map(|it| settings(reader, &field, it))
+            .unwrap_or_default();
+        found.0.insert(key.text.clone(), settings);
+        found.1.push((key.text.clone(), reader.place(key)));
+    }
+    found
+}
+
+impl ApiConfig {
+    /// The configuration of `--spec FILE --upstream URL`: any host, every default, named after the file.
+    ///
+    /// # Errors
+    /// The URL is none we speak.
+    pub fn for_spec(
+        spec: &Path,
+        upstream_url: &str,
+        security: SecurityMode,
+    ) -> Result<Self, Finding> {
+        let target = target(upstream_url).map_err(|wrong| Finding {
+            severity: Severity::Error,
+            code: "bad-value",
+            place: Place::file("--upstream"),
+            what: wrong.what,
+            remedy: wrong.remedy,
+        })?;
+        let stem = spec
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().to_lowercase());
+        let fit = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        let name: String = stem.unwrap_or_default().chars().map(fit).take(63).collect();
+        let name = name.trim_matches('-');
+        Ok(Self {
+            name: if name.is_empty() { "api" } else { name }.into(),
+            file: spec.to_owned(),
+            spec: spec.to_owned(),
+            hosts: Vec::<HostPattern>::new(),
+            base_path: None,
+            upstream: plain(target),
+            security,
+            rewrite: Rewrite::default(),
+            defaults: OperationSettings::default(),
+            operations: BTreeMap::new(),
+        })
+    }
+
+    /// What holds for one operation: the file's entry for it, then the file's defaults, then what the description says.
+    pub fn settings_for(&self, operation: &openapi::Operation) -> OperationSettings {
+        let route = format!("{} {}", operation.method, operation.template);
+        let by_id = operation
+            .id
+            .as_deref()
+            .and_then(|id| self.operations.get(id));
+        let said = by_id
+            .or_else(|| self.operations.get(&route))
+            .unwrap_or(&self.defaults);
+        said.or(&self.defaults).or(&operation.settings)
+    }
+}

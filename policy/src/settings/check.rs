@@ -1,0 +1,271 @@
+//! What `tollgate check` says about files, without serving them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::api_file::read_with_places;
+use super::decode::nearest;
+use super::{ApiConfig, HostPattern, ProcessConfig, read_process};
+use crate::classify::Classifier;
+use crate::finding::{Finding, Place, Severity};
+use crate::openapi::{self, Description};
+use crate::source::{Document, Value};
+
+/// Environment lookup.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The outcome of a check.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Everything found, file by file.
+    pub findings: Vec<Finding>,
+    /// One entry per API that could be read.
+    pub summaries: Vec<Summary>,
+}
+
+/// One API in a line.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// The OpenAPI file.
+    pub file: String,
+    /// `info.title`.
+    pub title: String,
+    /// `info.version`.
+    pub version: String,
+    /// Operations that can be routed.
+    pub operations: usize,
+    /// Findings of the classifier: templates that overlap, repeat or hide one another.
+    pub overlaps: usize,
+}
+
+impl Report {
+    /// Whether anything but notes was found.
+    pub fn failed(&self) -> bool {
+        self.findings
+            .iter()
+            .any(|finding| finding.severity > Severity::Note)
+    }
+}
+
+/// Checks an OpenAPI file, an API file, `tollgate.yaml`, or a configuration directory.
+pub fn check(path: &Path, environment: Environment<'_>) -> Report {
+    let mut report = Report::default();
+    if path.is_dir() {
+        directory(path, environment, &mut report);
+        return report;
+    }
+    match kind(path) {
+        Ok(Kind::Description) => drop(description(path, &mut report)),
+        Ok(Kind::Api) => drop(api(path, environment, &mut report)),
+        Ok(Kind::Process) => process(path, environment, &mut report),
+        Err(finding) => report.findings.push(finding),
+    }
+    report
+}
+
+/// The `apis/*.yaml` of a configuration directory, by file name.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn api_files(directory: &Path) -> Result<Vec<PathBuf>, Finding> {
+    let apis = directory.join("apis");
+    let unreadable = |error: std::io::Error| {
+        finding(
+            Severity::Error,
+            "unreadable-directory",
+            Place::file(apis.display().to_string()),
+            format!("cannot be read: {error}"),
+            "a configuration directory has one file per API in apis/",
+        )
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(&apis).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let hidden = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let ours = path
+            .extension()
+            .is_some_and(|ext| ext == "yaml" || ext == "yml" || ext == "json");
+        if ours && !hidden {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+enum Kind {
+    Description,
+    Api,
+    Process,
+}
+
+fn kind(path: &Path) -> Result<Kind, Finding> {
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        finding(
+            Severity::Error,
+            "unreadable-file",
+            Place::file(file.clone()),
+            format!("cannot be read: {error}"),
+            "check that the file exists, is readable and is UTF-8 text",
+        )
+    })?;
+    let document = Document::parse(&file, &text)?;
+    let has = |key: &str| matches!(&document.root.value, Value::Map(map) if map.get(key).is_some());
+    if has("openapi") || has("swagger") || has("paths") {
+        return Ok(Kind::Description);
+    }
+    let named = path.file_stem().is_some_and(|stem| stem == "tollgate");
+    Ok(if named || has("listeners") || has("admin") {
+        Kind::Process
+    } else {
+        Kind::Api
+    })
+}
+
+fn directory(path: &Path, environment: Environment<'_>, report: &mut Report) {
+    let file = path.join("tollgate.yaml");
+    if file.exists() {
+        process(&file, environment, report);
+    }
+    let files = match api_files(path) {
+        Ok(files) => files,
+        Err(finding) => return report.findings.push(finding),
+    };
+    let mut taken = BTreeMap::new();
+    for file in files {
+        if let Some((config, bases)) = api(&file, environment, report) {
+            claim(&config, &bases, &mut taken, report);
+        }
+    }
+}
+
+fn process(path: &Path, environment: Environment<'_>, report: &mut Report) {
+    let unsaid = ProcessConfig::default_for(1, PathBuf::new());
+    if let Err(findings) = read_process(path, unsaid, environment) {
+        report.findings.extend(findings);
+    }
+}
+
+fn api(
+    path: &Path,
+    environment: Environment<'_>,
+    report: &mut Report,
+) -> Option<(ApiConfig, Vec<String>)> {
+    let (config, places) = match read_with_places(path, environment) {
+        Ok(read) => read,
+        Err(findings) => {
+            report.findings.extend(findings);
+            return None;
+        }
+    };
+    let (description, bases) = description(&config.spec, report)?;
+    report.findings.extend(unmatched(&places, &description));
+    let bases = match &config.base_path {
+        Some(base) => vec![base.to_string()],
+        None => bases,
+    };
+    Some((config, bases))
+}
+
+fn description(path: &Path, report: &mut Report) -> Option<(Description, Vec<String>)> {
+    let description = match openapi::load(path) {
+        Ok(description) => description,
+        Err(findings) => {
+            report.findings.extend(findings);
+            return None;
+        }
+    };
+    let (classifier, overlaps) = Classifier::compile(&description);
+    report.summaries.push(Summary {
+        file: description.file.to_string(),
+        title: description.title.clone(),
+        version: description.version.clone(),
+        operations: description.operations.len(),
+        overlaps: overlaps.len(),
+    });
+    report.findings.extend(description.findings.iter().cloned());
+    report.findings.extend(overlaps);
+    let bases = classifier.bases().iter().map(ToString::to_string).collect();
+    Some((description, bases))
+}
+
+/// Keys under `operations:` that are no operation of the description.
+fn unmatched(places: &[(String, Place)], description: &Description) -> Vec<Finding> {
+    let mut known = Vec::new();
+    for operation in &description.operations {
+        known.extend(operation.id.as_ref().map(ToString::to_string));
+        known.push(format!("{} {}", operation.method, operation.template));
+    }
+    let unknown = places.iter().filter(|(key, _)| !known.contains(key));
+    let explain = |(key, place): &(String, Place)| {
+        let remedy = match nearest(key, known.iter().map(String::as_str)) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => "write an operationId, or method and template as in the file".to_owned(),
+        };
+        let what = format!("`{key}` is no operation of {}", description.file);
+        finding(
+            Severity::Warning,
+            "unknown-operation",
+            place.clone(),
+            what,
+            &remedy,
+        )
+    };
+    unknown.map(explain).collect()
+}
+
+/// Notes what an API claims; a host and base path that is taken already is a conflict.
+fn claim(
+    config: &ApiConfig,
+    bases: &[String],
+    taken: &mut BTreeMap<(String, String), String>,
+    report: &mut Report,
+) {
+    let mut hosts: Vec<_> = config.hosts.iter().map(written_host).collect();
+    if hosts.is_empty() {
+        hosts.push("any host".to_owned());
+    }
+    for (host, base) in hosts
+        .iter()
+        .flat_map(|host| bases.iter().map(move |base| (host, base)))
+    {
+        let file = config.file.display().to_string();
+        let Some(first) = taken.get(&(host.clone(), base.clone())) else {
+            taken.insert((host.clone(), base.clone()), file);
+            continue;
+        };
+        report.findings.push(finding(
+            Severity::Error,
+            "conflict",
+            Place::file(file),
+            format!("{host} with base path `{base}/` belongs to {first} already"),
+            "give one of the two other `hosts` or another `base_path`; until then this one is refused",
+        ));
+    }
+}
+
+fn written_host(host: &HostPattern) -> String {
+    match host {
+        HostPattern::Exact(name) => name.to_string(),
+        HostPattern::Suffix(suffix) => format!("*{suffix}"),
+    }
+}
+
+fn finding(
+    severity: Severity,
+    code: &'static str,
+    place: Place,
+    what: String,
+    remedy: &str,
+) -> Finding {
+    Finding {
+        severity,
+        code,
+        place,
+        what,
+        remedy: remedy.to_owned(),
+    }
+}

@@ -1,0 +1,108 @@
+//! `x-tollgate` and the operation entries of the API file: as written, and turned into what they mean.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::decode::{Text, decode};
+use super::reader::Reader;
+use super::reference::References;
+use super::value::{self, Wrong};
+use super::{OperationSettings, SecurityMode};
+use crate::finding::Finding;
+use crate::source::{Document, Node};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenOperation {
+    timeouts: Option<WrittenTimeouts>,
+    retries: Option<Text>,
+    upgrade: Option<Vec<Text>>,
+    max_body: Option<Text>,
+    security: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenTimeouts {
+    total: Option<Text>,
+    first_byte: Option<Text>,
+    idle: Option<Text>,
+}
+
+/// Reads `x-tollgate` as it stands in an OpenAPI file. References are not honoured there: a description may come from
+/// somebody who must not read our environment.
+///
+/// # Errors
+/// The first mistake, with its place.
+pub fn from_node(document: &Document, node: &Node) -> Result<OperationSettings, Finding> {
+    let references = References {
+        environment: None,
+        directory: Path::new(""),
+    };
+    let (written, findings) = decode::<WrittenOperation>(document, node, &references);
+    if let Some(finding) = findings.into_iter().next() {
+        return Err(finding);
+    }
+    let mut reader = Reader::on(document);
+    let settings = settings(&mut reader, "x-tollgate", &written.unwrap_or_default());
+    let first = |mut findings: Vec<Finding>| findings.swap_remove(0);
+    reader.finish(Some(settings)).map_err(first)
+}
+
+/// The meaning of one entry; mistakes go to `reader`.
+pub(super) fn settings(
+    reader: &mut Reader,
+    field: &str,
+    written: &WrittenOperation,
+) -> OperationSettings {
+    let unsaid = WrittenTimeouts::default();
+    let timeouts = written.timeouts.as_ref().unwrap_or(&unsaid);
+    let mut timeout = |name: &str, text: &Option<Text>| {
+        reader.value(
+            &format!("{field}.timeouts.{name}"),
+            text.as_ref(),
+            value::duration,
+        )
+    };
+    let total = timeout("total", &timeouts.total);
+    let first_byte = timeout("first_byte", &timeouts.first_byte);
+    let idle = timeout("idle", &timeouts.idle);
+    let security = reader.value(
+        &format!("{field}.security"),
+        written.security.as_ref(),
+        value::security,
+    );
+    let upgrades = reader.list(
+        &format!("{field}.upgrade"),
+        written.upgrade.as_ref(),
+        upgrade,
+    );
+    OperationSettings {
+        total,
+        first_byte,
+        idle,
+        retries: reader.value(
+            &format!("{field}.retries"),
+            written.retries.as_ref(),
+            |text| value::number(text, 0, 3),
+        ),
+        websocket: written.upgrade.as_ref().map(|_| !upgrades.is_empty()),
+        max_body: reader.value(
+            &format!("{field}.max_body"),
+            written.max_body.as_ref(),
+            value::size,
+        ),
+        security_off: security.map(|mode| mode == SecurityMode::Off),
+    }
+}
+
+fn upgrade(text: &str) -> Result<(), Wrong> {
+    match text {
+        "websocket" => Ok(()),
+        _ => Err(Wrong::new(
+            format!("`{text}` is no upgrade we know"),
+            "write websocket",
+        )),
+    }
+}

@@ -1,0 +1,283 @@
+//! `tollgate.yaml`: as written, and turned into [`ProcessConfig`].
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::decode::Text;
+use super::reader::Reader;
+use super::upstream_file::WrittenPair;
+use super::value::{self, Wrong};
+use super::{
+    AccessLogTarget, DoorLimits, ListenAddress, ListenerConfig, ListenerTls, ProcessConfig,
+};
+use crate::finding::Finding;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    listeners: Option<Vec<WrittenListener>>,
+    admin: Option<Text>,
+    workers: Option<Text>,
+    state_dir: Option<Text>,
+    drain_timeout: Option<Text>,
+    trusted_hops: Option<Text>,
+    limits: Option<WrittenLimits>,
+    access_log: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenListener {
+    address: Text,
+    tls: Option<WrittenTls>,
+    proxy_protocol_from: Option<Vec<Text>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenTls {
+    certificates: Vec<WrittenPair>,
+    min_version: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenLimits {
+    head_bytes: Option<Text>,
+    head_fields: Option<Text>,
+    body_bytes: Option<Text>,
+    h2_streams: Option<Text>,
+    head_timeout: Option<Text>,
+    body_min_rate: Option<Text>,
+    handshake_timeout: Option<Text>,
+    handshakes: Option<Text>,
+    connections: Option<Text>,
+    connections_per_address: Option<Text>,
+    keep_alive: Option<Text>,
+    requests_per_connection: Option<Text>,
+}
+
+impl ProcessConfig {
+    /// Zero configuration: `0.0.0.0:8080` in cleartext, admin on loopback, every limit at its default.
+    pub fn default_for(workers: usize, state_dir: PathBuf) -> Self {
+        let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
+        Self {
+            listeners: vec![ListenerConfig {
+                address: ListenAddress::Tcp(any),
+                tls: None,
+                proxy_protocol_from: Vec::new(),
+            }],
+            admin: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900),
+            workers,
+            state_dir,
+            drain_timeout: Duration::from_secs(30),
+            trusted_hops: 0,
+            limits: DoorLimits::default(),
+            access_log: AccessLogTarget::Stdout,
+            legacy_headers: false,
+        }
+    }
+}
+
+/// Reads `tollgate.yaml`; what it leaves unsaid is taken from `unsaid`. `environment` answers `${NAME}`.
+///
+/// # Errors
+/// Everything that is wrong with the file, in its order.
+pub fn read_process(
+    path: &Path,
+    unsaid: ProcessConfig,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<ProcessConfig, Vec<Finding>> {
+    let mut reader = Reader::open(path).map_err(|finding| vec![finding])?;
+    let meaning = reader
+        .decode::<Written>(environment)
+        .map(|written| config(&mut reader, unsaid, &written));
+    reader.finish(meaning)
+}
+
+fn config(reader: &mut Reader, unsaid: ProcessConfig, written: &Written) -> ProcessConfig {
+    let listeners = match &written.listeners {
+        Some(list) if list.is_empty() => {
+            reader.missing("listeners", "name at least one, or remove the field");
+            Vec::new()
+        }
+        Some(list) => list.iter().filter_map(|it| listener(reader, it)).collect(),
+        None => unsaid.listeners,
+    };
+    let workers = |text: &str| value::number(text, 1, 1_024);
+    let state_dir = written.state_dir.as_ref().map(|path| reader.path(path));
+    let access_log = reader.value("access_log", written.access_log.as_ref(), value::access_log);
+    let access_log = match (access_log, &written.access_log) {
+        (Some(AccessLogTarget::File(_)), Some(path)) => AccessLogTarget::File(reader.path(path)),
+        (Some(target), _) => target,
+        (None, _) => unsaid.access_log,
+    };
+    let drain = written.drain_timeout.as_ref();
+    let hops = written.trusted_hops.as_ref();
+    ProcessConfig {
+        listeners,
+        admin: reader
+            .value("admin", written.admin.as_ref(), value::socket_address)
+            .unwrap_or(unsaid.admin),
+        workers: reader
+            .value("workers", written.workers.as_ref(), workers)
+            .unwrap_or(unsaid.workers),
+        state_dir: state_dir.unwrap_or(unsaid.state_dir),
+        drain_timeout: reader
+            .value("drain_timeout", drain, value::duration)
+            .unwrap_or(unsaid.drain_timeout),
+        trusted_hops: reader
+            .value("trusted_hops", hops, |text| value::number(text, 0, 16))
+            .unwrap_or(unsaid.trusted_hops),
+        limits: match &written.limits {
+            Some(written) => limits(reader, unsaid.limits, written),
+            None => unsaid.limits,
+        },
+        access_log,
+        legacy_headers: unsaid.legacy_headers,
+    }
+}
+
+fn listener(reader: &mut Reader, written: &WrittenListener) -> Option<ListenerConfig> {
+    let networks = written.proxy_protocol_from.as_ref();
+    let proxy_protocol_from =
+        reader.list("listeners.proxy_protocol_from", networks, value::network);
+    let tls = written
+        .tls
+        .as_ref()
+        .map(|tls| listener_tls(reader, &written.address, tls));
+    let address = reader.value(
+        "listeners.address",
+        Some(&written.address),
+        value::listen_address,
+    )?;
+    Some(ListenerConfig {
+        address,
+        tls,
+        proxy_protocol_from,
+    })
+}
+
+fn listener_tls(reader: &mut Reader, at: &Text, written: &WrittenTls) -> ListenerTls {
+    if written.certificates.is_empty() {
+        let wrong = Wrong::new("is empty", "name at least one pair of `cert` and `key`");
+        reader.refuse("listeners.tls.certificates", at, wrong);
+    }
+    let version = |text: &str| match text {
+        "1.2" => Ok(true),
+        "1.3" => Ok(false),
+        _ => Err(Wrong::new(
+            format!("`{text}` is no version we speak"),
+            "write \"1.2\" or \"1.3\"",
+        )),
+    };
+    let pairs = written.certificates.iter();
+    ListenerTls {
+        certificates: pairs
+            .map(|it| (reader.path(&it.cert), reader.path(&it.key)))
+            .collect(),
+        tls12: reader
+            .value(
+                "listeners.tls.min_version",
+                written.min_version.as_ref(),
+                version,
+            )
+            .unwrap_or(true),
+    }
+}
+
+fn limits(reader: &mut Reader, mut limits: DoorLimits, written: &WrittenLimits) -> DoorLimits {
+    let mut duration = |name: &str, text: &Option<Text>, target: &mut Duration| {
+        let field = format!("limits.{name}");
+        *target = reader
+            .value(&field, text.as_ref(), value::duration)
+            .unwrap_or(*target);
+    };
+    duration(
+        "head_timeout",
+        &written.head_timeout,
+        &mut limits.head_timeout,
+    );
+    duration(
+        "handshake_timeout",
+        &written.handshake_timeout,
+        &mut limits.handshake_timeout,
+    );
+    duration("keep_alive", &written.keep_alive, &mut limits.keep_alive);
+    let mut size = |name: &str, text: &Option<Text>, target: &mut u64| {
+        let field = format!("limits.{name}");
+        *target = reader
+            .value(&field, text.as_ref(), value::size)
+            .unwrap_or(*target);
+    };
+    size("body_bytes", &written.body_bytes, &mut limits.body_bytes);
+    size(
+        "body_min_rate",
+        &written.body_min_rate,
+        &mut limits.body_min_rate,
+    );
+    // A head below 1 KiB refuses ordinary browsers; above 1 MiB it is no limit.
+    let head = |text: &str| {
+        let bytes = value::size(text)?;
+        value::number::<usize>(&bytes.to_string(), 1 << 10, 1 << 20)
+    };
+    limits.head_bytes = reader
+        .value("limits.head_bytes", written.head_bytes.as_ref(), head)
+        .unwrap_or(limits.head_bytes);
+    let mut count = |name: &str, text: &Option<Text>, most: u64, target: &mut usize| {
+        let field = format!("limits.{name}");
+        let parse = |text: &str| value::number(text, 1, most);
+        *target = reader
+            .value(&field, text.as_ref(), parse)
+            .unwrap_or(*target);
+    };
+    let per_address = &written.connections_per_address;
+    count(
+        "head_fields",
+        &written.head_fields,
+        10_000,
+        &mut limits.head_fields,
+    );
+    count(
+        "handshakes",
+        &written.handshakes,
+        100_000,
+        &mut limits.handshakes,
+    );
+    count(
+        "connections",
+        &written.connections,
+        10_000_000,
+        &mut limits.connections,
+    );
+    count(
+        "connections_per_address",
+        per_address,
+        10_000_000,
+        &mut limits.connections_per_address,
+    );
+    let mut count = |name: &str, text: &Option<Text>, most: u64, target: &mut u32| {
+        let field = format!("limits.{name}");
+        let parse = |text: &str| value::number(text, 1, most);
+        *target = reader
+            .value(&field, text.as_ref(), parse)
+            .unwrap_or(*target);
+    };
+    let requests = &written.requests_per_connection;
+    count(
+        "h2_streams",
+        &written.h2_streams,
+        10_000,
+        &mut limits.h2_streams,
+    );
+    count(
+        "requests_per_connection",
+        requests,
+        u32::MAX.into(),
+        &mut limits.requests_per_connection,
+    );
+    limits
+}

@@ -1,0 +1,151 @@
+//! From a file to its tree, and from single values to findings: what the readers of all our files share.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::decode::{Text, decode};
+use super::reference::References;
+use super::value::Wrong;
+use crate::finding::{Finding, Place, Severity};
+use crate::source::Document;
+
+/// Reads one file of ours and collects what is wrong with it.
+pub(super) struct Reader {
+    document: Document,
+    directory: PathBuf,
+    findings: Vec<Finding>,
+}
+
+impl Reader {
+    pub(super) fn open(path: &Path) -> Result<Self, Finding> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| Finding {
+            severity: Severity::Error,
+            code: "unreadable-file",
+            place: Place::file(file.clone()),
+            what: format!("cannot be read: {error}"),
+            remedy: "check that the file exists, is readable and is UTF-8 text".to_owned(),
+        })?;
+        let directory = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self {
+            document: Document::parse(&file, &text)?,
+            directory,
+            findings: Vec::new(),
+        })
+    }
+
+    pub(super) fn on(document: &Document) -> Self {
+        Self {
+            document: Document {
+                file: document.file.clone(),
+                root: crate::source::Node {
+                    line: 1,
+                    column: 1,
+                    value: crate::source::Value::Null,
+                },
+            },
+            directory: PathBuf::new(),
+            findings: Vec::new(),
+        }
+    }
+
+    pub(super) fn decode<T: for<'n> Deserialize<'n>>(
+        &mut self,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Option<T> {
+        let references = References {
+            environment: Some(environment),
+            directory: &self.directory,
+        };
+        let (decoded, findings) = decode(&self.document, &self.document.root, &references);
+        self.findings.extend(findings);
+        decoded
+    }
+
+    pub(super) fn file(&self) -> Place {
+        Place::file(self.document.file.clone())
+    }
+
+    pub(super) fn place(&self, at: &Text) -> Place {
+        Place {
+            file: self.document.file.clone(),
+            line: at.line,
+            column: at.column,
+        }
+    }
+
+    /// A path of the file, resolved against the file's directory.
+    pub(super) fn path(&self, at: &Text) -> PathBuf {
+        self.directory.join(&at.text)
+    }
+
+    /// The meaning of a field, or nothing where it is unsaid or wrong; the latter becomes a finding.
+    pub(super) fn value<T>(
+        &mut self,
+        field: &str,
+        written: Option<&Text>,
+        parse: impl FnOnce(&str) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        let written = written?;
+        parse(&written.text)
+            .map_err(|wrong| self.refuse(field, written, wrong))
+            .ok()
+    }
+
+    /// The meaning of each item of a list.
+    pub(super) fn list<T>(
+        &mut self,
+        field: &str,
+        written: Option<&Vec<Text>>,
+        parse: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Vec<T> {
+        let items = written.map(Vec::as_slice).unwrap_or_default();
+        items
+            .iter()
+            .filter_map(|item| self.value(field, Some(item), &parse))
+            .collect()
+    }
+
+    pub(super) fn refuse(&mut self, field: &str, at: &Text, wrong: Wrong) {
+        let place = self.place(at);
+        self.push(
+            "bad-value",
+            place,
+            format!("`{field}`: {}", wrong.what),
+            wrong.remedy,
+        );
+    }
+
+    pub(super) fn missing(&mut self, field: &str, remedy: &str) {
+        let place = self.file();
+        self.push(
+            "missing-field",
+            place,
+            format!("`{field}` is missing"),
+            remedy.to_owned(),
+        );
+    }
+
+    pub(super) fn push(&mut self, code: &'static str, place: Place, what: String, remedy: String) {
+        self.findings.push(Finding {
+            severity: Severity::Error,
+            code,
+            place,
+            what,
+            remedy,
+        });
+    }
+
+    /// The meaning, if nothing was wrong.
+    pub(super) fn finish<T>(mut self, meaning: Option<T>) -> Result<T, Vec<Finding>> {
+        match meaning {
+            Some(meaning) if self.findings.is_empty() => Ok(meaning),
+            _ => {
+                self.findings
+                    .sort_by_key(|finding| (finding.place.line, finding.place.column));
+                Err(self.findings)
+            }
+        }
+    }
+}
