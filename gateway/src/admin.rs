@@ -1,1 +1,347 @@
-//! The node's admin port: `/livez /readyz /metrics /apis /config`, loopback by default, Host and Origin checked.
+//! The node's admin port: `/livez /readyz /metrics /apis /config`, loopback by default.
+//!
+//! Promises: reads only; answers no web page that was tricked into asking (Host and Origin are checked against DNS
+//! rebinding and cross-site requests); a bounded number of short connections. Not here: changing anything, and
+//! authentication, which is why the port belongs on loopback or a network of operators.
+
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, ORIGIN};
+use http::uri::Authority;
+use http::{HeaderMap, Method, Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tollgate_policy::settings::{ApiConfig, HostPattern, ListenAddress, ProcessConfig};
+
+use crate::live::Live;
+use crate::telemetry::Metrics;
+
+/// Connections at once; more wait in the backlog of the socket. Probes, a scraper and a few operators need ten.
+const CONNECTIONS: usize = 32;
+/// Time for the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for a whole connection, so that who reads slowly holds no place for long.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// What running answers get after the shutdown began.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of a request head.
+const HEAD_BYTES: usize = 16 * 1024;
+/// Pause after `accept` failed, as it does when file descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the endpoints show.
+#[derive(Clone, Debug)]
+pub struct AdminState {
+    /// `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// `/apis`, `/config`.
+    pub live: Arc<Live>,
+    /// Whether the listeners accept; set by the start-up.
+    pub ready: Arc<AtomicBool>,
+    /// Whether a drain began; set by the shutdown.
+    pub draining: Arc<AtomicBool>,
+    /// `/config`.
+    pub process: Arc<ProcessConfig>,
+}
+
+/// Serves the admin port until `shutdown` completes, then gives running answers two seconds.
+///
+/// # Errors
+/// The listener cannot be used by the runtime.
+pub async fn serve(
+    listener: std::net::TcpListener,
+    state: AdminState,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    let router = router(state);
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let accepted = async {
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => {}
+            (permit, accepted) = accepted => match accepted {
+                Ok((stream, _)) => {
+                    let router = router.clone();
+                    connections.spawn(async move {
+                        connection(stream, router).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "admin port cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    let rest = async { while connections.join_next().await.is_some() {} };
+    // Dropping the set ends what is still running then.
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, rest).await;
+    Ok(())
+}
+
+/// One request, one answer: without keep-alive nobody holds a place by being idle.
+async fn connection(stream: TcpStream, router: Router) {
+    let Ok(address) = stream.local_addr() else {
+        return;
+    };
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let router = router.clone();
+        async move {
+            if let Err(refusal) = admit(&request, address.ip()) {
+                return Ok(refusal);
+            }
+            let mut response: Response<Body> = router.call(request).await?;
+            response
+                .headers_mut()
+                .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    // What goes wrong on a connection is the peer's affair.
+    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await;
+}
+
+/// Everything that can refuse a request. Bodies are never read.
+fn admit<B>(request: &Request<B>, local: IpAddr) -> Result<(), Response> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let allow = [(ALLOW, "GET, HEAD")];
+        return Err((StatusCode::METHOD_NOT_ALLOWED, allow, "only GET and HEAD\n").into_response());
+    }
+    if !is_for_us(request, local) {
+        return Err((StatusCode::FORBIDDEN, "this Host is not served here\n").into_response());
+    }
+    if !same_origin(request.headers()) {
+        return Err((StatusCode::FORBIDDEN, "not for other origins\n").into_response());
+    }
+    Ok(())
+}
+
+/// The Host must be a loopback name or the address the connection came to. A web page that rebinds its own name to us
+/// sends that name.
+fn is_for_us<B>(request: &Request<B>, local: IpAddr) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return false;
+    };
+    let host = host
+        .to_str()
+        .ok()
+        .and_then(|text| text.parse::<Authority>().ok());
+    let target = request.uri().authority();
+    host.is_some_and(|host| is_own_name(&host, local))
+        && target.is_none_or(|target| is_own_name(target, local))
+}
+
+fn is_own_name(authority: &Authority, local: IpAddr) -> bool {
+    let name = authority.host();
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let literal = name
+        .strip_prefix('[')
+        .and_then(|n| n.strip_suffix(']'))
+        .unwrap_or(name);
+    match literal.parse::<IpAddr>() {
+        Ok(address) => {
+            let address = address.to_canonical();
+            address.is_loopback() || address == local.to_canonical()
+        }
+        Err(_) => name.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+/// A browser names the origin of a cross-site request; ours is `http://` and the Host.
+fn same_origin(headers: &HeaderMap) -> bool {
+    let host = headers
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
+    headers.get_all(ORIGIN).iter().all(|origin| {
+        let origin = origin
+            .to_str()
+            .ok()
+            .and_then(|origin| origin.strip_prefix("http://"));
+        origin.is_some_and(|origin| origin.eq_ignore_ascii_case(host))
+    })
+}
+
+fn router(state: AdminState) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/apis", get(apis))
+        .route("/config", get(config))
+        .with_state(state)
+}
+
+async fn index() -> &'static str {
+    "/livez    200 while the process answers\n\
+     /readyz   200 while it takes traffic\n\
+     /metrics  Prometheus text format\n\
+     /apis     state of every API\n\
+     /config   the configuration in effect\n"
+}
+
+async fn readyz(State(state): State<AdminState>) -> (StatusCode, &'static str) {
+    if state.draining.load(Relaxed) {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else if state.ready.load(Relaxed) {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+    }
+}
+
+async fn metrics(State(state): State<AdminState>) -> impl IntoResponse {
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        state.metrics.render(),
+    )
+}
+
+async fn apis(State(state): State<AdminState>) -> impl IntoResponse {
+    Json(state.live.statuses())
+}
+
+async fn config(State(state): State<AdminState>) -> Json<Value> {
+    let apis = state.live.apis().load();
+    let apis: Vec<Value> = apis
+        .all()
+        .iter()
+        .map(|api| shown_api(&api.config))
+        .collect();
+    Json(json!({ "process": shown_process(&state.process), "apis": apis }))
+}
+
+/// Written out field by field: what is added to the settings shows only after someone decided that it is no secret.
+fn shown_process(process: &ProcessConfig) -> Value {
+    let listeners: Vec<Value> = process
+        .listeners
+        .iter()
+        .map(|listener| {
+            let address = match &listener.address {
+                ListenAddress::Tcp(address) => address.to_string(),
+                ListenAddress::Unix(path) => format!("unix:{}", path.display()),
+            };
+            let believed = listener.proxy_protocol_from.iter();
+            json!({
+                "address": address,
+                "tls": listener.tls.is_some(),
+                "tls12": listener.tls.as_ref().is_some_and(|tls| tls.tls12),
+                "proxy_protocol_from":
+                    believed.map(|n| format!("{}/{}", n.address, n.prefix)).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let limits = &process.limits;
+    json!({
+        "listeners": listeners,
+        "admin": process.admin.to_string(),
+        "workers": process.workers,
+        "state_dir": process.state_dir.to_string_lossy(),
+        "drain_timeout": duration(process.drain_timeout),
+        "trusted_hops": process.trusted_hops,
+        "limits": {
+            "head_bytes": limits.head_bytes,
+            "head_fields": limits.head_fields,
+            "body_bytes": limits.body_bytes,
+            "h2_streams": limits.h2_streams,
+            "head_timeout": duration(limits.head_timeout),
+            "body_min_rate": limits.body_min_rate,
+            "handshake_timeout": duration(limits.handshake_timeout),
+            "handshakes": limits.handshakes,
+            "connections": limits.connections,
+            "connections_per_address": limits.connections_per_address,
+            "keep_alive": duration(limits.keep_alive),
+            "requests_per_connection": limits.requests_per_connection,
+        },
+    })
+}
+
+/// As [`shown_process`].
+fn shown_api(api: &ApiConfig) -> Value {
+    let hosts = api.hosts.iter().map(|host| match host {
+        HostPattern::Exact(name) => name.to_string(),
+        HostPattern::Suffix(suffix) => format!("*{suffix}"),
+    });
+    let upstream = &api.upstream;
+    let endpoints = upstream.endpoints.iter().map(|endpoint| {
+        let mut shown = endpoint.host.to_string();
+        if endpoint.port != 0 {
+            // Writing to a string cannot fail.
+            let _ = write!(shown, ":{}", endpoint.port);
+        }
+        shown
+    });
+    json!({
+        "name": &*api.name,
+        "file": api.file.to_string_lossy(),
+        "spec": api.spec.to_string_lossy(),
+        "hosts": hosts.collect::<Vec<_>>(),
+        "base_path": api.base_path.as_deref(),
+        "security": format!("{:?}", api.security).to_ascii_lowercase(),
+        "upstream": {
+            "endpoints": endpoints.collect::<Vec<_>>(),
+            "protocol": format!("{:?}", upstream.protocol).to_ascii_lowercase(),
+            "tls": upstream.tls.is_some(),
+            "client_certificate":
+                upstream.tls.as_ref().is_some_and(|tls| tls.client_certificate.is_some()),
+            "connect_timeout": duration(upstream.connect_timeout),
+            "first_byte_timeout": duration(upstream.first_byte_timeout),
+            "idle_timeout": duration(upstream.idle_timeout),
+            "total_timeout": upstream.total_timeout.map(duration),
+            "keep_alive": duration(upstream.keep_alive),
+            "retries": upstream.retries,
+            "retry_budget_percent": upstream.retry_budget_percent,
+            "health_check": upstream.health_check.as_ref().map(|check| &*check.path),
+            "eject_after": upstream.eject_after,
+            "eject_for": duration(upstream.eject_for),
+        },
+    })
+}
+
+/// As settings are written: `30s`, `250ms`.
+fn duration(time: Duration) -> String {
+    if time.subsec_nanos() == 0 {
+        format!("{}s", time.as_secs())
+    } else {
+        format!("{}ms", time.as_millis())
+    }
+}

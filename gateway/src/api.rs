@@ -1,13 +1,18 @@
 //! One API as the data plane serves it: an immutable snapshot, compiled apart from all others.
+//!
+//! It keeps what the request path reads and drops the rest of the OpenAPI file: a file of 1,000 operations stays small.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
-use tollgate_policy::Finding;
 use tollgate_policy::classify::Classifier;
-use tollgate_policy::openapi::Description;
-use tollgate_policy::settings::ApiConfig;
+use tollgate_policy::openapi::{self, Description, SchemeKind};
+use tollgate_policy::settings::{ApiConfig, SecurityMode};
+use tollgate_policy::{Finding, Place, Severity};
 
+use crate::apis::{MAX_BASE_SEGMENTS, base_segments};
 use crate::telemetry::{Metrics, OperationMetrics};
 use crate::upstream::Cluster;
 
@@ -37,10 +42,41 @@ pub struct Api {
 /// What the path needs of an operation.
 #[derive(Debug)]
 pub struct Operation {
-    /// As described in the file.
-    pub described: tollgate_policy::openapi::Operation,
+    /// Label-safe name, unique within the API.
+    pub name: Arc<str>,
+    /// `operationId` as written.
+    pub id: Option<Arc<str>>,
+    /// Method, in upper case.
+    pub method: Arc<str>,
+    /// Path template as written.
+    pub template: Arc<str>,
+    /// Everything said about it, with nothing left to ask.
+    pub settings: Resolved,
+    /// Header names (lower case) the file declares: these pass even where their spelling would have them dropped.
+    pub declared_headers: Vec<Arc<str>>,
     /// Series.
     pub metrics: Arc<OperationMetrics>,
+}
+
+/// Settings of one operation after API file, OpenAPI file and upstream were merged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// From the request's first byte to the answer's last; `None`: unlimited.
+    pub total: Option<Duration>,
+    /// Until the head of the answer.
+    pub first_byte: Duration,
+    /// Between two reads or writes of a body.
+    pub idle: Duration,
+    /// How often to try again.
+    pub retries: u8,
+    /// It may become a WebSocket.
+    pub websocket: bool,
+    /// Bytes of a request body; `None`: what the process allows (`limits.body_bytes`).
+    pub max_body: Option<u64>,
+    /// A credential is demanded, and demanding it is ours.
+    pub demands: bool,
+    /// `WWW-Authenticate` values (RFC 9110 section 11.6.1). At least one where `demands` is set.
+    pub challenges: Vec<Cow<'static, str>>,
 }
 
 /// Counts of one API since the process started.
@@ -61,12 +97,213 @@ impl Api {
     /// Findings of which at least one is an error.
     pub fn compile(
         config: ApiConfig,
-        description: Description,
+        mut description: Description,
         generation: u64,
         previous: Option<&Api>,
         metrics: &Metrics,
     ) -> Result<(Self, Vec<Finding>), Vec<Finding>> {
-        let _ = (config, description, generation, previous, metrics);
-        Err(Vec::new())
+        if let Some(base) = &config.base_path {
+            for operation in &mut description.operations {
+                operation.bases = vec![Arc::clone(base)];
+            }
+        }
+        let bases = distinct_bases(&description);
+        let mut findings = std::mem::take(&mut description.findings);
+        findings.extend(unservable(&config, &description, &bases));
+        findings.extend(unused_entries(&config, &description));
+        if has_errors(&findings) {
+            return Err(findings);
+        }
+        let (classifier, overlaps) = Classifier::compile(&description);
+        findings.extend(overlaps);
+        if has_errors(&findings) {
+            return Err(findings);
+        }
+        let cluster = match Cluster::new(
+            &config.name,
+            &config.upstream,
+            previous.map(|api| &*api.cluster),
+        ) {
+            Ok(cluster) => cluster,
+            Err(what) => {
+                findings.push(upstream_error(&config, what));
+                return Err(findings);
+            }
+        };
+        // Series come last: an API that cannot be served leaves none behind.
+        let operations = description
+            .operations
+            .iter()
+            .map(|operation| Operation::new(&config, operation, metrics))
+            .collect();
+        let api = Self {
+            version: description.version,
+            generation,
+            classifier,
+            operations,
+            bases,
+            cluster,
+            unclassified: metrics.operation(&config.name, "", ""),
+            traffic: previous
+                .map(|api| Arc::clone(&api.traffic))
+                .unwrap_or_default(),
+            config,
+        };
+        Ok((api, findings))
     }
+
+    /// How many operations demand a credential.
+    pub fn demanding(&self) -> usize {
+        self.operations
+            .iter()
+            .filter(|operation| operation.settings.demands)
+            .count()
+    }
+}
+
+impl Operation {
+    fn new(config: &ApiConfig, described: &openapi::Operation, metrics: &Metrics) -> Self {
+        Self {
+            name: Arc::clone(&described.name),
+            id: described.id.clone(),
+            method: Arc::clone(&described.method),
+            template: Arc::clone(&described.template),
+            settings: Resolved::new(config, described),
+            declared_headers: described.headers.clone(),
+            metrics: metrics.operation(&config.name, &described.name, &described.method),
+        }
+    }
+}
+
+impl Resolved {
+    fn new(config: &ApiConfig, described: &openapi::Operation) -> Self {
+        let said = config.settings_for(described);
+        let upstream = &config.upstream;
+        let demands = config.security == SecurityMode::Enforce
+            && said.security_off != Some(true)
+            && !described.security.admits_anonymous();
+        Self {
+            total: said.total.or(upstream.total_timeout),
+            first_byte: said.first_byte.unwrap_or(upstream.first_byte_timeout),
+            idle: said.idle.unwrap_or(upstream.idle_timeout),
+            retries: said.retries.unwrap_or(upstream.retries),
+            websocket: said.websocket.unwrap_or(false),
+            max_body: said.max_body,
+            demands,
+            challenges: if demands {
+                challenges(config, described)
+            } else {
+                Vec::new()
+            },
+        }
+    }
+}
+
+/// What to send in `WWW-Authenticate`: one challenge per kind of scheme, in the order of the file.
+fn challenges(config: &ApiConfig, operation: &openapi::Operation) -> Vec<Cow<'static, str>> {
+    let mut challenges: Vec<Cow<'static, str>> = Vec::new();
+    for scheme in operation.security.alternatives.iter().flatten() {
+        let challenge = match &scheme.kind {
+            SchemeKind::Bearer => Cow::Borrowed("Bearer"),
+            SchemeKind::Basic => Cow::Owned(format!("Basic realm=\"{}\"", config.name)),
+            SchemeKind::ApiKeyHeader(name) => api_key("header", name),
+            SchemeKind::ApiKeyQuery(name) => api_key("query", name),
+            SchemeKind::ApiKeyCookie(name) => api_key("cookie", name),
+            SchemeKind::MutualTls | SchemeKind::Unknown => continue,
+        };
+        if !challenges.contains(&challenge) {
+            challenges.push(challenge);
+        }
+    }
+    if challenges.is_empty() {
+        // RFC 9110 section 15.5.2: a 401 carries at least one challenge, also where no scheme of the file has one.
+        challenges.push(Cow::Borrowed("Bearer"));
+    }
+    challenges
+}
+
+/// There is no registered scheme for API keys; this one tells where the key belongs. Names come from the file, so one that
+/// would need quoting is left out.
+fn api_key(place: &str, name: &str) -> Cow<'static, str> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.len() <= 64 && name.bytes().all(plain) {
+        Cow::Owned(format!("ApiKey in=\"{place}\", name=\"{name}\""))
+    } else {
+        Cow::Borrowed("ApiKey")
+    }
+}
+
+fn distinct_bases(description: &Description) -> Vec<Arc<str>> {
+    let all = description
+        .operations
+        .iter()
+        .flat_map(|operation| &operation.bases);
+    let distinct: std::collections::BTreeSet<&Arc<str>> = all.collect();
+    distinct.into_iter().cloned().collect()
+}
+
+/// What keeps the whole API from being served.
+fn unservable(
+    config: &ApiConfig,
+    description: &Description,
+    bases: &[Arc<str>],
+) -> Option<Finding> {
+    if description.operations.is_empty() {
+        return Some(Finding {
+            severity: Severity::Error,
+            code: "no-operations",
+            place: Place::file(Arc::clone(&description.file)),
+            what: "no operation can be routed".to_owned(),
+            remedy: "add at least one operation under `paths`".to_owned(),
+        });
+    }
+    let too_long = bases
+        .iter()
+        .find(|base| base_segments(base) > MAX_BASE_SEGMENTS)?;
+    Some(Finding {
+        severity: Severity::Error,
+        code: "base-path-too-long",
+        place: Place::file(Arc::clone(&description.file)),
+        what: format!("the base path `{too_long}` has more than {MAX_BASE_SEGMENTS} segments"),
+        remedy: format!("set a shorter `base_path` in {}", config.file.display()),
+    })
+}
+
+/// Entries under `operations` of the API file that name no operation: most likely a misspelt `operationId`.
+fn unused_entries(config: &ApiConfig, description: &Description) -> Vec<Finding> {
+    if config.operations.is_empty() {
+        return Vec::new();
+    }
+    let mut known = std::collections::HashSet::new();
+    for operation in &description.operations {
+        known.extend(operation.id.as_deref().map(str::to_owned));
+        known.insert(format!("{} {}", operation.method, operation.template));
+    }
+    let unknown = config.operations.keys().filter(|key| !known.contains(*key));
+    unknown
+        .map(|key| Finding {
+            severity: Severity::Warning,
+            code: "unknown-operation",
+            place: Place::file(config.file.display().to_string()),
+            what: format!("`operations` names `{key}`, which the OpenAPI file does not have"),
+            remedy: "write an `operationId`, or method and path such as `GET /books/{id}`"
+                .to_owned(),
+        })
+        .collect()
+}
+
+fn upstream_error(config: &ApiConfig, what: String) -> Finding {
+    Finding {
+        severity: Severity::Error,
+        code: "upstream",
+        place: Place::file(config.file.display().to_string()),
+        what,
+        remedy: "correct `upstream`".to_owned(),
+    }
+}
+
+fn has_errors(findings: &[Finding]) -> bool {
+    findings
+        .iter()
+        .any(|finding| finding.severity == Severity::Error)
 }

@@ -1,8 +1,13 @@
-//! Refusals: one enum, one public face for HTTP and one for gRPC. What the caller may read is apart from what the log keeps.
+//! Refusals: one enum, one public face for HTTP and one for gRPC.
+//!
+//! What the caller may read is here; the inner reason goes to the access record alone. A new case stops the build until its
+//! faces are decided: no match in this file has a catch-all arm.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::sync::Arc;
 
-/// A request that will not be served, and why.
+/// A request that is answered here instead of by the service, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denial {
     /// The request is not well-formed HTTP, or its target is not acceptable. Text for the caller.
@@ -18,7 +23,9 @@ pub enum Denial {
     /// No operation of the API matches.
     UnknownOperation,
     /// The path matches, the method does not; these do (for `Allow`).
-    MethodNotAllowed(Vec<std::sync::Arc<str>>),
+    MethodNotAllowed(Vec<Arc<str>>),
+    /// OPTIONS on a path whose operations declare none: not an error, these methods are the answer.
+    MethodsAsked(Vec<Arc<str>>),
     /// The operation demands a credential. Challenges for `WWW-Authenticate`.
     CredentialRequired(Vec<Cow<'static, str>>),
     /// The request body is larger than allowed.
@@ -39,4 +46,267 @@ pub enum Denial {
     UpstreamTimeout,
     /// A fault of ours (a panic): this request alone is lost.
     Internal,
+}
+
+/// Methods a refused CONNECT or TRACE is pointed to.
+const SERVED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// Seconds a client shall wait after an answer that says "not now". One is enough for an ejected endpoint to be replaced.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+impl Denial {
+    /// Stable code: the end of the problem's `type`, the metric's `cause`, the access record's `denial`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed_request",
+            Self::HeadTimeout => "head_timeout",
+            Self::HeadTooLarge => "head_too_large",
+            Self::MethodNotServed => "method_not_served",
+            Self::UnknownApi => "unknown_api",
+            Self::UnknownOperation => "unknown_operation",
+            Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::MethodsAsked(_) => "methods_asked",
+            Self::CredentialRequired(_) => "credential_required",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTooSlow => "body_too_slow",
+            Self::ExpectationFailed => "expectation_failed",
+            Self::GrpcNeedsHttp2 => "grpc_needs_http2",
+            Self::Overloaded => "overloaded",
+            Self::NoEndpoint => "no_endpoint",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// HTTP status.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Malformed(_) => 400,
+            Self::HeadTimeout | Self::BodyTooSlow => 408,
+            Self::HeadTooLarge => 431,
+            Self::MethodNotServed | Self::MethodNotAllowed(_) => 405,
+            Self::UnknownApi | Self::UnknownOperation => 404,
+            Self::MethodsAsked(_) => 204,
+            Self::CredentialRequired(_) => 401,
+            Self::BodyTooLarge => 413,
+            Self::ExpectationFailed => 417,
+            Self::GrpcNeedsHttp2 => 426,
+            Self::Overloaded | Self::NoEndpoint => 503,
+            Self::UpstreamFailed => 502,
+            Self::UpstreamTimeout => 504,
+            Self::Internal => 500,
+        }
+    }
+
+    /// gRPC status code (<https://grpc.io/docs/guides/status-codes/>).
+    pub fn grpc_status(&self) -> u8 {
+        match self {
+            Self::Malformed(_) | Self::HeadTooLarge | Self::ExpectationFailed => 3,
+            Self::UpstreamTimeout | Self::HeadTimeout | Self::BodyTooSlow => 4,
+            Self::BodyTooLarge => 8,
+            Self::MethodNotServed
+            | Self::UnknownApi
+            | Self::UnknownOperation
+            | Self::MethodNotAllowed(_)
+            | Self::MethodsAsked(_)
+            | Self::GrpcNeedsHttp2 => 12,
+            Self::Internal => 13,
+            Self::Overloaded | Self::NoEndpoint | Self::UpstreamFailed => 14,
+            Self::CredentialRequired(_) => 16,
+        }
+    }
+
+    /// Short human title, the same for every occurrence (RFC 9457, section 3.1.3).
+    pub fn title(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "Malformed request",
+            Self::HeadTimeout => "Request head not received in time",
+            Self::HeadTooLarge => "Request head too large",
+            Self::MethodNotServed => "Method never served",
+            Self::UnknownApi => "No API here",
+            Self::UnknownOperation => "No such operation",
+            Self::MethodNotAllowed(_) => "Method not allowed",
+            Self::MethodsAsked(_) => "Methods of this path",
+            Self::CredentialRequired(_) => "Credential required",
+            Self::BodyTooLarge => "Request body too large",
+            Self::BodyTooSlow => "Request body too slow",
+            Self::ExpectationFailed => "Expectation not supported",
+            Self::GrpcNeedsHttp2 => "gRPC needs HTTP/2",
+            Self::Overloaded => "Gateway saturated",
+            Self::NoEndpoint => "Service has no usable endpoint",
+            Self::UpstreamFailed => "Service failed to answer",
+            Self::UpstreamTimeout => "Service did not answer in time",
+            Self::Internal => "Internal fault",
+        }
+    }
+
+    /// What the caller may read about this occurrence.
+    pub fn detail(&self) -> Cow<'_, str> {
+        Cow::Borrowed(match self {
+            Self::Malformed(text) => text,
+            Self::HeadTimeout => "the request line and header fields did not arrive in time",
+            Self::HeadTooLarge => "the request line and header fields exceed the limit",
+            Self::MethodNotServed => "CONNECT and TRACE are not served",
+            Self::UnknownApi => "no API is published for this host and path",
+            Self::UnknownOperation => "no operation of this API has this path",
+            Self::MethodNotAllowed(_) => "the path exists, the method does not; see Allow",
+            Self::MethodsAsked(_) => "see Allow",
+            Self::CredentialRequired(_) => {
+                "this operation demands a credential; none that is valid was given"
+            }
+            Self::BodyTooLarge => "the request body exceeds the limit of this operation",
+            Self::BodyTooSlow => "the request body arrives too slowly",
+            Self::ExpectationFailed => "only `Expect: 100-continue` is supported",
+            Self::GrpcNeedsHttp2 => "gRPC over HTTP/1 loses its trailers; use HTTP/2",
+            Self::Overloaded => "try again in a moment",
+            Self::NoEndpoint => "no endpoint of the service can be used at the moment",
+            Self::UpstreamFailed => "the service could not be reached or broke off",
+            Self::UpstreamTimeout => "the service did not answer within its limit",
+            Self::Internal => "this request was lost; others were not affected",
+        })
+    }
+
+    /// Whether the connection is closed after the answer: its framing cannot be trusted any more.
+    pub fn closes(&self) -> bool {
+        match self {
+            Self::Malformed(_)
+            | Self::HeadTimeout
+            | Self::HeadTooLarge
+            | Self::MethodNotServed
+            | Self::BodyTooLarge
+            | Self::BodyTooSlow
+            | Self::ExpectationFailed
+            | Self::Overloaded
+            | Self::Internal => true,
+            Self::UnknownApi
+            | Self::UnknownOperation
+            | Self::MethodNotAllowed(_)
+            | Self::MethodsAsked(_)
+            | Self::CredentialRequired(_)
+            | Self::GrpcNeedsHttp2
+            | Self::NoEndpoint
+            | Self::UpstreamFailed
+            | Self::UpstreamTimeout => false,
+        }
+    }
+
+    /// Header fields beyond `content-type` and `content-length`.
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::MethodNotServed => vec![("allow", SERVED_METHODS.to_owned())],
+            Self::MethodNotAllowed(allow) | Self::MethodsAsked(allow) => {
+                vec![("allow", allow.join(", "))]
+            }
+            Self::CredentialRequired(challenges) => challenges
+                .iter()
+                .map(|challenge| ("www-authenticate", challenge.clone().into_owned()))
+                .collect(),
+            Self::GrpcNeedsHttp2 => vec![("upgrade", "h2c".to_owned())],
+            Self::Overloaded | Self::NoEndpoint => {
+                vec![("retry-after", RETRY_AFTER_SECONDS.to_owned())]
+            }
+            Self::Malformed(_)
+            | Self::HeadTimeout
+            | Self::HeadTooLarge
+            | Self::UnknownApi
+            | Self::UnknownOperation
+            | Self::BodyTooLarge
+            | Self::BodyTooSlow
+            | Self::ExpectationFailed
+            | Self::UpstreamFailed
+            | Self::UpstreamTimeout
+            | Self::Internal => Vec::new(),
+        }
+    }
+
+    /// The `application/problem+json` document (RFC 9457). Empty for an answer without a body.
+    pub fn problem(&self, request_id: &str) -> String {
+        if self.status() == 204 {
+            return String::new();
+        }
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        format!(
+            "{{\"type\":\"urn:tollgate:problem:{}\",\"title\":{},\"status\":{},\"detail\":{},\"instance\":{}}}\n",
+            self.code(),
+            quoted(self.title()),
+            self.status(),
+            quoted(&self.detail()),
+            quoted(request_id),
+        )
+    }
+
+    /// A complete HTTP/1.1 answer that closes the connection, for requests that never reached the journey.
+    pub fn http1_answer(&self, request_id: &str) -> Vec<u8> {
+        let body = self.problem(request_id);
+        let reason = http::StatusCode::from_u16(self.status())
+            .ok()
+            .and_then(|status| status.canonical_reason())
+            .unwrap_or("Refused");
+        let mut answer = format!("HTTP/1.1 {} {reason}\r\n", self.status());
+        for (name, value) in self.fields() {
+            let _ = write!(answer, "{name}: {value}\r\n");
+        }
+        let _ = write!(
+            answer,
+            "content-type: application/problem+json\r\ncontent-length: {}\r\nx-request-id: {request_id}\r\n\
+             connection: close\r\n\r\n{body}",
+            body.len(),
+        );
+        answer.into_bytes()
+    }
+
+    /// `grpc-message`: the detail, percent-encoded as gRPC over HTTP/2 demands.
+    pub fn grpc_message(&self) -> String {
+        let mut message = String::new();
+        for byte in self.detail().bytes() {
+            match byte {
+                b' '..=b'~' if byte != b'%' => message.push(char::from(byte)),
+                _ => {
+                    let _ = write!(message, "%{byte:02X}");
+                }
+            }
+        }
+        message
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_json_whatever_the_text() {
+        let denial = Denial::Malformed("a \"quote\"\n".into());
+        let problem: serde_json::Value = serde_json::from_str(&denial.problem("id")).unwrap();
+        assert_eq!(problem["status"], 400);
+        assert_eq!(problem["detail"], "a \"quote\"\n");
+        assert!(
+            problem["type"]
+                .as_str()
+                .unwrap()
+                .ends_with("malformed_request")
+        );
+    }
+
+    #[test]
+    fn a_405_names_the_methods() {
+        let denial = Denial::MethodNotAllowed(vec!["GET".into(), "HEAD".into()]);
+        assert_eq!(denial.fields(), vec![("allow", "GET, HEAD".to_owned())]);
+    }
+
+    #[test]
+    fn a_grpc_message_is_percent_encoded() {
+        let denial = Denial::Malformed("100% \n".into());
+        assert_eq!(denial.grpc_message(), "100%25 %0A");
+    }
+
+    #[test]
+    fn the_raw_answer_states_its_length() {
+        let answer = String::from_utf8(Denial::HeadTimeout.http1_answer("x")).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 408 "));
+        assert!(head.contains(&format!("content-length: {}", body.len())));
+    }
 }

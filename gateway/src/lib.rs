@@ -7,7 +7,11 @@ pub mod api;
 pub mod apis;
 pub mod denial;
 pub mod door;
+pub mod engine;
+
+pub mod forward;
 pub mod listener;
 pub mod live;
+pub mod request;
 pub mod telemetry;
 pub mod upstream;

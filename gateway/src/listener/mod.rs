@@ -1,1 +1,26 @@
 //! Connections: accepted, limited, decrypted, told apart (HTTP/1.1 or HTTP/2), handed to the journey.
+//!
+//! Promises: nothing is allocated for a connection that is silent, everything a stranger can grow has a limit, a drain or a
+//! hand-over loses no request. Not here: judging a head (`door`), answering a request (the application behind
+//! `HttpServerApp`), starting threads.
+
+mod accept;
+mod drain;
+mod fence;
+mod flood;
+mod h1;
+mod h2;
+pub mod handover;
+mod head;
+mod permits;
+mod proxy_protocol;
+mod socket;
+mod stream;
+mod tls;
+
+pub use accept::{Door, RefusalHook, RefusalWriter, serve};
+pub use drain::{ConnectionGuard, Drain};
+pub use h2::h2_options;
+pub use socket::{Bound, Listener, Lock, lock};
+pub use stream::Connection;
+pub use tls::{TlsKeys, load, watch};

@@ -1,7 +1,18 @@
 //! From method and path to one operation.
 //!
 //! A segment trie with full backtracking: literal before mixed before parameter before wildcard. The cost of a look-up does
-//! not grow with the number of operations, and no allocation happens while nothing is percent-encoded.
+//! not grow with the number of operations, and no allocation happens while nothing is percent-encoded (many parameters and
+//! templates with several wildcards aside). Does not judge dot segments, `//` or backslashes, and refuses nothing that the
+//! operation's settings decide: it tells what it saw.
+
+mod explain;
+mod findings;
+mod pattern;
+mod search;
+mod target;
+mod template;
+mod trie;
+mod values;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,10 +22,15 @@ use smallvec::SmallVec;
 use crate::finding::Finding;
 use crate::openapi::Description;
 
+use search::Search;
+use target::Target;
+use template::Template;
+use trie::{Route, Trie};
+
 /// All routes of one API, compiled.
 #[derive(Debug)]
 pub struct Classifier {
-    _private: (),
+    trie: Trie,
 }
 
 /// The operation a call is.
@@ -29,6 +45,11 @@ pub struct Matched<'p> {
     /// The decoded parameter values contain a `/` that was percent-encoded, in a parameter that is no wildcard and does not
     /// allow it.
     pub encoded_slash_refused: bool,
+    /// Something is percent-encoded twice (`%25` and two hex digits) outside a parameter that allows it.
+    pub encoded_percent_refused: bool,
+    /// A value contains `;`, encoded or not, in a parameter that is not of `style: matrix`. A `;` that the template itself
+    /// spells out is meant.
+    pub semicolon_refused: bool,
 }
 
 /// Names and decoded values in template order.
@@ -51,8 +72,33 @@ pub enum Unclassified {
 impl Classifier {
     /// Compiles all routes. The findings tell of overlaps, identical and shadowed templates.
     pub fn compile(description: &Description) -> (Self, Vec<Finding>) {
-        let _ = description;
-        unreachable!("written by the classifier")
+        let mut findings = Vec::new();
+        let mut routes = Vec::new();
+        for (index, operation) in description.operations.iter().enumerate() {
+            for base in &operation.bases {
+                let full = format!("{base}{}", operation.route);
+                let template = match Template::parse(&full, &operation.path_parameters) {
+                    Ok(template) => template,
+                    Err(why) => {
+                        findings.push(findings::unroutable(operation, &why));
+                        break;
+                    }
+                };
+                routes.push(Route {
+                    operation: index,
+                    base: Arc::clone(base),
+                    method: Arc::clone(&operation.method),
+                    key: Arc::clone(&operation.template),
+                    fragment: operation.fragment,
+                    template,
+                });
+            }
+        }
+        let classifier = Self {
+            trie: Trie::build(routes),
+        };
+        findings.extend(findings::of(&classifier.trie, description));
+        (classifier, findings)
     }
 
     /// Classifies a call by method and origin-form target (a query is cut off).
@@ -60,18 +106,58 @@ impl Classifier {
     /// # Errors
     /// See [`Unclassified`].
     pub fn classify<'p>(&self, method: &str, target: &'p str) -> Result<Matched<'p>, Unclassified> {
-        let _ = (method, target);
-        unreachable!("written by the classifier")
+        let target = Target::parse(target)?.ok_or(Unclassified::NoTemplate)?;
+        let search = Search::new(&self.trie, &target, method);
+        match search
+            .winner()
+            .and_then(|route| self.trie.routes.get(route))
+        {
+            Some(route) => Ok(values::matched(route, &target)),
+            None => Err(self.unclassified(&search)),
+        }
     }
 
     /// Says in words why a call is classified as it is, line by line.
     pub fn explain(&self, method: &str, target: &str) -> Vec<String> {
-        let _ = (method, target);
-        unreachable!("written by the classifier")
+        explain::lines(&self.trie, method, target)
     }
 
     /// Base paths of all routes, without repeats.
     pub fn bases(&self) -> Vec<Arc<str>> {
-        unreachable!("written by the classifier")
+        let mut bases: Vec<_> = self
+            .trie
+            .routes
+            .iter()
+            .map(|r| Arc::clone(&r.base))
+            .collect();
+        bases.sort_unstable();
+        bases.dedup();
+        bases
+    }
+
+    fn unclassified(&self, search: &Search<'_, '_>) -> Unclassified {
+        let ends = search.ends();
+        if ends.is_empty() {
+            return Unclassified::NoTemplate;
+        }
+        let nodes = ends.iter().filter_map(|end| self.trie.node(*end));
+        let answers = nodes.flat_map(|node| self.trie.answers(node));
+        let declared = answers.filter_map(|answer| self.trie.methods.get(answer.method));
+        let mut allow: Vec<Arc<str>> = declared.cloned().collect();
+        if allow.iter().any(|method| **method == *"GET") {
+            allow.push("HEAD".into());
+        }
+        allow.sort_unstable();
+        allow.dedup();
+        Unclassified::NoMethod { allow }
     }
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "tests"
+)]
+mod tests;

@@ -1,57 +1,36 @@
 //! Text files as one generic tree with positions: JSON and YAML alike.
 //!
-//! Duplicate keys are errors with a line. Size, depth, node count and alias expansion are limited.
+//! Duplicate keys are errors with a line. Size, depth, node count and alias expansion are limited. Not here: what the
+//! values mean, and reading files.
+
+mod json;
+mod map;
+mod node;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
-use crate::finding::{Finding, Place};
+pub use map::{Entry, Map};
+pub use node::{Node, Value};
 
-/// One value of a document and where it stands.
-#[derive(Clone, Debug)]
-pub struct Node {
-    /// Line, from 1.
-    pub line: u32,
-    /// Column, from 1.
-    pub column: u32,
-    /// The value itself.
-    pub value: Value,
-}
+use crate::finding::{Finding, Place, Severity};
 
-/// The generic value: JSON's data model, which YAML is read into (YAML 1.2 core schema).
-#[derive(Clone, Debug)]
-pub enum Value {
-    /// `null`, `~` or nothing.
-    Null,
-    /// `true` or `false`.
-    Bool(bool),
-    /// A number; integers beyond `i64` and `u64` become floats.
-    Number(serde_json::Number),
-    /// Text.
-    String(Box<str>),
-    /// A sequence.
-    List(Vec<Node>),
-    /// A mapping, in document order.
-    Map(Map),
-}
+/// Bytes of one file. The largest description seen in the wild has 47 MB.
+pub const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// A mapping in document order, with keys as text (integer keys of YAML become their text).
-#[derive(Clone, Debug, Default)]
-pub struct Map {
-    entries: Vec<Entry>,
-}
+/// Nesting of lists and maps. Real descriptions stay below 60; each level costs stack when a tree is walked.
+pub const MAX_DEPTH: usize = 200;
 
-/// One key and its value.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// The key as text.
-    pub key: Box<str>,
-    /// Line of the key, from 1.
-    pub line: u32,
-    /// Column of the key, from 1.
-    pub column: u32,
-    /// The value.
-    pub node: Node,
-}
+/// Values of one document, those repeated by YAML aliases included. The largest description seen has about 2,000,000;
+/// a value costs up to 100 bytes of memory.
+pub const MAX_NODES: usize = 5_000_000;
+
+/// Values that YAML aliases may add to one document. Authors repeat snippets, not whole documents; without a limit a
+/// file of ten lines grows to gigabytes.
+pub const MAX_ALIASED_NODES: usize = 1_000_000;
 
 /// One file read into a tree.
 #[derive(Clone, Debug)]
@@ -62,21 +41,6 @@ pub struct Document {
     pub root: Node,
 }
 
-impl Map {
-    /// The value of `key`.
-    pub fn get(&self, key: &str) -> Option<&Node> {
-        self.entries
-            .iter()
-            .find(|entry| &*entry.key == key)
-            .map(|entry| &entry.node)
-    }
-
-    /// All entries in document order.
-    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter()
-    }
-}
-
 impl Document {
     /// Reads `text`: JSON where the first character that is not white space is `{` or `[` and it parses as JSON,
     /// YAML otherwise.
@@ -84,8 +48,56 @@ impl Document {
     /// # Errors
     /// One finding with line and column: syntax, duplicate key, or a limit exceeded.
     pub fn parse(file: &str, text: &str) -> Result<Self, Finding> {
-        let _ = (file, text);
-        unreachable!("written by the loader")
+        if !without_mark(text).trim_start().starts_with(['{', '[']) {
+            return Self::parse_yaml(file, text);
+        }
+        let refused = match Self::parse_json(file, text) {
+            Ok(document) => return Ok(document),
+            Err(finding) => finding,
+        };
+        // A duplicate or a limit is no sign of YAML. Where neither reads it, the JSON error is the one that helps.
+        if refused.code != json::SYNTAX {
+            return Err(refused);
+        }
+        Self::parse_yaml(file, text).map_err(|_| refused)
+    }
+
+    /// Reads `text` as JSON (RFC 8259) and nothing else; a byte order mark is skipped.
+    ///
+    /// # Errors
+    /// As for [`Document::parse`].
+    pub fn parse_json(file: &str, text: &str) -> Result<Self, Finding> {
+        Self::parse_with(file, text, json::parse)
+    }
+
+    /// Reads `text` as YAML 1.2, one document, core schema; a byte order mark is skipped.
+    ///
+    /// # Errors
+    /// As for [`Document::parse`].
+    pub fn parse_yaml(file: &str, text: &str) -> Result<Self, Finding> {
+        Self::parse_with(file, text, yaml::parse)
+    }
+
+    fn parse_with(
+        file: &str,
+        text: &str,
+        reader: impl FnOnce(&str) -> Result<Node, Mistake>,
+    ) -> Result<Self, Finding> {
+        let file: Arc<str> = file.into();
+        let read = if text.len() > MAX_BYTES {
+            Err(Mistake::at(
+                1,
+                1,
+                "too-large",
+                format!("the file has more than {MAX_BYTES} bytes"),
+            ))
+        } else {
+            reader(without_mark(text))
+        };
+        match read {
+            Ok(root) => Ok(Self { file, root }),
+            Err(mistake) => Err(mistake.into_finding(file)),
+        }
     }
 
     /// The place of a node of this document.
@@ -96,4 +108,78 @@ impl Document {
             column: node.column,
         }
     }
+}
+
+/// Editors on some systems put U+FEFF before the text; it is no part of it.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// Why a text was not read; becomes a finding once the file's name is added.
+#[derive(Debug)]
+struct Mistake {
+    line: u32,
+    column: u32,
+    code: &'static str,
+    what: String,
+}
+
+impl Mistake {
+    fn at(line: u32, column: u32, code: &'static str, what: impl Into<String>) -> Self {
+        Self {
+            line,
+            column,
+            code,
+            what: what.into(),
+        }
+    }
+
+    fn duplicate(line: u32, column: u32, key: &str, first_line: u32) -> Self {
+        let key: String = key.chars().take(80).collect();
+        let what = format!("key `{key}` stands twice in one mapping, first in line {first_line}");
+        Self::at(line, column, "duplicate-key", what)
+    }
+
+    fn too_deep(line: u32, column: u32) -> Self {
+        Self::at(
+            line,
+            column,
+            "too-deep",
+            format!("nested more than {MAX_DEPTH} levels deep"),
+        )
+    }
+
+    fn too_many_nodes(line: u32, column: u32) -> Self {
+        Self::at(
+            line,
+            column,
+            "too-many-values",
+            format!("more than {MAX_NODES} values"),
+        )
+    }
+
+    fn into_finding(self, file: Arc<str>) -> Finding {
+        let remedy = match self.code {
+            "duplicate-key" => "keep one of the two",
+            "alias-expansion" => "write the repeated part once and refer to it by `$ref`",
+            "too-large" | "too-deep" | "too-many-values" => "split the file, or flatten it",
+            _ => "correct the text at this place",
+        };
+        Finding {
+            severity: Severity::Error,
+            code: self.code,
+            place: Place {
+                file,
+                line: self.line,
+                column: self.column,
+            },
+            what: self.what,
+            remedy: remedy.to_owned(),
+        }
+    }
+}
+
+/// A position or count as findings hold it; files are limited far below its end.
+fn narrow(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -1,0 +1,304 @@
+//! The process: worker threads that serve, one control thread that loads, watches, answers the operator and listens to signals.
+//!
+//! Each worker is one operating-system thread with a single-threaded runtime, its own listening sockets, its own proxy and its own
+//! connections to the services: workers share policy and counters, never a socket. Not here: what happens to a request.
+
+mod sites;
+mod worker;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tollgate_policy::settings::{ListenAddress, ProcessConfig};
+
+use crate::admin::{self, AdminState};
+use crate::listener::{self, Drain, Lock, TlsKeys, handover};
+use crate::live::{Live, Origin};
+use crate::request::Shared;
+use crate::telemetry::{AccessLog, Metrics};
+use sites::{Site, bind_admin, open, predecessor};
+
+/// How long the access log may take to write what is queued at the end.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a start waits for the first resolution of the services' names before it serves anyway.
+const NAMES_LIMIT: Duration = Duration::from_secs(2);
+
+/// Why the engine did not start: one clear line.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+impl From<String> for StartError {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Engine {
+    process: Arc<ProcessConfig>,
+    live: Arc<Live>,
+    metrics: Arc<Metrics>,
+    access_log: AccessLog,
+    drain: Drain,
+    ready: Arc<AtomicBool>,
+    draining: Arc<AtomicBool>,
+    workers: Vec<JoinHandle<()>>,
+    offer: handover::Offer,
+    admin: TcpListener,
+    locks: Vec<Lock>,
+    tls: Vec<Arc<TlsKeys>>,
+}
+
+impl Engine {
+    /// Loads the configuration, opens the sockets (or takes them over from the running process) and starts the workers.
+    ///
+    /// # Errors
+    /// One clear line: what could not be opened, read or locked.
+    pub fn start(
+        process: ProcessConfig,
+        origin: Origin,
+        take_over: bool,
+    ) -> Result<Self, StartError> {
+        let metrics = Metrics::new();
+        let access_log = AccessLog::start(&process.access_log, metrics.clone())
+            .map_err(|error| format!("the access log cannot be opened: {error}"))?;
+        let predecessor = predecessor(&process.state_dir, take_over)?;
+        let (mut sites, mut locks) = open(&process, predecessor.as_ref())?;
+        let admin = bind_admin(&process, take_over)?;
+        let live = Live::load(origin, Some(process.state_dir.clone()), metrics.clone())?;
+        let mut offer = handover::Offer {
+            sockets: Vec::new(),
+            locks: Vec::new(),
+        };
+        let gone = |error: std::io::Error| format!("a listening socket cannot be cloned: {error}");
+        for site in &sites {
+            for (worker, socket) in site.sockets.iter().enumerate() {
+                let fd = socket.try_clone_fd().map_err(gone)?;
+                offer
+                    .sockets
+                    .push((socket.local_address().clone(), worker, fd));
+            }
+        }
+        let mut engine = Self {
+            process: Arc::new(process),
+            live,
+            metrics,
+            access_log,
+            drain: Drain::new(),
+            ready: Arc::new(AtomicBool::new(false)),
+            draining: Arc::new(AtomicBool::new(false)),
+            workers: Vec::new(),
+            offer,
+            admin,
+            locks: Vec::new(),
+            tls: sites.iter().filter_map(|site| site.tls.clone()).collect(),
+        };
+        engine.start_workers(&mut sites)?;
+        if let Some(predecessor) = predecessor {
+            let confirmed = predecessor.confirm();
+            locks = confirmed.map_err(|error| format!("the hand-over broke off: {error}"))?;
+        }
+        for lock in &locks {
+            let fd = lock.try_clone_fd().map_err(gone)?;
+            engine.offer.locks.push((lock.address().clone(), fd));
+        }
+        engine.locks = locks;
+        Ok(engine)
+    }
+
+    /// Where it listens, real ports included.
+    pub fn addresses(&self) -> Vec<ListenAddress> {
+        let mut addresses: Vec<_> = self
+            .offer
+            .sockets
+            .iter()
+            .map(|(address, _, _)| address.clone())
+            .collect();
+        addresses.dedup();
+        addresses
+    }
+
+    /// Where the operator asks.
+    pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
+        self.admin.local_addr().ok()
+    }
+
+    /// States of all APIs, for the start-up lines.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    fn start_workers(&mut self, sites: &mut [Site]) -> Result<(), StartError> {
+        let shared = Arc::new(Shared {
+            apis: self.live.apis().clone(),
+            metrics: self.metrics.clone(),
+            access_log: self.access_log.clone(),
+            homeless: self.metrics.operation("", "", ""),
+            trusted_hops: self.process.trusted_hops,
+            max_body: self.process.limits.body_bytes,
+            fast_path: self.process.fast_path,
+        });
+        let door = Arc::new(worker::door(&self.process.limits, &shared));
+        let workers = self.process.workers.max(1);
+        for index in 0..workers {
+            let mine = sites
+                .iter_mut()
+                .flat_map(|site| site.share(index, workers))
+                .collect();
+            let (shared, door, drain) = (shared.clone(), door.clone(), self.drain.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || worker::work(mine, shared, door, drain))
+                .map_err(|error| format!("a worker thread cannot be started: {error}"))?;
+            self.workers.push(thread);
+        }
+        Ok(())
+    }
+
+    /// Serves until a signal or a successor ends it: SIGTERM and SIGINT drain (a second one ends at once), SIGHUP reloads.
+    ///
+    /// # Errors
+    /// The control runtime cannot be started.
+    pub fn run(mut self) -> Result<(), StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .thread_name("control")
+            .build()
+            .map_err(|error| format!("the control runtime cannot be started: {error}"))?;
+        let finished = runtime.block_on(self.control());
+        self.access_log.flush(FLUSH_LIMIT);
+        runtime.shutdown_timeout(Duration::from_millis(100));
+        if finished {
+            for worker in self.workers.drain(..) {
+                let _ = worker.join();
+            }
+        }
+        Ok(())
+    }
+
+    /// `true` when all connections ended in time.
+    async fn control(&mut self) -> bool {
+        if let Err(error) = self.live.watch() {
+            tracing::error!("{error}; files are not watched, SIGHUP still reloads");
+        }
+        for keys in &self.tls {
+            tokio::spawn(listener::watch(keys.clone()));
+        }
+        for api in self
+            .live
+            .apis()
+            .load()
+            .all()
+            .iter()
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            api.cluster.ready(NAMES_LIMIT).await;
+        }
+        self.ready.store(true, Ordering::Release);
+        let (close_admin, admin_closed) = oneshot::channel();
+        self.serve_admin(admin_closed);
+        let offer = std::mem::replace(
+            &mut self.offer,
+            handover::Offer {
+                sockets: Vec::new(),
+                locks: Vec::new(),
+            },
+        );
+        let Ok(mut signals) = Signals::new() else {
+            return false;
+        };
+        let state_dir = self.process.state_dir.clone();
+        let succeeded = handover::offer(&state_dir, offer);
+        tokio::pin!(succeeded);
+        let mut offered = true;
+        let _handed_over = loop {
+            tokio::select! {
+                () = signals.end() => break None,
+                () = signals.reload() => {
+                    let live = self.live.clone();
+                    tokio::task::spawn_blocking(move || live.reload());
+                }
+                result = &mut succeeded, if offered => match result {
+                    Ok(()) => {
+                        tracing::info!("a successor serves; draining");
+                        break Some(close_admin.send(()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "no hand-over can be offered");
+                        offered = false;
+                    }
+                }
+            }
+        };
+        self.draining.store(true, Ordering::Release);
+        self.drain.start();
+        tracing::info!(connections = self.drain.connections(), "draining");
+        tokio::select! {
+            idle = self.drain.wait_idle(self.process.drain_timeout) => idle,
+            () = signals.end() => false,
+        }
+    }
+
+    /// Until the end, or until a successor answers on the same port.
+    fn serve_admin(&self, closed: oneshot::Receiver<()>) {
+        let state = AdminState {
+            metrics: self.metrics.clone(),
+            live: self.live.clone(),
+            ready: self.ready.clone(),
+            draining: self.draining.clone(),
+            process: self.process.clone(),
+        };
+        match self.admin.try_clone() {
+            Ok(listener) => {
+                tokio::spawn(async move {
+                    let until = async {
+                        if closed.await.is_err() {
+                            std::future::pending::<()>().await;
+                        }
+                    };
+                    if let Err(error) = admin::serve(listener, state, until).await {
+                        tracing::error!(%error, "the admin port is closed");
+                    }
+                });
+            }
+            Err(error) => tracing::error!(%error, "the admin port is closed"),
+        }
+    }
+}
+
+/// The signals a gateway knows.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    async fn reload(&mut self) {
+        self.hang_up.recv().await;
+    }
+}

@@ -1,0 +1,55 @@
+//! Writing a refusal to the client, in the form the client speaks.
+
+use bytes::Bytes;
+use pingora_error::Result;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use crate::denial::Denial;
+use crate::request::is_grpc;
+
+/// Writes the refusal as problem+json, or as gRPC status to a gRPC caller on HTTP/2.
+///
+/// # Errors
+/// The client is gone.
+pub async fn refuse(session: &mut Session, denial: &Denial, request_id: &str) -> Result<()> {
+    if denial.closes() {
+        session.set_keepalive(None);
+    }
+    let head = session.req_header();
+    if head.version == http::Version::HTTP_2 && is_grpc(head) {
+        return refuse_grpc(session, denial, request_id).await;
+    }
+    let bodiless = head.method == http::Method::HEAD;
+    let body = denial.problem(request_id);
+    let mut answer = ResponseHeader::build(denial.status(), Some(8))?;
+    for (name, value) in denial.fields() {
+        answer.append_header(name, value)?;
+    }
+    answer.insert_header("x-request-id", request_id)?;
+    if body.is_empty() {
+        return session.write_response_header(Box::new(answer), true).await;
+    }
+    answer.insert_header("content-type", "application/problem+json")?;
+    answer.insert_header("content-length", body.len().to_string())?;
+    answer.insert_header("cache-control", "no-store")?;
+    session
+        .write_response_header(Box::new(answer), bodiless)
+        .await?;
+    if !bodiless {
+        session
+            .write_response_body(Some(Bytes::from(body)), true)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Trailers-only: status and message in the head (gRPC over HTTP/2, "Responses").
+async fn refuse_grpc(session: &mut Session, denial: &Denial, request_id: &str) -> Result<()> {
+    let mut answer = ResponseHeader::build(200, Some(5))?;
+    answer.insert_header("content-type", "application/grpc")?;
+    answer.insert_header("grpc-status", denial.grpc_status().to_string())?;
+    answer.insert_header("grpc-message", denial.grpc_message())?;
+    answer.insert_header("x-request-id", request_id)?;
+    session.write_response_header(Box::new(answer), true).await
+}

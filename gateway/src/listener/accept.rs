@@ -1,0 +1,342 @@
+//! Accepting connections and bringing them to the first request.
+//!
+//! The order is the order of cost: permits → PROXY protocol → TLS → first bytes → HTTP/1.1 or HTTP/2. Promises: a lack of
+//! descriptors does not spin, and what was accepted before a drain is served. Not here: what follows the first request's head.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use pingora_core::apps::HttpServerApp;
+use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
+use pingora_core::protocols::{ALPN, SocketDigest};
+use pingora_core::server::ShutdownWatch;
+use tokio::sync::Semaphore;
+use tollgate_policy::settings::{DoorLimits, Network};
+
+use super::drain::{self, Drain};
+use super::head::{self, Arrival, Expected};
+use super::permits::{AddressPermit, Permits, listener_permit};
+use super::proxy_protocol;
+use super::socket::{Accepted, Listener};
+use super::stream::{Connection, Socket, Transport};
+use super::tls::TlsKeys;
+use super::{h1, h2};
+use crate::denial::Denial;
+use crate::telemetry::Metrics;
+
+/// Makes the complete HTTP/1.1 answer to a refusal, with `connection: close`.
+pub type RefusalWriter = Arc<dyn Fn(&Denial) -> Vec<u8> + Send + Sync>;
+
+/// Told of every refusal at the door: the client's address where it has one, and why.
+pub type RefusalHook = Arc<dyn Fn(Option<SocketAddr>, &Denial) + Send + Sync>;
+
+/// Pause after an accept that failed for lack of descriptors or memory; the listening socket stays readable, so without
+/// it the loop would burn the core that is needed to close something.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// One line of log for so long, however often accepting fails.
+const LOG_PAUSE: Duration = Duration::from_secs(1);
+
+/// Connections taken from the queue after the drain began: more than a queue holds by default would be a flood.
+const QUEUE_DRAIN: usize = 4096;
+
+/// What all listeners and workers share.
+pub struct Door {
+    /// Limits of what strangers may do.
+    pub limits: DoorLimits,
+    /// Where connections are counted.
+    pub metrics: Arc<Metrics>,
+    /// How a refusal looks on the wire.
+    pub refuse: RefusalWriter,
+    /// Who wants to know of refusals.
+    pub on_refused: RefusalHook,
+    permits: Arc<Permits>,
+}
+
+impl Door {
+    /// With nobody inside.
+    pub fn new(
+        limits: DoorLimits,
+        metrics: Arc<Metrics>,
+        refuse: RefusalWriter,
+        on_refused: RefusalHook,
+    ) -> Self {
+        Self {
+            limits,
+            metrics,
+            refuse,
+            on_refused,
+            permits: Arc::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Door")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the connections of one listener share on one worker.
+struct Site<A> {
+    name: Arc<str>,
+    tls: Option<Arc<TlsKeys>>,
+    proxy_protocol_from: Vec<Network>,
+    app: Arc<A>,
+    door: Arc<Door>,
+    open: Arc<AtomicUsize>,
+    handshakes: Semaphore,
+    /// Never looked at, so that a clone of it still tells of a drain that began before.
+    shutdown: ShutdownWatch,
+}
+
+/// Accepts and serves connections on the current runtime until the drain begins. Connections go on as tasks of their
+/// own; [`Drain::wait_idle`] tells when they are done.
+pub async fn serve<A>(
+    listener: Listener,
+    name: Arc<str>,
+    tls: Option<Arc<TlsKeys>>,
+    proxy_protocol_from: Vec<Network>,
+    app: Arc<A>,
+    door: Arc<Door>,
+    drain: Drain,
+) where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let site = Arc::new(Site {
+        open: door.permits.listener(&name),
+        handshakes: Semaphore::new(door.limits.handshakes),
+        shutdown: drain.watch(),
+        name,
+        tls,
+        proxy_protocol_from,
+        app,
+        door,
+    });
+    let mut draining = drain.watch();
+    let mut trouble = Trouble::default();
+    loop {
+        if drain.draining() {
+            break;
+        }
+        let accepted = tokio::select! {
+            biased;
+            () = drain::started(&mut draining) => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((accepted, peer)) => welcome(&site, accepted, peer, &drain),
+            Err(error) => trouble.pause(&error, &site.name, &site.door.metrics).await,
+        }
+    }
+    // Closing the socket resets what waits in its queue: serve that first.
+    for _ in 0..QUEUE_DRAIN {
+        let Ok((accepted, peer)) = listener.accept_waiting() else {
+            break;
+        };
+        welcome(&site, accepted, peer, &drain);
+    }
+}
+
+/// Accepting that fails.
+#[derive(Default)]
+struct Trouble {
+    logged: Option<Instant>,
+}
+
+impl Trouble {
+    async fn pause(&mut self, error: &io::Error, listener: &str, metrics: &Metrics) {
+        // Of one connection that was gone before we took it: the next one may be fine.
+        if matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::Interrupted
+        ) {
+            return;
+        }
+        metrics.connection_refused(listener, "accept_failed");
+        if self.logged.is_none_or(|last| last.elapsed() >= LOG_PAUSE) {
+            self.logged = Some(Instant::now());
+            tracing::warn!(listener, %error, "cannot accept connections; trying again");
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// Lets a connection in if there is room, on a task of its own.
+fn welcome<A>(site: &Arc<Site<A>>, accepted: Accepted, peer: Option<SocketAddr>, drain: &Drain)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let Some(permit) = listener_permit(&site.open, site.door.limits.connections) else {
+        site.door.metrics.connection_refused(&site.name, "permits");
+        return;
+    };
+    let behind_proxy = peer.is_some_and(|peer| {
+        site.proxy_protocol_from
+            .iter()
+            .any(|network| network.contains(peer.ip()))
+    });
+    // A proxy's own address stands for all its clients; theirs is known after its header.
+    let address_permit = if behind_proxy {
+        Ok(None)
+    } else {
+        address_permit(site, peer)
+    };
+    let Ok(address_permit) = address_permit else {
+        return;
+    };
+    let open = Open::new(site, drain);
+    let site = Arc::clone(site);
+    tokio::spawn(async move {
+        let _kept = (permit, open);
+        enter(&site, accepted, peer, behind_proxy, address_permit).await;
+    });
+}
+
+/// Tells metrics and drain that a connection is open, until dropped.
+struct Open {
+    metrics: Arc<Metrics>,
+    name: Arc<str>,
+    _guard: drain::ConnectionGuard,
+}
+
+impl Open {
+    fn new<A>(site: &Site<A>, drain: &Drain) -> Self {
+        site.door.metrics.connection_opened(&site.name);
+        Self {
+            metrics: Arc::clone(&site.door.metrics),
+            name: Arc::clone(&site.name),
+            _guard: drain.connection(),
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.metrics.connection_closed(&self.name);
+    }
+}
+
+struct NoRoom;
+
+fn address_permit<A>(
+    site: &Site<A>,
+    peer: Option<SocketAddr>,
+) -> Result<Option<AddressPermit>, NoRoom> {
+    let Some(peer) = peer else { return Ok(None) };
+    let limit = site.door.limits.connections_per_address;
+    let permit = site.door.permits.address(peer.ip(), limit);
+    if permit.is_none() {
+        site.door
+            .metrics
+            .connection_refused(&site.name, "per_address");
+        return Err(NoRoom);
+    }
+    Ok(permit)
+}
+
+/// One connection, from accept to close. The large futures are boxed: a silent connection shall not hold their room.
+async fn enter<A>(
+    site: &Site<A>,
+    mut accepted: Accepted,
+    mut peer: Option<SocketAddr>,
+    behind_proxy: bool,
+    mut address: Option<AddressPermit>,
+) where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let digest = SocketDigest::from_raw_fd(accepted.as_raw_fd());
+    let mut ahead = BytesMut::new();
+    if behind_proxy {
+        let limit = site.door.limits.head_timeout;
+        let header = Box::pin(proxy_protocol::read(&mut accepted, limit)).await;
+        let Ok((client, rest)) = header else {
+            site.door
+                .metrics
+                .connection_refused(&site.name, "proxy_protocol");
+            return;
+        };
+        ahead = rest;
+        // A check by the proxy itself carries no client: then it is the peer.
+        peer = client.or(peer);
+        let Ok(permit) = address_permit(site, peer) else {
+            return;
+        };
+        address = permit;
+    }
+    if let Some(peer) = peer {
+        let _empty_until_now = digest.peer_addr.set(Some(PeerAddress::Inet(peer)));
+    }
+    let socket = Socket::new(accepted, ahead, Arc::new(digest));
+    let transport = match &site.tls {
+        None => Transport::Plain(socket),
+        Some(tls) => match Box::pin(handshake(site, tls, socket)).await {
+            Some(transport) => transport,
+            None => return,
+        },
+    };
+    first_request(site, Connection::new(transport), peer).await;
+    drop(address);
+}
+
+async fn handshake<A>(site: &Site<A>, tls: &TlsKeys, socket: Socket) -> Option<Transport> {
+    let handshake = async {
+        // Waiting for a turn counts as handshake time: a queue that is too long must shrink.
+        let _turn = site.handshakes.acquire().await;
+        tls.acceptor().tls_handshake(socket).await
+    };
+    let limit = site.door.limits.handshake_timeout;
+    // Counted, not logged: a scanner would fill the log.
+    let cause = match pingora_timeout::timeout(limit, handshake).await {
+        Ok(Ok(stream)) => return Some(Transport::Tls(Box::new(stream))),
+        Ok(Err(_)) => "handshake",
+        Err(_) => "handshake_timeout",
+    };
+    site.door.metrics.connection_refused(&site.name, cause);
+    None
+}
+
+async fn first_request<A>(site: &Site<A>, connection: Connection, peer: Option<SocketAddr>)
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    let mut connection = Box::new(connection);
+    let alpn_h2 = matches!(connection.transport().alpn(), Some(ALPN::H2));
+    let cleartext = matches!(connection.transport(), Transport::Plain(_));
+    let expected = Expected {
+        h2: alpn_h2 || cleartext,
+        first: true,
+    };
+    let mut draining = site.shutdown.clone();
+    let arrival = head::arrive(&mut connection, &site.door.limits, expected, &mut draining).await;
+    match arrival {
+        Arrival::Silence => {}
+        Arrival::H2 => {
+            Box::pin(h2::serve(
+                connection,
+                &site.name,
+                &site.app,
+                &site.door,
+                &site.shutdown,
+            ))
+            .await;
+        }
+        // Whoever agreed on HTTP/2 and speaks something else would not understand an answer either.
+        Arrival::Head(_) | Arrival::Refused(_) if alpn_h2 => {}
+        Arrival::Head(_) | Arrival::Refused(_) => {
+            let (app, door, shutdown) = (&site.app, &site.door, &site.shutdown);
+            Box::pin(h1::serve(connection, arrival, peer, app, door, shutdown)).await;
+        }
+    }
+}

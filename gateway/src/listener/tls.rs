@@ -1,0 +1,176 @@
+//! TLS of a listener: certificates by name, changed without a restart.
+//!
+//! Promises: the certificate that fits the client's SNI, else the first; ALPN `h2` and `http/1.1`; a broken new file leaves
+//! the old pair serving. Not here: handshake limits (`accept`), client certificates.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use pingora_core::listeners::tls::Acceptor;
+use rustls::ServerConfig;
+use rustls::client::verify_server_name;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tollgate_policy::settings::ListenerTls;
+
+/// How often files are looked at. Certificates are renewed days before they end.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Modification time and size of each file, in order.
+type Stamps = Vec<Option<(SystemTime, u64)>>;
+
+/// The certificates a listener serves now.
+pub struct TlsKeys {
+    settings: ListenerTls,
+    acceptor: ArcSwap<Acceptor>,
+    seen: Mutex<Stamps>,
+}
+
+impl fmt::Debug for TlsKeys {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("TlsKeys")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Loads the certificates and keys of a listener.
+///
+/// # Errors
+/// One line naming the file and what is wrong with it.
+pub fn load(settings: &ListenerTls) -> Result<Arc<TlsKeys>, String> {
+    let seen = stamps(settings);
+    let acceptor = ArcSwap::from_pointee(acceptor(settings)?);
+    Ok(Arc::new(TlsKeys {
+        settings: settings.clone(),
+        acceptor,
+        seen: Mutex::new(seen),
+    }))
+}
+
+/// Looks at the files every two seconds, for ever; changes are logged, broken ones once.
+pub async fn watch(keys: Arc<TlsKeys>) {
+    let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+    loop {
+        ticks.tick().await;
+        match keys.reload() {
+            Ok(false) => {}
+            Ok(true) => tracing::info!("new TLS certificates are served"),
+            Err(error) => {
+                tracing::error!(%error, "new TLS certificates are broken; the old ones are served");
+            }
+        }
+    }
+}
+
+impl TlsKeys {
+    /// Loads the files again if they changed since they were last looked at. True when new ones are served.
+    ///
+    /// # Errors
+    /// What is wrong with the new files; the old ones stay.
+    pub fn reload(&self) -> Result<bool, String> {
+        let now = stamps(&self.settings);
+        if std::mem::replace(&mut *self.seen.lock(), now.clone()) == now {
+            return Ok(false);
+        }
+        self.acceptor.store(Arc::new(acceptor(&self.settings)?));
+        Ok(true)
+    }
+
+    pub(super) fn acceptor(&self) -> Arc<Acceptor> {
+        self.acceptor.load_full()
+    }
+}
+
+fn stamps(settings: &ListenerTls) -> Stamps {
+    let files = settings
+        .certificates
+        .iter()
+        .flat_map(|(chain, key)| [chain, key]);
+    files
+        .map(|file| {
+            let metadata = std::fs::metadata(file).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        })
+        .collect()
+}
+
+fn acceptor(settings: &ListenerTls) -> Result<Acceptor, String> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut pairs = Vec::with_capacity(settings.certificates.len());
+    for (chain, key) in &settings.certificates {
+        pairs.push(Arc::new(pair(chain, key, &provider)?));
+    }
+    if pairs.is_empty() {
+        return Err("TLS without a certificate".to_owned());
+    }
+    let versions: &[_] = if settings.tls12 {
+        &[&TLS13, &TLS12]
+    } else {
+        &[&TLS13]
+    };
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .map_err(|error| format!("TLS versions: {error}"))?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(ByName { pairs }));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Resumption without a table that strangers fill; one ticket is what a keep-alive client needs.
+    config.ticketer =
+        aws_lc_rs::Ticketer::new().map_err(|error| format!("TLS tickets: {error}"))?;
+    config.send_tls13_tickets = 1;
+    Ok(Acceptor::from_server_config(Arc::new(config)))
+}
+
+fn pair(
+    chain: &Path,
+    key: &Path,
+    provider: &rustls::crypto::CryptoProvider,
+) -> Result<CertifiedKey, String> {
+    let in_chain = |error: &dyn fmt::Display| format!("certificate {}: {error}", chain.display());
+    let in_key = |error: &dyn fmt::Display| format!("key {}: {error}", key.display());
+    let certificates = CertificateDer::pem_file_iter(chain)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| in_chain(&error))?;
+    let Some(leaf) = certificates.first() else {
+        return Err(in_chain(&"no certificate in it"));
+    };
+    ParsedCertificate::try_from(leaf).map_err(|error| in_chain(&error))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| in_key(&error))?;
+    CertifiedKey::from_der(certificates, private, provider).map_err(|error| in_key(&error))
+}
+
+/// Chooses by the names in the certificates. They are parsed anew for each handshake: microseconds beside its signature.
+#[derive(Debug)]
+struct ByName {
+    pairs: Vec<Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let first = self.pairs.first();
+        if self.pairs.len() == 1 {
+            return first.cloned();
+        }
+        let name = hello
+            .server_name()
+            .and_then(|name| ServerName::try_from(name).ok());
+        let fits = |pair: &&Arc<CertifiedKey>| {
+            let leaf = pair
+                .cert
+                .first()
+                .and_then(|leaf| ParsedCertificate::try_from(leaf).ok());
+            matches!((&name, leaf), (Some(name), Some(leaf)) if verify_server_name(&leaf, name).is_ok())
+        };
+        self.pairs.iter().find(fits).or(first).cloned()
+    }
+}

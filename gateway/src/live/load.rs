@@ -1,0 +1,281 @@
+//! From files to one compiled API. Whatever goes wrong, a panic included, stays with that API.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tollgate_policy::settings::{self, ApiConfig};
+use tollgate_policy::{Finding, Place, Severity, openapi};
+
+use super::Origin;
+use super::known_good::Kept;
+use crate::api::Api;
+use crate::telemetry::Metrics;
+
+/// Bounds what a directory filled by mistake can cost.
+const MAX_APIS: usize = 10_000;
+
+/// What one API is made of.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// Said on the command line.
+    Given(Arc<ApiConfig>),
+    /// A file of the directory.
+    File(PathBuf),
+}
+
+/// A successful load.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    /// The API.
+    pub(super) api: Arc<Api>,
+    /// Notes and warnings.
+    pub(super) findings: Vec<Finding>,
+    /// Files of the OpenAPI description, the named one first.
+    pub(super) spec_files: Vec<PathBuf>,
+}
+
+impl Source {
+    /// The file an author would look into.
+    pub(super) fn file(&self) -> &Path {
+        match self {
+            Self::Given(config) => &config.file,
+            Self::File(file) => file,
+        }
+    }
+
+    /// The API file, where there is one.
+    pub(super) fn api_file(&self) -> Option<&Path> {
+        match self {
+            Self::Given(_) => None,
+            Self::File(file) => Some(file),
+        }
+    }
+
+    /// When it was written; now, where that cannot be told.
+    pub(super) fn modified(&self) -> SystemTime {
+        fs::metadata(self.file())
+            .and_then(|metadata| metadata.modified())
+            .unwrap_or_else(|_| SystemTime::now())
+    }
+
+    fn read(&self) -> Result<ApiConfig, Vec<Finding>> {
+        match self {
+            Self::Given(config) => Ok((**config).clone()),
+            Self::File(file) => settings::read_api(file, &environment),
+        }
+    }
+}
+
+/// All APIs of the origin by name, and files that are ignored, in words.
+///
+/// # Errors
+/// The directory cannot be read.
+pub(super) fn sources(origin: &Origin) -> Result<(BTreeMap<String, Source>, Vec<String>), String> {
+    let directory = match origin {
+        Origin::Single(config) => {
+            let source = Source::Given(Arc::new((**config).clone()));
+            return Ok((
+                BTreeMap::from([(config.name.to_string(), source)]),
+                Vec::new(),
+            ));
+        }
+        Origin::Directory(directory) => directory.join("apis"),
+    };
+    let unreadable = |error| format!("cannot read {}: {error}", directory.display());
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&directory).map_err(unreadable)? {
+        let file = entry.map_err(unreadable)?.path();
+        let is_yaml = file
+            .extension()
+            .is_some_and(|end| end == "yaml" || end == "yml");
+        let hidden = file
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if is_yaml && !hidden {
+            files.push(file);
+        }
+    }
+    files.sort();
+    let (mut sources, mut ignored) = (BTreeMap::new(), Vec::new());
+    for file in files {
+        let name = file
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if sources.len() >= MAX_APIS {
+            ignored.push(format!(
+                "{} is ignored: more than {MAX_APIS} APIs",
+                file.display()
+            ));
+        } else if let Some(Source::File(first)) = sources.get(&name) {
+            let (file, first) = (file.display(), first.display());
+            ignored.push(format!("{file} is ignored: {first} has the same name"));
+        } else {
+            sources.insert(name, Source::File(file));
+        }
+    }
+    Ok((sources, ignored))
+}
+
+/// Loads and compiles. `files` receives every file that was looked at, also when this fails.
+pub(super) fn load(
+    source: &Source,
+    name: &str,
+    generation: u64,
+    previous: Option<&Api>,
+    metrics: &Metrics,
+    files: &mut Vec<PathBuf>,
+) -> Result<Loaded, Vec<Finding>> {
+    contained(source.file(), || {
+        check_name(source, name)?;
+        let config = source.read()?;
+        files.push(config.spec.clone());
+        let loaded = compile(config, generation, previous, metrics)?;
+        files.extend(loaded.spec_files.iter().cloned());
+        Ok(loaded)
+    })
+}
+
+/// Loads a kept copy.
+pub(super) fn load_kept(
+    source: &Source,
+    kept: &Kept,
+    metrics: &Metrics,
+) -> Result<Loaded, Vec<Finding>> {
+    contained(source.file(), || {
+        let mut config = match &kept.api_file {
+            Some(copy) => {
+                let mut config = Source::File(copy.clone()).read()?;
+                return_to_original(&mut config, copy, source.file());
+                config
+            }
+            None => source.read()?,
+        };
+        config.spec.clone_from(&kept.spec);
+        compile(config, 1, None, metrics)
+    })
+}
+
+fn compile(
+    config: ApiConfig,
+    generation: u64,
+    previous: Option<&Api>,
+    metrics: &Metrics,
+) -> Result<Loaded, Vec<Finding>> {
+    let description = openapi::load(&config.spec)?;
+    let spec_files = description.files.clone();
+    let (api, findings) = Api::compile(config, description, generation, previous, metrics)?;
+    Ok(Loaded {
+        api: Arc::new(api),
+        findings,
+        spec_files,
+    })
+}
+
+/// Names are labels of metrics and directories of the state, so they are checked before anything is done with them.
+fn check_name(source: &Source, name: &str) -> Result<(), Vec<Finding>> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if !name.is_empty() && name.len() <= 63 && name.bytes().all(plain) {
+        return Ok(());
+    }
+    Err(vec![Finding {
+        severity: Severity::Error,
+        code: "api-name",
+        place: Place::file(source.file().display().to_string()),
+        what: format!("`{name}` is no name for an API"),
+        remedy: "name the file with at most 63 of a-z, 0-9 and -, and the ending .yaml".to_owned(),
+    }])
+}
+
+/// PEM files are not copied: their paths lead from the original API file again.
+fn return_to_original(config: &mut ApiConfig, copy: &Path, original: &Path) {
+    let (Some(from), Some(to)) = (copy.parent(), original.parent()) else {
+        return;
+    };
+    let rebase = |path: &mut PathBuf| {
+        if let Ok(relative) = path.strip_prefix(from) {
+            *path = to.join(relative);
+        }
+    };
+    if let Some(tls) = &mut config.upstream.tls {
+        tls.ca.iter_mut().for_each(rebase);
+        if let Some((chain, key)) = &mut tls.client_certificate {
+            rebase(chain);
+            rebase(key);
+        }
+    }
+    config.file = original.to_owned();
+}
+
+/// Turns a panic into a finding: a fault of ours in one file must not end the process or spare another API its turn.
+fn contained<T>(
+    file: &Path,
+    work: impl FnOnce() -> Result<T, Vec<Finding>>,
+) -> Result<T, Vec<Finding>> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        Err(vec![Finding {
+            severity: Severity::Error,
+            code: "internal",
+            place: Place::file(file.display().to_string()),
+            what: format!("loading failed inside Tollgate: {}", panic_text(&*panic)),
+            remedy: "please report this with the file".to_owned(),
+        }])
+    })
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    owned
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("panic")
+}
+
+/// `${NAME}` in API files.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "tests"
+)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_the_error_of_its_file() {
+        let outcome: Result<(), _> = contained(Path::new("apis/a.yaml"), || panic!("at {}", 7));
+        let findings = outcome.unwrap_err();
+        assert_eq!(findings[0].severity, Severity::Error);
+        assert!(
+            findings[0]
+                .to_string()
+                .starts_with("apis/a.yaml: error[internal]")
+        );
+        assert!(findings[0].what.ends_with("at 7"));
+    }
+
+    #[test]
+    fn of_two_files_with_one_name_the_first_counts_and_hidden_files_do_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let apis = directory.path().join("apis");
+        fs::create_dir(&apis).unwrap();
+        for file in ["b.yml", "b.yaml", "a.yml", ".c.yaml", "d.yaml~", "..data"] {
+            fs::write(apis.join(file), "").unwrap();
+        }
+        let origin = Origin::Directory(directory.path().to_owned());
+        let (sources, ignored) = sources(&origin).unwrap();
+        assert_eq!(sources.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert!(sources["b"].file().ends_with("b.yaml"));
+        assert!(ignored.len() == 1 && ignored[0].contains("b.yml is ignored"));
+    }
+}

@@ -1,0 +1,316 @@
+//! The endpoints of one API's service: what was configured, what it resolved to, and what is known about each.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rustls_pki_types::ServerName;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tollgate_policy::settings::{EndpointConfig, UpstreamConfig};
+
+use super::budget::RetryBudget;
+use super::dns::{self, NameServers};
+use super::endpoint::{self, Endpoint, EndpointState, EndpointStatus, Picked};
+use super::peer::PeerMaker;
+use super::pool::PoolKey;
+use super::{EndpointAddress, NoEndpoint, health, picker};
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// How an endpoint is judged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) eject_after: u32,
+    pub(super) eject_for: Duration,
+    /// Active checks have a say.
+    pub(super) checked: bool,
+}
+
+/// What a configured endpoint stands for.
+enum Target {
+    Address(EndpointAddress),
+    Name,
+}
+
+/// The endpoints of one API's service.
+#[derive(Debug)]
+pub struct Cluster {
+    /// What was asked for.
+    pub config: UpstreamConfig,
+    api: Arc<str>,
+    peers: PeerMaker,
+    servers: NameServers,
+    /// The addresses of each configured endpoint, in their order; empty while a name is unresolved.
+    addresses: Mutex<Vec<Vec<EndpointAddress>>>,
+    endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
+    budget: RetryBudget,
+    ready: watch::Sender<bool>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+impl Cluster {
+    /// Reads PEM files and prepares one `HttpPeer` template per endpoint; resolves nothing that is not an address
+    /// literal. `api` names it in logs. Endpoints that `previous` has too keep their latency, ejection and resolution.
+    ///
+    /// # Errors
+    /// In words, naming the file.
+    pub fn new(
+        api: &str,
+        config: &UpstreamConfig,
+        previous: Option<&Cluster>,
+    ) -> Result<Arc<Self>, String> {
+        Self::with_name_servers(api, config, previous, NameServers::System)
+    }
+
+    /// As [`Self::new`], asking `servers` for the addresses of names.
+    ///
+    /// # Errors
+    /// In words, naming the file.
+    pub fn with_name_servers(
+        api: &str,
+        config: &UpstreamConfig,
+        previous: Option<&Cluster>,
+        servers: NameServers,
+    ) -> Result<Arc<Self>, String> {
+        let addresses: Vec<_> = config
+            .endpoints
+            .iter()
+            .map(|endpoint| match target(endpoint) {
+                Target::Address(address) => vec![address],
+                Target::Name => previous.map(|old| old.known(endpoint)).unwrap_or_default(),
+            })
+            .collect();
+        let cluster = Self {
+            config: config.clone(),
+            api: api.into(),
+            peers: PeerMaker::new(api, config)?,
+            servers,
+            addresses: Mutex::new(Vec::new()),
+            endpoints: ArcSwap::default(),
+            budget: RetryBudget::new(config.retry_budget_percent),
+            ready: watch::Sender::new(false),
+            tasks: Mutex::default(),
+        };
+        for endpoint in &config.endpoints {
+            cluster.check_name(endpoint)?;
+        }
+        let known = previous
+            .map(|old| old.endpoints.load_full())
+            .unwrap_or_default();
+        cluster.publish(&addresses, &known)?;
+        *cluster.addresses.lock() = addresses;
+        Ok(Arc::new(cluster))
+    }
+
+    /// Spawns DNS resolution and health checks on the current runtime; they end when the cluster is dropped.
+    pub fn maintain(self: &Arc<Self>) {
+        let mut tasks = self.tasks.lock();
+        for (index, endpoint) in self.config.endpoints.iter().enumerate() {
+            if matches!(target(endpoint), Target::Name) {
+                let follow = dns::follow(Arc::downgrade(self), index);
+                tasks.push(tokio::spawn(follow).abort_handle());
+            }
+        }
+        if self.config.health_check.is_some() {
+            tasks.push(tokio::spawn(health::watch(Arc::downgrade(self))).abort_handle());
+        }
+    }
+
+    /// Waits until there is an endpoint (at once for addresses, else the first resolution); `false` after `limit`.
+    pub async fn ready(&self, limit: Duration) -> bool {
+        let mut ready = self.ready.subscribe();
+        matches!(
+            tokio::time::timeout(limit, ready.wait_for(|ready| *ready)).await,
+            Ok(Ok(_))
+        )
+    }
+
+    /// Picks by P2C over peak-EWMA latency × in-flight among endpoints neither ejected nor unhealthy (all of them when none is
+    /// left), avoiding `avoid` where there is another.
+    ///
+    /// # Errors
+    /// [`NoEndpoint`].
+    pub fn pick(&self, avoid: Option<&EndpointAddress>) -> Result<Picked, NoEndpoint> {
+        let now = endpoint::now();
+        let endpoints = self.endpoints.load();
+        let picked = picker::pick(&endpoints, avoid, now).ok_or(NoEndpoint)?;
+        Ok(Picked::new(Arc::clone(picked), now))
+    }
+
+    /// Takes one retry from the budget; `false` when it is used up. `count_call` feeds it.
+    pub fn take_retry(&self) -> bool {
+        self.budget.take_retry(endpoint::now() / NANOS_PER_SECOND)
+    }
+
+    /// Counts a call towards the retry budget.
+    pub fn count_call(&self) {
+        self.budget.count_call(endpoint::now() / NANOS_PER_SECOND);
+    }
+
+    /// A snapshot of the endpoints for status pages and metrics.
+    pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        let now = endpoint::now();
+        self.endpoints
+            .load()
+            .iter()
+            .map(|endpoint| endpoint.status(now))
+            .collect()
+    }
+
+    pub(super) fn api(&self) -> &str {
+        &self.api
+    }
+
+    pub(super) fn current(&self) -> Arc<Vec<Arc<Endpoint>>> {
+        self.endpoints.load_full()
+    }
+
+    pub(super) fn tls(
+        &self,
+        host: &str,
+    ) -> Option<(Arc<rustls::ClientConfig>, ServerName<'static>)> {
+        self.peers.tls(host)
+    }
+
+    /// Whom to ask, and for which name.
+    pub(super) fn name(&self, index: usize) -> Option<(NameServers, Arc<str>)> {
+        let endpoint = self.config.endpoints.get(index)?;
+        Some((self.servers.clone(), Arc::clone(&endpoint.host)))
+    }
+
+    /// Takes the addresses of the configured endpoint `index` into use.
+    pub(super) fn resolved(&self, index: usize, addresses: &[IpAddr]) {
+        let Some(endpoint) = self.config.endpoints.get(index) else {
+            return;
+        };
+        let mut new: Vec<_> = addresses
+            .iter()
+            .map(|ip| EndpointAddress::Tcp((*ip, endpoint.port).into()))
+            .collect();
+        new.sort_by_key(ToString::to_string);
+        new.dedup();
+        let mut all = self.addresses.lock();
+        match all.get_mut(index) {
+            Some(old) if *old != new => *old = new,
+            _ => return,
+        }
+        tracing::info!(
+            api = &*self.api,
+            host = &*endpoint.host,
+            ?addresses,
+            "name resolved"
+        );
+        if let Err(error) = self.publish(&all, &self.endpoints.load_full()) {
+            tracing::error!(api = &*self.api, error, "addresses not taken into use");
+        }
+    }
+
+    /// The addresses this cluster has for `endpoint`.
+    fn known(&self, endpoint: &EndpointConfig) -> Vec<EndpointAddress> {
+        let index = self.config.endpoints.iter().position(|own| own == endpoint);
+        index
+            .and_then(|index| self.addresses.lock().get(index).cloned())
+            .unwrap_or_default()
+    }
+
+    /// A name that TLS cannot verify is an error at once, not when it resolves.
+    fn check_name(&self, endpoint: &EndpointConfig) -> Result<(), String> {
+        let anywhere = EndpointAddress::Tcp(([127, 0, 0, 1], endpoint.port).into());
+        self.peers.make(&anywhere, &endpoint.host).map(drop)
+    }
+
+    /// Makes `addresses` what is picked from; what is known of an address in `old` stays known.
+    fn publish(
+        &self,
+        addresses: &[Vec<EndpointAddress>],
+        old: &[Arc<Endpoint>],
+    ) -> Result<(), String> {
+        let mut endpoints: Vec<Arc<Endpoint>> = Vec::new();
+        for (config, addresses) in self.config.endpoints.iter().zip(addresses) {
+            let authority = self.authority(config);
+            for address in addresses {
+                let same =
+                    |one: &&Arc<Endpoint>| one.address == *address && one.authority == authority;
+                if endpoints.iter().any(|one| same(&one)) {
+                    continue;
+                }
+                let state = old.iter().find(same).map(|one| Arc::clone(&one.state));
+                endpoints.push(Arc::new(self.endpoint(config, address, &authority, state)?));
+            }
+        }
+        let ready = !endpoints.is_empty();
+        self.endpoints.store(Arc::new(endpoints));
+        if ready {
+            self.ready.send_replace(true);
+        }
+        Ok(())
+    }
+
+    fn endpoint(
+        &self,
+        config: &EndpointConfig,
+        address: &EndpointAddress,
+        authority: &Arc<str>,
+        state: Option<Arc<EndpointState>>,
+    ) -> Result<Endpoint, String> {
+        let peer = self.peers.make(address, &config.host)?;
+        Ok(Endpoint {
+            address: address.clone(),
+            host: Arc::clone(&config.host),
+            authority: Arc::clone(authority),
+            pool_key: PoolKey {
+                group_key: peer.group_key,
+                address: address.clone(),
+            },
+            peer: Arc::new(peer),
+            state: state.unwrap_or_default(),
+            rules: Rules {
+                eject_after: self.config.eject_after,
+                eject_for: self.config.eject_for,
+                checked: self.config.health_check.is_some(),
+            },
+        })
+    }
+
+    fn authority(&self, endpoint: &EndpointConfig) -> Arc<str> {
+        let scheme_port = if self.config.tls.is_some() { 443 } else { 80 };
+        let host = &endpoint.host;
+        if host.starts_with("unix:") {
+            return "localhost".into();
+        }
+        let bare = host.contains(':') && !host.starts_with('[');
+        let host: Arc<str> = if bare {
+            format!("[{host}]").into()
+        } else {
+            Arc::clone(host)
+        };
+        if endpoint.port == scheme_port {
+            host
+        } else {
+            format!("{host}:{}", endpoint.port).into()
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for task in self.tasks.get_mut() {
+            task.abort();
+        }
+    }
+}
+
+fn target(endpoint: &EndpointConfig) -> Target {
+    if let Some(path) = endpoint.host.strip_prefix("unix:") {
+        return Target::Address(EndpointAddress::Unix(PathBuf::from(path)));
+    }
+    let literal = endpoint.host.trim_start_matches('[').trim_end_matches(']');
+    match literal.parse::<IpAddr>() {
+        Ok(ip) => Target::Address(EndpointAddress::Tcp((ip, endpoint.port).into())),
+        Err(_) => Target::Name,
+    }
+}
