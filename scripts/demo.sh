@@ -56,7 +56,7 @@ until ready; do
     sleep 0.1
 done
 
-cat "$state/gateway.log"
+sed 's/^ *//' "$state/gateway.log"
 cat <<TRY
 
 The bookstore is served at http://127.0.0.1:$port/v1. Try, in another terminal:
@@ -78,7 +78,9 @@ Access log: $state/access.log. Ctrl-C stops the demo.
 TRY
 
 if [ -n "${DEMO_SECONDS:-}" ]; then
-    sleep "$DEMO_SECONDS"
+    # In the background, because a signal is seen only between commands.
+    sleep "$DEMO_SECONDS" &
+    wait $!
 else
     wait "$gateway_process"
 fi

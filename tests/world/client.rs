@@ -169,7 +169,7 @@ impl Client {
             }
             // Ended by the end of the connection: a reset is no clean end.
             None => {
-                let clean = self.to_the_end();
+                let clean = self.ended_cleanly();
                 answer.body = std::mem::take(&mut self.buffer);
                 clean
             }
@@ -215,7 +215,7 @@ impl Client {
         self.buffer.is_empty() && !self.more_or_timeout()
     }
 
-    fn to_the_end(&mut self) -> bool {
+    fn ended_cleanly(&mut self) -> bool {
         loop {
             let mut bytes = [0; 16 * 1024];
             match self.stream.read(&mut bytes) {

@@ -5,6 +5,7 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     unreachable_pub,
     missing_docs,
     reason = "each test file uses a part of this"
@@ -18,6 +19,7 @@
 
 pub mod client;
 pub mod http2;
+pub mod load;
 pub mod service;
 
 use std::io::{BufRead, BufReader};
@@ -52,6 +54,7 @@ pub struct Plan {
     upstream: String,
     arguments: Vec<String>,
     state: Option<PathBuf>,
+    listen: String,
 }
 
 impl Plan {
@@ -68,6 +71,7 @@ impl Plan {
             upstream: upstream.to_owned(),
             arguments: Vec::new(),
             state: None,
+            listen: "127.0.0.1:0".to_owned(),
         }
     }
 
@@ -85,6 +89,12 @@ impl Plan {
 
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// An address in place of one of the gateway's choosing.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = address.to_string();
         self
     }
 
@@ -140,7 +150,7 @@ impl Plan {
             command.arg("--config").arg(directory.join("config"));
         }
         command
-            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(["--listen", &self.listen, "--admin", "127.0.0.1:0"])
             .arg("--state-dir")
             .arg(
                 self.state
@@ -280,6 +290,19 @@ impl World {
         serde_json::from_str(&self.admin_get("/apis")).expect("/apis is JSON")
     }
 
+    /// One API in `/apis`.
+    pub fn api(&self, name: &str) -> serde_json::Value {
+        let all = self.apis();
+        let list = all
+            .as_array()
+            .or_else(|| all["apis"].as_array())
+            .expect("a list of APIs");
+        let found = list.iter().find(|api| api["name"] == name);
+        found
+            .unwrap_or_else(|| panic!("no {name} in {all}"))
+            .clone()
+    }
+
     pub fn directory(&self) -> &Path {
         self.home.path()
     }
@@ -329,14 +352,17 @@ impl World {
     /// A second gateway in the same place, which takes the sockets over.
     pub fn successor(&self, plan: Plan) -> World {
         let home = Home::Lent(self.directory().to_owned());
-        let started = plan.argument("--take-over").start_in(home, |_| ());
+        let started = plan
+            .listen(self.address)
+            .argument("--take-over")
+            .start_in(home, |_| ());
         started.expect("the successor did not start")
     }
 
     /// A second gateway in the same place by accident: what it says before it ends.
     pub fn rival(&self, plan: Plan) -> String {
         let home = Home::Lent(self.directory().to_owned());
-        match plan.start_in(home, |_| ()) {
+        match plan.listen(self.address).start_in(home, |_| ()) {
             Ok(_) => panic!("a second instance started"),
             Err(said) => said,
         }

@@ -1,0 +1,201 @@
+//! Streams flow as they come: events, WebSockets, gRPC with its trailers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod world;
+
+use std::io::{Read as _, Write as _};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+
+use hyper::Request;
+use world::http2::{self, GrpcService};
+use world::service::chunk;
+use world::{HOST, PATIENCE, Plan, Service, Then};
+
+const GRPC: &str = "
+openapi: 3.1.0
+info: { title: Echo, version: '1' }
+paths:
+  /echo.v1.Echo/Say:
+    post: { operationId: say, responses: { '200': { description: fine } } }
+";
+
+#[test]
+fn events_arrive_one_by_one() {
+    let (next, wanted) = mpsc::channel::<()>();
+    let wanted = Arc::new(Mutex::new(wanted));
+    let service = Service::answering(move |_, stream| {
+        let _ = stream.write_all(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+              transfer-encoding: chunked\r\n\r\n",
+        );
+        for number in 0..3 {
+            // The next event exists only once the client has seen the one before.
+            let _ = wanted.lock().unwrap().recv_timeout(PATIENCE);
+            chunk(stream, format!("data: {number}\n\n").as_bytes());
+        }
+        chunk(stream, b"");
+        Then::Continue
+    });
+    let world = Plan::bookstore(&service).start();
+    let mut client = world.client();
+    client.request("GET", "/v1/events", &[("accept", "text/event-stream")], b"");
+    let head = client.head().unwrap();
+    assert_eq!(head.status, 200);
+    assert_eq!(head.header("content-type"), Some("text/event-stream"));
+    for number in 0..3 {
+        next.send(()).unwrap();
+        let event = client.chunk().expect("an event");
+        assert_eq!(
+            String::from_utf8_lossy(&event),
+            format!("data: {number}\n\n")
+        );
+    }
+    assert_eq!(client.chunk().as_deref(), Some(b"".as_slice()));
+}
+
+const UPGRADE: [(&str, &str); 4] = [
+    ("connection", "Upgrade"),
+    ("upgrade", "websocket"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
+/// Accepts upgrades and sends back what it gets.
+fn echoing() -> Service {
+    Service::answering(|call, stream| {
+        if call.header("upgrade").is_none() {
+            return world::service::ok(stream, "plain");
+        }
+        let _ = stream.write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+              sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+        );
+        let mut bytes = [0; 1024];
+        while let Ok(read @ 1..) = stream.read(&mut bytes) {
+            let _ = stream.write_all(&bytes[..read]);
+        }
+        Then::Close
+    })
+}
+
+#[test]
+fn websockets_open_where_the_operation_allows_it() {
+    let service = echoing();
+    let world = Plan::bookstore(&service).start();
+    let mut client = world.client();
+    client.request("GET", "/v1/chat", &UPGRADE, b"");
+    let answer = client.answer().unwrap();
+    assert_eq!(answer.status, 101, "{answer:?}");
+    assert_eq!(
+        answer.header("sec-websocket-accept"),
+        Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+    );
+    for message in [b"\x81\x05hello".as_slice(), b"\x82\x03\x00\xff\x7f"] {
+        client.send(message);
+        assert_eq!(client.exactly(message.len()).as_deref(), Some(message));
+    }
+}
+
+#[test]
+fn websockets_open_nowhere_else() {
+    let service = echoing();
+    let world = Plan::bookstore(&service).start();
+    let mut client = world.client();
+    client.request("GET", "/v1/books", &UPGRADE, b"");
+    let answer = client.answer().unwrap();
+    // Refused, or served as the plain call it is without the upgrade.
+    assert!(
+        answer.status == 200 || (400..500).contains(&answer.status),
+        "{answer:?}"
+    );
+    assert!(
+        service
+            .calls()
+            .iter()
+            .all(|call| call.header("upgrade").is_none())
+    );
+}
+
+#[test]
+fn other_protocols_are_not_switched_to() {
+    let service = echoing();
+    let world = Plan::bookstore(&service).start();
+    let mut client = world.client();
+    let headers = [
+        ("connection", "Upgrade, HTTP2-Settings"),
+        ("upgrade", "h2c"),
+    ];
+    client.request("GET", "/v1/chat", &headers, b"");
+    assert_ne!(client.answer().unwrap().status, 101);
+    assert!(
+        service
+            .calls()
+            .iter()
+            .all(|call| call.header("upgrade").is_none())
+    );
+}
+
+#[test]
+fn nothing_passes_before_the_service_agreed_to_switch() {
+    let service = Service::answering(|_, stream| world::service::ok(stream, "no"));
+    let world = Plan::bookstore(&service).start();
+    let mut client = world.client();
+    client.request("GET", "/v1/chat", &UPGRADE, b"");
+    client.send(b"GET /v1/admin/stats HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert_eq!(client.answer().unwrap().text(), "no");
+    if let Ok(answer) = client.answer() {
+        assert_eq!(
+            answer.status, 401,
+            "the second request is judged like any other"
+        );
+    }
+    let smuggled = service
+        .calls()
+        .iter()
+        .any(|call| call.target().contains("admin"));
+    assert!(!smuggled, "raw bytes reached the service");
+}
+
+#[test]
+fn grpc_calls_keep_their_trailers() {
+    let service = GrpcService::new();
+    let world = Plan::before(&service.url()).spec(GRPC).start();
+    let request = Request::post(format!("http://{HOST}/echo.v1.Echo/Say"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap();
+    let message = b"\0\0\0\0\x05hello";
+    let answer = http2::block_on(http2::call(world.address, request, message)).unwrap();
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.headers["x-seen-path"], "/echo.v1.Echo/Say");
+    assert_eq!(answer.body, message);
+    let trailers = answer.trailers.expect("trailers");
+    assert_eq!(trailers["grpc-status"], "0");
+    assert_eq!(trailers["x-late"], "yes");
+}
+
+#[test]
+fn grpc_callers_are_refused_in_their_own_language() {
+    let service = GrpcService::new();
+    let world = Plan::before(&service.url()).spec(GRPC).start();
+    let request = Request::post(format!("http://{HOST}/echo.v1.Echo/Nothing"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap();
+    let answer = http2::block_on(http2::call(world.address, request, b"\0\0\0\0\0")).unwrap();
+    assert_eq!(answer.status, 200);
+    let in_trailers = answer
+        .trailers
+        .as_ref()
+        .and_then(|trailers| trailers.get("grpc-status"));
+    let status = answer.headers.get("grpc-status").or(in_trailers);
+    assert_eq!(status.expect("a grpc-status"), "12");
+}
