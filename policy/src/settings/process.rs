@@ -23,8 +23,8 @@ pub struct ProcessConfig {
     pub limits: DoorLimits,
     /// Where access records go.
     pub access_log: AccessLogTarget,
-    /// `X-RateLimit-*` beside `RateLimit`. Kept for later; default false.
-    pub legacy_headers: bool,
+    /// The short way for plain requests (default true); off, every request takes the pump. For comparing the two.
+    pub fast_path: bool,
 }
 
 /// One listening socket.

@@ -26,6 +26,7 @@ struct Written {
     trusted_hops: Option<Text>,
     limits: Option<WrittenLimits>,
     access_log: Option<Text>,
+    fast_path: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,7 +78,7 @@ impl ProcessConfig {
             trusted_hops: 0,
             limits: DoorLimits::default(),
             access_log: AccessLogTarget::Stdout,
-            legacy_headers: false,
+            fast_path: true,
         }
     }
 }
@@ -137,7 +138,9 @@ fn config(reader: &mut Reader, unsaid: ProcessConfig, written: &Written) -> Proc
             None => unsaid.limits,
         },
         access_log,
-        legacy_headers: unsaid.legacy_headers,
+        fast_path: reader
+            .value("fast_path", written.fast_path.as_ref(), value::switch)
+            .unwrap_or(unsaid.fast_path),
     }
 }
 

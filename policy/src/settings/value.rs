@@ -254,6 +254,18 @@ pub(super) fn security(text: &str) -> Result<SecurityMode, Wrong> {
     }
 }
 
+/// A switch: `on`, `off`, `true` or `false`.
+pub(super) fn switch(text: &str) -> Result<bool, Wrong> {
+    match text {
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => Err(Wrong::new(
+            format!("`{text}` is no switch"),
+            "write `on` or `off`",
+        )),
+    }
+}
+
 /// `stdout`, `off`, or the path of a file.
 pub(super) fn access_log(text: &str) -> Result<AccessLogTarget, Wrong> {
     match text {
