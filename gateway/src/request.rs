@@ -200,11 +200,12 @@ impl Exchange {
         found: &mut Found,
     ) -> Result<Admitted, Denial> {
         let target = Target::parse(target_of(head)?)?;
-        let admitted = self.classify(head, &target, found)?;
+        let classified = self.classify(head, &target, found);
         self.step("classify");
-        self.identify(head, &admitted)?;
+        let admitted = classified?;
+        let identified = self.identify(head, &admitted);
         self.step("identify");
-        Ok(admitted)
+        identified.map(|()| admitted)
     }
 
     /// Which operation of which API is this? The path judged here is the path that is forwarded.
@@ -301,6 +302,13 @@ impl Exchange {
         let now = Instant::now();
         self.steps.push((name, now.duration_since(self.last_step)));
         self.last_step = now;
+    }
+
+    /// Notes the end of the way to the service, where the request went it.
+    pub fn forwarded(&mut self) {
+        if self.upstream.attempts > 0 {
+            self.step("forward");
+        }
     }
 
     /// What happened, told once, for every request.

@@ -22,7 +22,7 @@ Examples:
   tollgate classify --spec-dir specs --jsonl < calls.jsonl > answers.jsonl
       Reads lines such as {\"id\":1,\"spec\":\"petstore.yaml\",\"method\":\"GET\",\"path\":\"/api/v3/pet/7\"}
       and answers each with a line: {\"id\":1,\"status\":\"match\",\"op\":\"getPetById\",...}.")]
-pub struct Args {
+pub(crate) struct Args {
     /// OpenAPI file to classify against.
     #[arg(
         long,
@@ -49,7 +49,7 @@ pub struct Args {
 ///
 /// # Errors
 /// A file that cannot be read, or a line that is no call.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
     let good = match args {
         Args {

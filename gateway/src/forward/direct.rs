@@ -53,10 +53,7 @@ impl Forwarder {
         }
         loop {
             match self.attempt(session, passage).await? {
-                Attempt::Complete => {
-                    passage.exchange.step("forward");
-                    return Ok(true);
-                }
+                Attempt::Complete => return Ok(true),
                 Attempt::Again => {}
                 Attempt::Failed(error) => {
                     self.refuse_failed(session, passage, &error).await?;
@@ -80,7 +77,6 @@ impl Forwarder {
             }
         };
         passage.exchange.fail(denial.clone());
-        passage.exchange.step("forward");
         answer::refuse(session, &denial, passage.exchange.request_id.as_str()).await
     }
 

@@ -432,7 +432,7 @@ impl ProxyHttp for Forwarder {
     where
         Self::CTX: Send + Sync,
     {
-        passage.exchange.step("forward");
+        passage.exchange.forwarded();
         self.report(session, passage, error.is_some());
     }
 }
