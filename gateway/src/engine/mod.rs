@@ -17,7 +17,7 @@ use tollgate_policy::settings::{ListenAddress, ProcessConfig};
 
 use crate::admin::{self, AdminState};
 use crate::listener::{self, Drain, Lock, TlsKeys, handover};
-use crate::live::{Live, Origin};
+use crate::live::{Live, Origin, state_dir};
 use crate::request::Shared;
 use crate::telemetry::{AccessLog, Metrics};
 use sites::{Site, bind_admin, open, predecessor};
@@ -62,10 +62,11 @@ impl Engine {
     /// # Errors
     /// One clear line: what could not be opened, read or locked.
     pub fn start(
-        process: ProcessConfig,
+        mut process: ProcessConfig,
         origin: Origin,
         take_over: bool,
     ) -> Result<Self, StartError> {
+        process.state_dir = state_dir::prepare(Some(&process.state_dir), None)?;
         let metrics = Metrics::new();
         let access_log = AccessLog::start(&process.access_log, metrics.clone())
             .map_err(|error| format!("the access log cannot be opened: {error}"))?;
