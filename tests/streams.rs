@@ -148,7 +148,9 @@ fn nothing_passes_before_the_service_agreed_to_switch() {
     let mut client = world.client();
     client.request("GET", "/v1/chat", &UPGRADE, b"");
     client.send(b"GET /v1/admin/stats HTTP/1.1\r\nhost: x\r\n\r\n");
-    assert_eq!(client.answer().unwrap().text(), "no");
+    // Bytes sent before the switch was agreed to break the protocol: the call may be refused, or answered and no more.
+    let first = client.answer().unwrap();
+    assert!(first.status == 400 || first.text() == "no", "{first:?}");
     if let Ok(answer) = client.answer() {
         assert_eq!(
             answer.status, 401,

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -40,6 +40,8 @@ pub struct Shared {
     pub trusted_hops: u8,
     /// Bytes of a request body where nothing closer says otherwise.
     pub max_body: u64,
+    /// Set when the drain begins: answers then close their connection.
+    pub draining: Arc<AtomicBool>,
     /// Whether the fast path may be taken; off only in tests that compare both ways.
     pub fast_path: bool,
 }

@@ -144,6 +144,7 @@ impl Engine {
             homeless: self.metrics.operation("", "", ""),
             trusted_hops: self.process.trusted_hops,
             max_body: self.process.limits.body_bytes,
+            draining: self.draining.clone(),
             fast_path: self.process.fast_path,
         });
         let door = Arc::new(worker::door(&self.process.limits, &shared));
@@ -186,6 +187,10 @@ impl Engine {
 
     /// `true` when all connections ended in time.
     async fn control(&mut self) -> bool {
+        // Before anybody can know that it runs: a signal without a listener ends the process.
+        let Ok(mut signals) = Signals::new() else {
+            return false;
+        };
         if let Err(error) = self.live.watch() {
             tracing::error!("{error}; files are not watched, SIGHUP still reloads");
         }
@@ -213,9 +218,6 @@ impl Engine {
                 locks: Vec::new(),
             },
         );
-        let Ok(mut signals) = Signals::new() else {
-            return false;
-        };
         let state_dir = self.process.state_dir.clone();
         let succeeded = handover::offer(&state_dir, offer);
         tokio::pin!(succeeded);

@@ -112,7 +112,7 @@ impl Forwarder {
         let (mut answer_head, mut end) = first;
         self.answer_began(passage, answer_head.status.as_u16());
         frame(&mut answer_head, end, &session.req_header().method);
-        self.dress(passage, &mut answer_head)?;
+        self.dress(session, passage, &mut answer_head)?;
         let mut tasks = vec![HttpTask::Header(answer_head, end)];
         if !end && let Some(task) = ready_task(&mut service).await {
             end = push(&mut tasks, task)?;
@@ -351,9 +351,6 @@ fn frame(answer: &mut ResponseHeader, end: bool, method: &http::Method) {
     let framed = answer.headers.contains_key(CONTENT_LENGTH)
         || answer.headers.contains_key(TRANSFER_ENCODING);
     answer.set_version(http::Version::HTTP_11);
-    for name in ["keep-alive", "proxy-connection"] {
-        answer.remove_header(name);
-    }
     if !framed && !end && *method != http::Method::HEAD {
         let _ = answer.insert_header(TRANSFER_ENCODING, "chunked");
     }

@@ -1,6 +1,7 @@
 //! pingora's hooks: the journey's steps called at the right moments of the pump.
 
 use std::borrow::Cow;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -13,6 +14,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use super::fields::{Origin, client_address, to_service};
 use super::{Forwarder, answer};
+use smallvec::SmallVec;
 use tollgate_policy::settings::UpstreamProtocol;
 
 use crate::denial::Denial;
@@ -150,7 +152,16 @@ impl Forwarder {
     }
 
     /// Adds our fields to an answer on its way to the client.
-    pub(super) fn dress(&self, passage: &Passage, answer: &mut ResponseHeader) -> Result<()> {
+    pub(super) fn dress(
+        &self,
+        session: &mut Session,
+        passage: &Passage,
+        answer: &mut ResponseHeader,
+    ) -> Result<()> {
+        if self.shared.draining.load(Ordering::Relaxed) {
+            session.set_keepalive(None);
+        }
+        stop_hop_fields(answer);
         answer.insert_header("x-request-id", passage.exchange.request_id.as_str())
     }
 
@@ -206,6 +217,31 @@ impl Forwarder {
             }
             (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Denial::Internal),
         }
+    }
+}
+
+/// Fields of the service's connection end here: those `Connection` names, and the old ones nobody names (RFC 9110, 7.6.1).
+fn stop_hop_fields(answer: &mut ResponseHeader) {
+    if answer.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    let named: SmallVec<[String; 2]> = answer
+        .headers
+        .get_all(http::header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !matches!(name.as_str(), "" | "close" | "keep-alive"))
+        .collect();
+    for name in &named {
+        // Framing is ours to decide; a service may not have it removed.
+        if !matches!(name.as_str(), "content-length" | "transfer-encoding" | "content-type") {
+            answer.remove_header(name.as_str());
+        }
+    }
+    for name in ["keep-alive", "proxy-connection"] {
+        answer.remove_header(name);
     }
 }
 
@@ -313,14 +349,14 @@ impl ProxyHttp for Forwarder {
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         answer: &mut ResponseHeader,
         passage: &mut Passage,
     ) -> Result<()>
     where
         Self::CTX: Send + Sync,
     {
-        self.dress(passage, answer)
+        self.dress(session, passage, answer)
     }
 
     fn response_body_filter(
