@@ -51,7 +51,7 @@ pub struct Engine {
     draining: Arc<AtomicBool>,
     workers: Vec<JoinHandle<()>>,
     offer: handover::Offer,
-    admin: TcpListener,
+    admin: Option<TcpListener>,
     locks: Vec<Lock>,
     tls: Vec<Arc<TlsKeys>>,
 }
@@ -97,7 +97,7 @@ impl Engine {
             draining: Arc::new(AtomicBool::new(false)),
             workers: Vec::new(),
             offer,
-            admin,
+            admin: Some(admin),
             locks: Vec::new(),
             tls: sites.iter().filter_map(|site| site.tls.clone()).collect(),
         };
@@ -128,7 +128,7 @@ impl Engine {
 
     /// Where the operator asks.
     pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
-        self.admin.local_addr().ok()
+        self.admin.as_ref()?.local_addr().ok()
     }
 
     /// States of all APIs, for the start-up lines.
@@ -197,53 +197,15 @@ impl Engine {
         for keys in &self.tls {
             tokio::spawn(listener::watch(keys.clone()));
         }
-        for api in self
-            .live
-            .apis()
-            .load()
-            .all()
-            .iter()
-            .cloned()
-            .collect::<Vec<_>>()
-        {
+        let apis = self.live.apis().load_full();
+        for api in apis.all() {
             api.cluster.ready(NAMES_LIMIT).await;
         }
+        drop(apis);
         self.ready.store(true, Ordering::Release);
         let (close_admin, admin_closed) = oneshot::channel();
         self.serve_admin(admin_closed);
-        let offer = std::mem::replace(
-            &mut self.offer,
-            handover::Offer {
-                sockets: Vec::new(),
-                locks: Vec::new(),
-            },
-        );
-        let state_dir = self.process.state_dir.clone();
-        let succeeded = handover::offer(&state_dir, offer);
-        tokio::pin!(succeeded);
-        let mut offered = true;
-        let _handed_over = loop {
-            tokio::select! {
-                signal = signals.next() => {
-                    if signal == Told::End {
-                        break None;
-                    }
-                    self.access_log.reopen();
-                    let live = self.live.clone();
-                    tokio::task::spawn_blocking(move || live.reload());
-                }
-                result = &mut succeeded, if offered => match result {
-                    Ok(()) => {
-                        tracing::info!("a successor serves; draining");
-                        break Some(close_admin.send(()));
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "no hand-over can be offered");
-                        offered = false;
-                    }
-                }
-            }
-        };
+        self.serve(&mut signals, close_admin).await;
         self.draining.store(true, Ordering::Release);
         self.drain.start();
         tracing::info!(connections = self.drain.connections(), "draining");
@@ -257,8 +219,47 @@ impl Engine {
         }
     }
 
+    /// Until a signal or a successor ends it. The sockets kept for a successor are closed when this returns.
+    async fn serve(&mut self, signals: &mut Signals, close_admin: oneshot::Sender<()>) {
+        let offer = std::mem::replace(
+            &mut self.offer,
+            handover::Offer {
+                sockets: Vec::new(),
+                locks: Vec::new(),
+            },
+        );
+        let state_dir = self.process.state_dir.clone();
+        let succeeded = handover::offer(&state_dir, offer);
+        tokio::pin!(succeeded);
+        let mut offered = true;
+        loop {
+            tokio::select! {
+                signal = signals.next() => {
+                    if signal == Told::End {
+                        return;
+                    }
+                    self.access_log.reopen();
+                    let live = self.live.clone();
+                    tokio::task::spawn_blocking(move || live.reload());
+                }
+                result = &mut succeeded, if offered => match result {
+                    Ok(()) => {
+                        tracing::info!("a successor serves; draining");
+                        // The successor answers the operator from now on.
+                        let _already_closed = close_admin.send(());
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "no hand-over can be offered");
+                        offered = false;
+                    }
+                }
+            }
+        }
+    }
+
     /// Until the end, or until a successor answers on the same port.
-    fn serve_admin(&self, closed: oneshot::Receiver<()>) {
+    fn serve_admin(&mut self, closed: oneshot::Receiver<()>) {
         let state = AdminState {
             metrics: self.metrics.clone(),
             live: self.live.clone(),
@@ -266,21 +267,19 @@ impl Engine {
             draining: self.draining.clone(),
             process: self.process.clone(),
         };
-        match self.admin.try_clone() {
-            Ok(listener) => {
-                tokio::spawn(async move {
-                    let until = async {
-                        if closed.await.is_err() {
-                            std::future::pending::<()>().await;
-                        }
-                    };
-                    if let Err(error) = admin::serve(listener, state, until).await {
-                        tracing::error!(%error, "the admin port is closed");
-                    }
-                });
+        let Some(listener) = self.admin.take() else {
+            return;
+        };
+        tokio::spawn(async move {
+            let until = async {
+                if closed.await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            if let Err(error) = admin::serve(listener, state, until).await {
+                tracing::error!(%error, "the admin port is closed");
             }
-            Err(error) => tracing::error!(%error, "the admin port is closed"),
-        }
+        });
     }
 }
 

@@ -236,7 +236,10 @@ fn stop_hop_fields(answer: &mut ResponseHeader) {
         .collect();
     for name in &named {
         // Framing is ours to decide; a service may not have it removed.
-        if !matches!(name.as_str(), "content-length" | "transfer-encoding" | "content-type") {
+        if !matches!(
+            name.as_str(),
+            "content-length" | "transfer-encoding" | "content-type"
+        ) {
             answer.remove_header(name.as_str());
         }
     }
