@@ -20,6 +20,7 @@ use tollgate_policy::settings::DoorLimits;
 use super::sites::Share;
 use crate::denial::Denial;
 use crate::forward::Forwarder;
+use crate::forward::watch::{WATCH, Watch};
 use crate::listener::{self, Door, Drain};
 use crate::request::{Exchange, Seen, Shared};
 use crate::telemetry::RequestId;
@@ -140,10 +141,19 @@ impl HttpServerApp for GatewayApp {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
+        let watch = Arc::new(Watch::default());
         let served = Caught {
             future: self.proxy.process_new_http(session, shutdown),
         };
-        match served.await {
+        let ended = tokio::select! {
+            biased;
+            ended = WATCH.scope(watch.clone(), served) => ended,
+            cause = watch.expired(self.limits.body_min_rate) => {
+                self.shared.metrics.malformed(cause);
+                Some(None)
+            }
+        };
+        match ended {
             Some(reused) => reused,
             None => {
                 tracing::error!("a request panicked; it alone is lost");

@@ -1,6 +1,7 @@
 //! pingora's hooks: the journey's steps called at the right moments of the pump.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -13,12 +14,13 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use super::fields::{Origin, client_address, to_service};
+use super::watch::Watch;
 use super::{Forwarder, answer};
 use smallvec::SmallVec;
 use tollgate_policy::settings::UpstreamProtocol;
 
 use crate::denial::Denial;
-use crate::request::{Exchange, Journey, Seen};
+use crate::request::{Exchange, Journey, Seen, is_grpc};
 use crate::upstream::{EndpointAddress, Outcome, Picked};
 
 /// One request on its way through the pump.
@@ -31,6 +33,7 @@ pub struct Passage {
     failed_at: Option<EndpointAddress>,
     deadline: Option<Instant>,
     answered: bool,
+    watch: Option<Arc<Watch>>,
 }
 
 impl Passage {
@@ -220,6 +223,19 @@ impl Forwarder {
     }
 }
 
+/// Arms the watch for what no read timeout can hold. Streams of gRPC and WebSockets are slow by nature.
+fn watched(session: &mut Session, deadline: Option<Instant>) -> Option<Arc<Watch>> {
+    let watch = Watch::current()?;
+    if let Some(deadline) = deadline {
+        watch.ends_at(deadline);
+    }
+    let stream = session.is_upgrade_req() || is_grpc(session.req_header());
+    if !stream && !session.is_body_empty() {
+        watch.body_begins();
+    }
+    Some(watch)
+}
+
 /// Fields of the service's connection end here: those `Connection` names, and the old ones nobody names (RFC 9110, 7.6.1).
 fn stop_hop_fields(answer: &mut ResponseHeader) {
     if answer.status == http::StatusCode::SWITCHING_PROTOCOLS {
@@ -260,6 +276,7 @@ impl ProxyHttp for Forwarder {
             failed_at: None,
             deadline: None,
             answered: false,
+            watch: None,
         }
     }
 
@@ -285,6 +302,9 @@ impl ProxyHttp for Forwarder {
             return Error::e_explain(ErrorType::InternalError, "no endpoint picked");
         };
         let mut peer = Box::new(HttpPeer::clone(picked.peer()));
+        if passage.watch.is_none() {
+            passage.watch = watched(session, passage.deadline);
+        }
         let (idle, http2) = match &passage.exchange.journey {
             Journey::Admitted(admitted) => (
                 admitted
@@ -322,10 +342,13 @@ impl ProxyHttp for Forwarder {
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         passage: &mut Passage,
     ) -> Result<()> {
         let length = body.as_ref().map_or(0, Bytes::len);
+        if let Some(watch) = &passage.watch {
+            watch.body_came(length, end);
+        }
         passage.exchange.body_received += u64::try_from(length).unwrap_or(u64::MAX);
         let limit = match &passage.exchange.journey {
             Journey::Admitted(admitted) => admitted.max_body(&self.shared),

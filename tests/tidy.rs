@@ -1,0 +1,92 @@
+//! The shape of the project, kept by a test: every file says what it is, none grows past a reader's patience, and `policy` stays pure.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Lines of a file without its tests.
+const LONGEST_FILE: usize = 500;
+
+/// Crates that would give `policy` sockets, a runtime or a proxy.
+const IMPURE: [&str; 8] = [
+    "tokio",
+    "pingora",
+    "hyper",
+    "axum",
+    "mio",
+    "socket2",
+    "async-std",
+    "hickory-resolver",
+];
+
+fn sources() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    let mut folders: Vec<PathBuf> = ["src", "policy/src", "gateway/src"]
+        .iter()
+        .map(|folder| root.join(folder))
+        .collect();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    assert!(found.len() > 50, "the sources were not found");
+    found
+}
+
+#[test]
+fn every_file_says_what_it_is_and_stays_readable() {
+    let mut wrong = Vec::new();
+    for path in sources() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        if !text.starts_with("//!") {
+            wrong.push(format!("{}: does not begin with `//!`", path.display()));
+        }
+        let tests = path.file_stem().is_some_and(|stem| stem == "tests");
+        let lines = text
+            .lines()
+            .take_while(|line| !line.starts_with("#[cfg(test)]"))
+            .count();
+        if lines > LONGEST_FILE && !tests {
+            wrong.push(format!("{}: {lines} lines", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn policy_has_no_sockets_no_runtime_and_no_proxy() {
+    let tree = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--offline",
+            "--locked",
+            "-p",
+            "tollgate-policy",
+            "-e",
+            "normal",
+        ])
+        .args(["--prefix", "none", "--format", "{p}"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo tree runs");
+    assert!(
+        tree.status.success(),
+        "{}",
+        String::from_utf8_lossy(&tree.stderr)
+    );
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    for line in tree.lines() {
+        let name = line.split(' ').next().unwrap_or_default();
+        let impure = IMPURE
+            .iter()
+            .any(|crate_| name == *crate_ || name.starts_with("pingora"));
+        assert!(!impure, "policy depends on {line}");
+    }
+}
