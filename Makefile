@@ -15,6 +15,8 @@ build: setup ## the release binary
 
 test: setup lint ## everything
 	$(CARGO) test --workspace --locked --no-fail-fast
+	TOLLGATE_TEST_PUMP=1 $(CARGO) test --locked --no-fail-fast -p tollgate \
+		--test forwarding --test faults --test streams --test classification --test security
 
 lint: setup ## format and clippy
 	$(CARGO) fmt --all --check

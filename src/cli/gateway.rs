@@ -56,6 +56,9 @@ pub(super) struct Args {
     /// Where access records go: stdout, off, or a file
     #[arg(long, value_name = "TARGET", value_parser = parse_access_log)]
     access_log: Option<AccessLogTarget>,
+    /// Send every request through the general pump, also those the short way could take; for comparing the two.
+    #[arg(long, hide = true)]
+    no_fast_path: bool,
     /// How long a drain may last, such as 30s
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     drain_timeout: Option<std::time::Duration>,
@@ -111,6 +114,7 @@ fn overridden(mut process: ProcessConfig, args: Args) -> ProcessConfig {
     process.admin = args.admin.unwrap_or(process.admin);
     process.workers = args.workers.map_or(process.workers, usize::from);
     process.state_dir = args.state_dir.unwrap_or(process.state_dir);
+    process.fast_path &= !args.no_fast_path;
     process.access_log = args.access_log.unwrap_or(process.access_log);
     process.drain_timeout = args.drain_timeout.unwrap_or(process.drain_timeout);
     process
