@@ -76,7 +76,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn resolve(args: Args) -> anyhow::Result<(ProcessConfig, Origin)> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut process = ProcessConfig::default_for(workers, default_state_dir());
+    // An empty path stands for "not said": the default is looked for only once nobody else named a directory.
+    let mut process = ProcessConfig::default_for(workers, PathBuf::new());
     let origin = match (&args.config, &args.spec, &args.upstream) {
         (Some(directory), _, _) => {
             let file = directory.join("tollgate.yaml");
@@ -111,6 +112,9 @@ fn overridden(mut process: ProcessConfig, args: Args) -> ProcessConfig {
     process.admin = args.admin.unwrap_or(process.admin);
     process.workers = args.workers.map_or(process.workers, usize::from);
     process.state_dir = args.state_dir.unwrap_or(process.state_dir);
+    if process.state_dir.as_os_str().is_empty() {
+        process.state_dir = default_state_dir();
+    }
     process.access_log = args.access_log.unwrap_or(process.access_log);
     process.drain_timeout = args.drain_timeout.unwrap_or(process.drain_timeout);
     process
