@@ -30,7 +30,9 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tollgate_policy::settings::{ApiConfig, HostPattern, ListenAddress, ProcessConfig};
+use tollgate_policy::settings::{
+    AccessLogTarget, ApiConfig, HostPattern, ListenAddress, ProcessConfig,
+};
 
 use crate::live::Live;
 use crate::telemetry::Metrics;
@@ -270,6 +272,11 @@ fn shown_process(process: &ProcessConfig) -> Value {
             })
         })
         .collect();
+    let access_log = match &process.access_log {
+        AccessLogTarget::Stdout => "stdout".into(),
+        AccessLogTarget::File(path) => path.to_string_lossy(),
+        AccessLogTarget::Off => "off".into(),
+    };
     let limits = &process.limits;
     json!({
         "listeners": listeners,
@@ -278,6 +285,8 @@ fn shown_process(process: &ProcessConfig) -> Value {
         "state_dir": process.state_dir.to_string_lossy(),
         "drain_timeout": duration(process.drain_timeout),
         "trusted_hops": process.trusted_hops,
+        "access_log": access_log,
+        "fast_path": if process.fast_path { "on" } else { "off" },
         "limits": {
             "head_bytes": limits.head_bytes,
             "head_fields": limits.head_fields,

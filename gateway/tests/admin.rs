@@ -106,7 +106,7 @@ fn process(admin: SocketAddr) -> ProcessConfig {
         trusted_hops: 0,
         limits: DoorLimits::default(),
         access_log: AccessLogTarget::Off,
-        legacy_headers: false,
+        fast_path: true,
     }
 }
 

@@ -28,7 +28,6 @@ enum Command {
     #[command(after_help = check::EXAMPLES)]
     Check(check::Args),
     /// Say which operation a call is, and why
-    #[command(after_help = "Examples:\n  tollgate classify openapi.yaml GET /books/7")]
     Classify(classify::Args),
     /// Show the APIs of a running gateway
     #[command(after_help = status::EXAMPLES)]

@@ -79,21 +79,23 @@ fn config(
         }
     };
     let (operations, places) = operations(reader, written.operations.as_ref());
+    // Everything is read before the first `?`, so that one missing field hides no other mistake.
+    let hosts = reader.list("hosts", written.hosts.as_ref(), value::host);
+    let base_path = reader.value("base_path", written.base_path.as_ref(), value::base_path);
+    let security = reader.value("security", written.security.as_ref(), value::security);
+    let rewrite = rewrite(reader, written.rewrite.as_ref());
     let defaults = written.defaults.as_ref();
+    let defaults = defaults.map(|it| settings(reader, "defaults", it));
     let config = ApiConfig {
         name: name?,
         file: path.to_owned(),
         spec: spec?,
-        hosts: reader.list("hosts", written.hosts.as_ref(), value::host),
-        base_path: reader.value("base_path", written.base_path.as_ref(), value::base_path),
+        hosts,
+        base_path,
         upstream: upstream?,
-        security: reader
-            .value("security", written.security.as_ref(), value::security)
-            .unwrap_or_default(),
-        rewrite: rewrite(reader, written.rewrite.as_ref()),
-        defaults: defaults
-            .map(|it| settings(reader, "defaults", it))
-            .unwrap_or_default(),
+        security: security.unwrap_or_default(),
+        rewrite,
+        defaults: defaults.unwrap_or_default(),
         operations,
     };
     Some((config, places))

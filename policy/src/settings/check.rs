@@ -134,6 +134,15 @@ fn directory(path: &Path, environment: Environment<'_>, report: &mut Report) {
         Ok(files) => files,
         Err(finding) => return report.findings.push(finding),
     };
+    if files.is_empty() {
+        report.findings.push(finding(
+            Severity::Note,
+            "no-apis",
+            Place::file(path.join("apis").display().to_string()),
+            "no API is configured".to_owned(),
+            "write one file per API, such as apis/bookstore.yaml",
+        ));
+    }
     let mut taken = BTreeMap::new();
     for file in files {
         if let Some((config, bases)) = api(&file, environment, report) {
@@ -214,7 +223,9 @@ fn unmatched(places: &[(String, Place)], description: &Description) -> Vec<Findi
             &remedy,
         )
     };
-    unknown.map(explain).collect()
+    let mut found: Vec<_> = unknown.map(explain).collect();
+    found.sort_by_key(|finding| (finding.place.line, finding.place.column));
+    found
 }
 
 /// Notes what an API claims; a host and base path that is taken already is a conflict.

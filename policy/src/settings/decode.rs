@@ -11,6 +11,7 @@ use serde::de::value::{MapAccessDeserializer, StrDeserializer, U32Deserializer};
 use serde::de::{self, DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
+use super::mistake::Mistake;
 use super::reference::References;
 use crate::finding::{Finding, Place, Severity};
 use crate::source::{Document, Entry, Map, Node, Value};
@@ -74,7 +75,10 @@ impl Context<'_> {
             severity: Severity::Error,
             code: mistake.code,
             place,
-            what: mistake.what,
+            what: match mistake.field.as_str() {
+                "" => mistake.what,
+                field => format!("`{field}`: {}", mistake.what),
+            },
             remedy: mistake.remedy,
         });
     }
@@ -98,52 +102,10 @@ impl Context<'_> {
             line: entry.line,
             column: entry.column,
             code: "unknown-field",
+            field: String::new(),
             what: format!("unknown field `{}`", entry.key),
             remedy,
         });
-    }
-}
-
-/// What is wrong with a shape. Line 0: not yet known.
-#[derive(Debug)]
-struct Mistake {
-    line: u32,
-    column: u32,
-    code: &'static str,
-    what: String,
-    remedy: String,
-}
-
-impl Mistake {
-    fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            line: 0,
-            column: 0,
-            code: "wrong-shape",
-            what: what.into(),
-            remedy: remedy.into(),
-        }
-    }
-
-    fn at(mut self, node: &Node) -> Self {
-        if self.line == 0 {
-            (self.line, self.column) = (node.line, node.column);
-        }
-        self
-    }
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl std::error::Error for Mistake {}
-
-impl de::Error for Mistake {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::new(message.to_string(), "")
     }
 }
 
@@ -162,10 +124,16 @@ impl<'n> Decoder<'_, 'n> {
             Value::Bool(bool) => bool.to_string(),
             Value::Null => return Err(Mistake::new("a value is missing here", "write one")),
             Value::List(_) => {
-                return Err(Mistake::new("found a list, expected a single value", ""));
+                return Err(Mistake::new(
+                    "found a list, expected a single value",
+                    "write one value",
+                ));
             }
             Value::Map(_) => {
-                return Err(Mistake::new("found a mapping, expected a single value", ""));
+                return Err(Mistake::new(
+                    "found a mapping, expected a single value",
+                    "write one value",
+                ));
             }
         };
         let text = self
@@ -225,7 +193,7 @@ impl<'n> de::Deserializer<'n> for Decoder<'_, 'n> {
     }
 
     fn deserialize_map<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Mistake> {
-        self.map(String::new)
+        self.map(|| "write it as `name: value`".to_owned())
             .and_then(|map| visitor.visit_map(Fields::all(map, self.context)))
             .map_err(|mistake| mistake.at(self.node))
     }
@@ -380,13 +348,7 @@ impl<'n> MapAccess<'n> for Fields<'_, 'n> {
             node: &entry.node,
             context: self.context,
         })
-        .map_err(|mut mistake| {
-            // An empty value has no place of its own worth pointing at: its key has.
-            if mistake.line == 0 {
-                (mistake.line, mistake.column) = (entry.line, entry.column);
-            }
-            mistake
-        })
+        .map_err(|mistake: Mistake| mistake.under(entry))
     }
 }
 

@@ -7,6 +7,7 @@ mod api;
 mod api_file;
 pub mod check;
 mod decode;
+mod mistake;
 pub mod operation;
 mod operation_file;
 mod process;
@@ -15,6 +16,9 @@ mod reader;
 mod reference;
 mod upstream_file;
 mod value;
+
+#[cfg(test)]
+mod tests;
 
 pub use api::*;
 pub use api_file::read_api;

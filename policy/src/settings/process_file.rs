@@ -102,10 +102,10 @@ pub fn read_process(
 fn config(reader: &mut Reader, unsaid: ProcessConfig, written: &Written) -> ProcessConfig {
     let listeners = match &written.listeners {
         Some(list) if list.is_empty() => {
-            reader.missing("listeners", "name at least one, or remove the field");
+            reader.empty("listeners", "name at least one, or remove the field");
             Vec::new()
         }
-        Some(list) => list.iter().filter_map(|it| listener(reader, it)).collect(),
+        Some(list) => listeners(reader, list),
         None => unsaid.listeners,
     };
     let workers = |text: &str| value::number(text, 1, 1_024);
@@ -142,6 +142,28 @@ fn config(reader: &mut Reader, unsaid: ProcessConfig, written: &Written) -> Proc
             .value("fast_path", written.fast_path.as_ref(), value::switch)
             .unwrap_or(unsaid.fast_path),
     }
+}
+
+/// The listeners; an address written twice is a mistake that would otherwise show at start only.
+fn listeners(reader: &mut Reader, written: &[WrittenListener]) -> Vec<ListenerConfig> {
+    let mut found: Vec<ListenerConfig> = Vec::new();
+    for it in written {
+        let Some(config) = listener(reader, it) else {
+            continue;
+        };
+        // Port 0 is another port each time.
+        let any_port =
+            matches!(&config.address, ListenAddress::Tcp(address) if address.port() == 0);
+        if !any_port && found.iter().any(|other| other.address == config.address) {
+            let wrong = Wrong::new(
+                format!("`{}` stands twice", it.address.text),
+                "give each listener an address of its own",
+            );
+            reader.refuse("listeners.address", &it.address, wrong);
+        }
+        found.push(config);
+    }
+    found
 }
 
 fn listener(reader: &mut Reader, written: &WrittenListener) -> Option<ListenerConfig> {

@@ -8,7 +8,7 @@ use super::decode::{Text, decode};
 use super::reference::References;
 use super::value::Wrong;
 use crate::finding::{Finding, Place, Severity};
-use crate::source::Document;
+use crate::source::{Document, Map, Node, Value};
 
 /// Reads one file of ours and collects what is wrong with it.
 pub(super) struct Reader {
@@ -28,8 +28,13 @@ impl Reader {
             remedy: "check that the file exists, is readable and is UTF-8 text".to_owned(),
         })?;
         let directory = path.parent().unwrap_or(Path::new("")).to_owned();
+        let mut document = Document::parse(&file, &text)?;
+        // A file of comments alone says nothing, which is not the same as something wrong.
+        if matches!(document.root.value, Value::Null) {
+            document.root.value = Value::Map(Map::default());
+        }
         Ok(Self {
-            document: Document::parse(&file, &text)?,
+            document,
             directory,
             findings: Vec::new(),
         })
@@ -39,10 +44,10 @@ impl Reader {
         Self {
             document: Document {
                 file: document.file.clone(),
-                root: crate::source::Node {
+                root: Node {
                     line: 1,
                     column: 1,
-                    value: crate::source::Value::Null,
+                    value: Value::Null,
                 },
             },
             directory: PathBuf::new(),
@@ -125,6 +130,13 @@ impl Reader {
             format!("`{field}` is missing"),
             remedy.to_owned(),
         );
+    }
+
+    /// A list that needs an item has none; a place is known only where something stands.
+    pub(super) fn empty(&mut self, field: &str, remedy: &str) {
+        let place = self.file();
+        let what = format!("`{field}` is empty");
+        self.push("bad-value", place, what, remedy.to_owned());
     }
 
     pub(super) fn push(&mut self, code: &'static str, place: Place, what: String, remedy: String) {

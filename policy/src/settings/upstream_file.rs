@@ -189,7 +189,9 @@ pub(super) fn upstream(reader: &mut Reader, written: &WrittenUpstream) -> Option
     let found = base.is_some();
     let mut config = base.unwrap_or_else(|| plain(nowhere()));
     if let Some(tls) = &details.tls {
-        upstream_tls(reader, &mut config, tls, found);
+        let first = details.endpoints.as_deref().unwrap_or_default().first();
+        let url = details.url.as_ref().or(first).filter(|_| found);
+        upstream_tls(reader, &mut config, tls, url);
     }
     let mut read = |field: &str, text: Option<&Text>, target: &mut Duration| {
         let field = format!("upstream.{field}");
@@ -280,7 +282,11 @@ fn addresses(reader: &mut Reader, details: &WrittenDetails) -> Option<UpstreamCo
             reader.refuse("upstream.url", url, wrong);
             return None;
         }
-        _ => {
+        (None, Some(_)) => {
+            reader.empty("upstream.endpoints", "name at least one, or write `url`");
+            return None;
+        }
+        (None, None) => {
             reader.missing("upstream.url", REMEDY);
             return None;
         }
@@ -309,16 +315,14 @@ fn upstream_tls(
     reader: &mut Reader,
     config: &mut UpstreamConfig,
     written: &WrittenTls,
-    found: bool,
+    url: Option<&Text>,
 ) {
-    if config.tls.is_none() && found {
-        let place = reader.file();
-        reader.push(
-            "bad-value",
-            place,
-            "`upstream.tls` stands beside a URL without TLS".to_owned(),
-            "write https://, h2:// or grpcs://, or remove `tls`".to_owned(),
+    if let (None, Some(url)) = (&config.tls, url) {
+        let wrong = Wrong::new(
+            "has no TLS, but `tls` stands beside it",
+            "write https://, h2:// or grpcs://, or remove `tls`",
         );
+        reader.refuse("upstream.url", url, wrong);
         return;
     }
     let server_name = reader.value(

@@ -1,0 +1,146 @@
+//! The examples under `config/` are right, whole, and say the defaults.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tollgate_policy::Finding;
+use tollgate_policy::settings::{
+    ApiConfig, OperationSettings, ProcessConfig, SecurityMode, read_api, read_process,
+};
+
+fn config() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config")
+}
+
+/// Every YAML file under `directory`.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.extension().is_some_and(|it| it == "yaml") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+enum Example {
+    Process(ProcessConfig),
+    Api(ApiConfig),
+}
+
+fn load(path: &Path) -> Result<Example, Vec<Finding>> {
+    let environment = |_: &str| None;
+    if path.file_name().unwrap() == "tollgate.yaml" {
+        return read_process(path, defaults(), &environment).map(Example::Process);
+    }
+    read_api(path, &environment).map(Example::Api)
+}
+
+fn defaults() -> ProcessConfig {
+    ProcessConfig::default_for(2, "/var/lib/tollgate".into())
+}
+
+#[test]
+fn every_example_loads() {
+    let files = files(&config());
+    assert!(files.len() >= 2, "{files:?}");
+    for file in files {
+        if let Err(findings) = load(&file) {
+            panic!("{findings:#?}");
+        }
+    }
+}
+
+#[test]
+fn the_example_process_is_the_default_process() {
+    let file = config().join("gateway/tollgate.yaml");
+    let Ok(Example::Process(process)) = load(&file) else {
+        panic!("{} does not load", file.display());
+    };
+    assert_eq!(process, defaults());
+}
+
+#[test]
+fn the_example_api_is_the_default_api_but_for_its_operations() {
+    let file = config().join("gateway/apis/bookstore.yaml");
+    let Ok(Example::Api(mut api)) = load(&file) else {
+        panic!("{} does not load", file.display());
+    };
+    assert_eq!(api.operations.len(), 3);
+    api.operations.clear();
+    let mut plain =
+        ApiConfig::for_spec(&api.spec, "http://127.0.0.1:9000", SecurityMode::Enforce).unwrap();
+    plain.file = file;
+    assert_eq!(api.defaults, OperationSettings::default());
+    assert_eq!(api, plain);
+}
+
+/// A setting that is off stands behind a `#` without a space.
+fn switched_on(text: &str) -> String {
+    let line = |line: &str| {
+        let indent = line.len() - line.trim_start().len();
+        let (before, rest) = line.split_at(indent);
+        match rest.strip_prefix('#') {
+            Some(setting) if setting.starts_with(|c: char| !c.is_whitespace()) => {
+                format!("{before}{setting}")
+            }
+            _ => line.to_owned(),
+        }
+    };
+    text.lines().map(|it| line(it) + "\n").collect()
+}
+
+/// Leaves away what cannot stand beside a setting that was switched on.
+fn without_rivals(text: &str) -> String {
+    let rivals = [
+        "hosts: []\n",
+        "defaults: {}\n",
+        "  url: http://127.0.0.1:9000\n",
+    ];
+    let whole = rivals
+        .iter()
+        .fold(text.to_owned(), |text, rival| text.replace(rival, ""));
+    whole.replace(
+        "[http://10.0.0.1:9000, http://10.0.0.2:9000]",
+        "[https://10.0.0.1]",
+    )
+}
+
+#[test]
+fn settings_that_are_off_are_right_too() {
+    for file in files(&config()) {
+        let text = without_rivals(&switched_on(&std::fs::read_to_string(&file).unwrap()));
+        let directory = tempfile::tempdir().unwrap();
+        let copy = directory.path().join(file.file_name().unwrap());
+        let spec = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi-specs");
+        let text = text.replace("../../../openapi-specs", spec.to_str().unwrap());
+        std::fs::write(&copy, &text).unwrap();
+        if let Err(findings) = load(&copy) {
+            panic!("{}: {findings:#?}\n{text}", file.display());
+        }
+    }
+}
+
+#[test]
+fn tollgate_check_finds_nothing_to_complain_about() {
+    let binary = env!("CARGO_BIN_EXE_tollgate");
+    let output = Command::new(binary)
+        .arg("check")
+        .arg(config().join("gateway"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("Bookstore 1.4.0: 15 operations"), "{said}");
+    assert!(!said.contains("error["), "{said}");
+}
