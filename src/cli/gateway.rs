@@ -1,12 +1,12 @@
 //! `tollgate gateway`: its arguments, turned into the process and where its APIs come from.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
 use clap::ValueEnum;
-use tollgate_gateway::live::Origin;
+use tollgate_gateway::live::{Origin, state_dir};
 use tollgate_policy::Finding;
 use tollgate_policy::settings::{
     AccessLogTarget, ApiConfig, ListenAddress, ListenerConfig, ProcessConfig, SecurityMode,
@@ -79,7 +79,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn resolve(args: Args) -> anyhow::Result<(ProcessConfig, Origin)> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut process = ProcessConfig::default_for(workers, default_state_dir());
+    // An empty path stands for "not said": the default is looked for only once nobody else named a directory.
+    let mut process = ProcessConfig::default_for(workers, PathBuf::new());
     let origin = match (&args.config, &args.spec, &args.upstream) {
         (Some(directory), _, _) => {
             let file = directory.join("tollgate.yaml");
@@ -99,10 +100,10 @@ fn resolve(args: Args) -> anyhow::Result<(ProcessConfig, Origin)> {
         }
         _ => bail!("name --config, or --spec with --upstream"),
     };
-    Ok((overridden(process, args), origin))
+    Ok((overridden(process, args)?, origin))
 }
 
-fn overridden(mut process: ProcessConfig, args: Args) -> ProcessConfig {
+fn overridden(mut process: ProcessConfig, args: Args) -> anyhow::Result<ProcessConfig> {
     if !args.listen.is_empty() {
         let cleartext = |address| ListenerConfig {
             address,
@@ -114,27 +115,18 @@ fn overridden(mut process: ProcessConfig, args: Args) -> ProcessConfig {
     process.admin = args.admin.unwrap_or(process.admin);
     process.workers = args.workers.map_or(process.workers, usize::from);
     process.state_dir = args.state_dir.unwrap_or(process.state_dir);
+    if process.state_dir.as_os_str().is_empty() {
+        let home = std::env::home_dir();
+        process.state_dir =
+            state_dir::prepare(None, home.as_deref()).map_err(anyhow::Error::msg)?;
+    }
     process.fast_path &= !args.no_fast_path;
     process.access_log = args.access_log.unwrap_or(process.access_log);
     process.drain_timeout = args.drain_timeout.unwrap_or(process.drain_timeout);
-    process
+    Ok(process)
 }
 
 fn told(findings: &[Finding]) -> anyhow::Error {
     let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
     anyhow!(lines.join("\n"))
-}
-
-/// `/var/lib/tollgate` where we may write there, else a directory of the user's own.
-fn default_state_dir() -> PathBuf {
-    let system = Path::new("/var/lib/tollgate");
-    let probe = system.join(format!(".probe-{}", std::process::id()));
-    let writable = std::fs::create_dir_all(system)
-        .and_then(|()| std::fs::write(&probe, ""))
-        .is_ok();
-    let _ = std::fs::remove_file(&probe);
-    match std::env::home_dir() {
-        Some(home) if !writable => home.join(".local/state/tollgate"),
-        _ => system.to_owned(),
-    }
 }
