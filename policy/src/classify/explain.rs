@@ -3,7 +3,7 @@
 //! Walks everything that matches, so it costs more than a classification. Not for the request path.
 
 use super::search::Search;
-use super::target::Target;
+use super::target::{Path, Target};
 use super::template::{Kind, Rank, Segment};
 use super::trie::{NodeIndex, Route, Trie};
 
@@ -12,8 +12,8 @@ const NEAREST: usize = 3;
 
 /// Lines for a person.
 pub(super) fn lines(trie: &Trie, method: &str, target: &str) -> Vec<String> {
-    let target = match Target::parse(target) {
-        Ok(Some(target)) => target,
+    let path = match Path::parse(target) {
+        Ok(Some(path)) => path,
         Ok(None) => return vec!["404: the target is no path, it does not begin with `/`".into()],
         Err(_) => {
             return vec![
@@ -21,6 +21,7 @@ pub(super) fn lines(trie: &Trie, method: &str, target: &str) -> Vec<String> {
             ];
         }
     };
+    let target = Target::new(&path);
     let search = Search::new(trie, &target, method);
     if let Some(winner) = search.winner()
         && let Some(route) = trie.routes.get(winner)
@@ -37,7 +38,7 @@ pub(super) fn lines(trie: &Trie, method: &str, target: &str) -> Vec<String> {
 
 fn won(
     trie: &Trie,
-    search: &Search<'_, '_>,
+    search: &Search<'_, '_, '_>,
     winner: usize,
     route: &Route,
     method: &str,
@@ -120,7 +121,7 @@ fn no_method(
     lines
 }
 
-fn unknown(trie: &Trie, target: &Target<'_>) -> Vec<String> {
+fn unknown(trie: &Trie, target: &Target<'_, '_>) -> Vec<String> {
     let (reached, nodes) = deepest(trie, target);
     let mut lines = vec!["404: no template matches".to_owned()];
     lines.push(match target.parts.get(reached) {
@@ -142,7 +143,7 @@ fn unknown(trie: &Trie, target: &Target<'_>) -> Vec<String> {
 }
 
 /// How many path segments some template matches, and the nodes there.
-fn deepest(trie: &Trie, target: &Target<'_>) -> (usize, Vec<NodeIndex>) {
+fn deepest(trie: &Trie, target: &Target<'_, '_>) -> (usize, Vec<NodeIndex>) {
     let mut nodes = vec![0];
     for (position, part) in target.parts.iter().enumerate() {
         let mut next = Vec::new();
@@ -153,7 +154,7 @@ fn deepest(trie: &Trie, target: &Target<'_>) -> (usize, Vec<NodeIndex>) {
             };
             for branch in trie.branches(node) {
                 if let Segment::Pattern(pattern) = &branch.segment
-                    && pattern.matches(&part.text)
+                    && pattern.matches(part.text)
                 {
                     next.push(branch.child);
                 }

@@ -23,7 +23,7 @@ use crate::finding::Finding;
 use crate::openapi::Description;
 
 use search::Search;
-use target::Target;
+use target::{Path, Target};
 use template::Template;
 use trie::{Route, Trie};
 
@@ -33,13 +33,13 @@ pub struct Classifier {
     trie: Trie,
 }
 
-/// The operation a call is.
+/// The operation a call is. Borrows names from the classifier and values from the target, so that nothing is counted or copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Matched<'p> {
     /// Index into `Description::operations`.
     pub operation: usize,
     /// The base path the call came under, as in `Operation::bases`.
-    pub base: Arc<str>,
+    pub base: &'p str,
     /// Values of the template expressions, in template order (base path first).
     pub parameters: Parameters<'p>,
     /// The decoded parameter values contain a `/` that was percent-encoded, in a parameter that is no wildcard and does not
@@ -53,7 +53,7 @@ pub struct Matched<'p> {
 }
 
 /// Names and decoded values in template order.
-pub type Parameters<'p> = SmallVec<[(Arc<str>, Cow<'p, str>); 4]>;
+pub type Parameters<'p> = SmallVec<[(&'p str, Cow<'p, str>); 4]>;
 
 /// Why a call is no operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,8 +105,13 @@ impl Classifier {
     ///
     /// # Errors
     /// See [`Unclassified`].
-    pub fn classify<'p>(&self, method: &str, target: &'p str) -> Result<Matched<'p>, Unclassified> {
-        let target = Target::parse(target)?.ok_or(Unclassified::NoTemplate)?;
+    pub fn classify<'p>(
+        &'p self,
+        method: &str,
+        target: &'p str,
+    ) -> Result<Matched<'p>, Unclassified> {
+        let path = Path::parse(target)?.ok_or(Unclassified::NoTemplate)?;
+        let target = Target::new(&path);
         let search = Search::new(&self.trie, &target, method);
         match search
             .winner()
@@ -135,7 +140,7 @@ impl Classifier {
         bases
     }
 
-    fn unclassified(&self, search: &Search<'_, '_>) -> Unclassified {
+    fn unclassified(&self, search: &Search<'_, '_, '_>) -> Unclassified {
         let ends = search.ends();
         if ends.is_empty() {
             return Unclassified::NoTemplate;

@@ -98,7 +98,7 @@ impl Pattern {
         };
         match parts {
             [] => false,
-            [only] => self.values(&only.text).is_some(),
+            [only] => self.values(only.text).is_some(),
             [head, .., tail] => head.text.starts_with(&**first) && tail.text.ends_with(&**last),
         }
     }

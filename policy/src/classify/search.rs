@@ -12,15 +12,15 @@ use std::collections::BTreeSet;
 use smallvec::SmallVec;
 
 use super::pattern::Pattern;
-use super::target::Target;
+use super::target::{Part, Target};
 use super::template::{Rank, Segment};
 use super::trie::{Branch, Node, NodeIndex, Trie};
 
 /// A search for one method over one path.
 #[derive(Debug)]
-pub(super) struct Search<'t, 'p> {
-    trie: &'t Trie,
-    target: &'t Target<'p>,
+pub(super) struct Search<'s, 't, 'p> {
+    trie: &'s Trie,
+    target: &'s Target<'t, 'p>,
     method: Option<usize>,
     /// GET, where HEAD is asked for.
     instead: Option<usize>,
@@ -30,8 +30,8 @@ pub(super) struct Search<'t, 'p> {
 /// Equal so far: nodes, and the path segments used up to reach them. Sorted, without repeats.
 type Frontier = SmallVec<[(NodeIndex, usize); 8]>;
 
-impl<'t, 'p> Search<'t, 'p> {
-    pub(super) fn new(trie: &'t Trie, target: &'t Target<'p>, method: &str) -> Self {
+impl<'s, 't, 'p> Search<'s, 't, 'p> {
+    pub(super) fn new(trie: &'s Trie, target: &'s Target<'t, 'p>, method: &str) -> Self {
         let instead = if method == "HEAD" {
             trie.method("GET")
         } else {
@@ -98,20 +98,44 @@ impl<'t, 'p> Search<'t, 'p> {
         answers.any(|answer| answer.method == head && key(answer.route) == key(get))
     }
 
-    fn plain(&self, index: NodeIndex, position: usize) -> Option<usize> {
-        let node = self.trie.node(index)?;
-        if node.below & self.wanted == 0 {
-            return None;
+    fn plain(&self, mut index: NodeIndex, mut position: usize) -> Option<usize> {
+        loop {
+            let node = self.trie.node(index)?;
+            if node.below & self.wanted == 0 {
+                return None;
+            }
+            let Some(part) = self.target.parts.get(position) else {
+                return self.answer(node);
+            };
+            position += 1;
+            let literal = if node.has_literals {
+                self.trie.literal(index, part)
+            } else {
+                None
+            };
+            // Where there is but one way on, there is nothing to come back to.
+            if let Some(child) = literal {
+                if node.branches.is_empty() {
+                    index = child;
+                    continue;
+                }
+                let found = self.plain(child, position);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            if node.sole == 0 {
+                return self.branches(node, part, position - 1);
+            }
+            if part.text.is_empty() {
+                return None;
+            }
+            index = node.sole;
         }
-        let Some(part) = self.target.parts.get(position) else {
-            return self.answer(node);
-        };
-        if node.has_literals
-            && let Some(child) = self.trie.literal(index, part)
-            && let Some(route) = self.plain(child, position + 1)
-        {
-            return Some(route);
-        }
+    }
+
+    /// The winner among templates that go on with anything but a literal.
+    fn branches(&self, node: &Node, part: &Part<'_>, position: usize) -> Option<usize> {
         let mut branches = self.trie.branches(node);
         while let Some(first) = branches.first() {
             let length = branches.iter().take_while(|b| b.rank == first.rank).count();
@@ -124,7 +148,7 @@ impl<'t, 'p> Search<'t, 'p> {
                         ..
                     },
                 ] if !pattern.spans() => {
-                    if pattern.matches(&part.text) {
+                    if pattern.matches(part.text) {
                         self.plain(*child, position + 1)
                     } else {
                         None
@@ -245,7 +269,7 @@ impl<'t, 'p> Search<'t, 'p> {
             return false;
         };
         if !pattern.spans() {
-            if pattern.matches(&part.text) {
+            if pattern.matches(part.text) {
                 ends(position + 1);
             }
             return false;
@@ -255,7 +279,7 @@ impl<'t, 'p> Search<'t, 'p> {
         (first..=last)
             .filter(|end| self.across(pattern, position, *end))
             .for_each(ends);
-        pattern.begins(&part.text)
+        pattern.begins(part.text)
     }
 
     fn across(&self, pattern: &Pattern, from: usize, to: usize) -> bool {

@@ -17,6 +17,8 @@ pub(super) struct Template {
     pub(super) segments: Vec<Segment>,
     /// In the order they are written.
     pub(super) expressions: Vec<Expression>,
+    /// Every segment is text or `{x}` alone: each stands for one segment of a path, and each value is a whole one.
+    pub(super) simple: bool,
 }
 
 /// What stands between two slashes of a template.
@@ -32,6 +34,8 @@ pub(super) enum Segment {
 #[derive(Debug, Clone)]
 pub(super) struct Expression {
     pub(super) name: Arc<str>,
+    /// Index of the segment it stands in.
+    pub(super) segment: usize,
     pub(super) wild: bool,
     pub(super) encoded_slash: bool,
     pub(super) encoded_percent: bool,
@@ -75,9 +79,14 @@ impl Template {
         let mut template = Self {
             segments: Vec::new(),
             expressions: Vec::new(),
+            simple: true,
         };
         for text in rest.split('/') {
             let segment = template.segment(text, declared)?;
+            template.simple &= match &segment {
+                Segment::Literal(_) => true,
+                Segment::Pattern(pattern) => pattern.is_plain(),
+            };
             template.segments.push(segment);
         }
         if template.segments.len() > SEGMENT_LIMIT {
@@ -97,7 +106,7 @@ impl Template {
             if literal.contains('}') || name.contains('{') {
                 return Err(format!("unbalanced braces in `{text}`"));
             }
-            let expression = Expression::new(name, declared);
+            let expression = Expression::new(name, self.segments.len(), declared);
             wild |= expression.wild;
             self.expressions.push(expression);
             literals.push(decoded_literal(literal));
@@ -176,7 +185,7 @@ impl Kind {
 }
 
 impl Expression {
-    fn new(written: &str, declared: &[PathParameter]) -> Self {
+    fn new(written: &str, segment: usize, declared: &[PathParameter]) -> Self {
         let name = written
             .strip_prefix(['+', '*'])
             .or_else(|| written.strip_suffix(['+', '*']))
@@ -188,6 +197,7 @@ impl Expression {
             .find(|p| *p.name == *written || *p.name == *name);
         Self {
             name: name.into(),
+            segment,
             wild: marked || parameter.is_some_and(|p| p.multi_segment),
             encoded_slash: parameter.is_some_and(|p| p.allow_encoded_slash),
             encoded_percent: parameter.is_some_and(|p| p.allow_encoded_percent),

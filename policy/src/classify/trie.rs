@@ -31,9 +31,11 @@ pub(super) struct Node {
     /// Methods answered here or below: see [`Trie::method_bit`].
     pub(super) below: u64,
     /// Where templates end: methods and their routes, in `Trie::answers`.
-    pub(super) answers: Range<usize>,
+    pub(super) answers: Range<u32>,
     /// Children that are no literals, by rank, in `Trie::branches`.
-    pub(super) branches: Range<usize>,
+    pub(super) branches: Range<u32>,
+    /// The child for `{x}` alone, where that is the only branch; 0 where not.
+    pub(super) sole: NodeIndex,
     pub(super) has_literals: bool,
 }
 
@@ -70,17 +72,21 @@ pub(super) struct Trie {
     /// In document order, then in the order of the bases: the index is the last word in a tie.
     pub(super) routes: Vec<Route>,
     table: Vec<Slot>,
+    /// The text of all slots, one behind the other.
+    text: String,
     /// Literal children of each node, for those that walk the trie without a call.
     pub(super) literals: Vec<Vec<(Box<str>, NodeIndex)>>,
 }
 
+/// Small, so that four share a cache line.
 #[derive(Debug, Clone, Default)]
 struct Slot {
     parent: NodeIndex,
-    hash: u32,
     /// 0, the root, is nobody's child: an empty slot.
     child: NodeIndex,
-    text: Box<str>,
+    /// Where its text begins in `Trie::text`.
+    start: u32,
+    length: u32,
 }
 
 /// A table that needs a longer run than this to find a child is built anew, twice the size.
@@ -120,13 +126,14 @@ impl Trie {
             methods,
             routes,
             table: Vec::new(),
+            text: String::new(),
             literals: Vec::with_capacity(growing.len()),
         };
         for node in growing {
             trie.freeze(node);
         }
         trie.sum_methods();
-        trie.table = trie.hash_literals();
+        trie.hash_literals();
         trie
     }
 
@@ -135,33 +142,36 @@ impl Trie {
     }
 
     pub(super) fn branches(&self, node: &Node) -> &[Branch] {
-        self.branches.get(node.branches.clone()).unwrap_or_default()
+        within(&self.branches, &node.branches)
     }
 
     pub(super) fn answers(&self, node: &Node) -> &[Answer] {
-        self.answers.get(node.answers.clone()).unwrap_or_default()
+        within(&self.answers, &node.answers)
     }
 
     /// The child for a literal segment.
     pub(super) fn literal(&self, parent: NodeIndex, part: &Part<'_>) -> Option<NodeIndex> {
         let start = slot_of(parent, part.hash, self.table.len());
-        for index in start..start + PROBE_LIMIT {
-            let slot = self.table.get(index)?;
+        for slot in self.table.get(start..start + PROBE_LIMIT)? {
             if slot.child == 0 {
                 return None;
             }
-            if slot.hash == part.hash && slot.parent == parent && *slot.text == *part.text {
+            if slot.parent == parent && self.slot_text(slot) == Some(part.text.as_bytes()) {
                 return Some(slot.child);
             }
         }
         None
     }
 
-    /// Index of a method that some route declares.
+    fn slot_text(&self, slot: &Slot) -> Option<&[u8]> {
+        let start = usize::try_from(slot.start).ok()?;
+        let end = start + usize::try_from(slot.length).ok()?;
+        self.text.as_bytes().get(start..end)
+    }
+
+    /// Index of a method that some route declares. They are few: looking at each is quicker than halving.
     pub(super) fn method(&self, name: &str) -> Option<usize> {
-        self.methods
-            .binary_search_by(|method| (**method).cmp(name))
-            .ok()
+        self.methods.iter().position(|method| **method == *name)
     }
 
     pub(super) fn method_bit(method: usize) -> u64 {
@@ -170,12 +180,22 @@ impl Trie {
 
     fn freeze(&mut self, mut node: Growing) {
         node.branches.sort_by_key(|branch| branch.rank);
-        let branches = self.branches.len();
+        let sole = match node.branches.as_slice() {
+            [
+                Branch {
+                    segment: Segment::Pattern(pattern),
+                    child,
+                    ..
+                },
+            ] if pattern.is_plain() => *child,
+            _ => 0,
+        };
+        let branches = short(self.branches.len());
         self.branches.append(&mut node.branches);
         // A route without a fragment goes before one with; beyond that document order stands.
         node.routes
             .sort_by_key(|route| self.routes.get(*route).map(|r| r.fragment));
-        let answers = self.answers.len();
+        let answers = short(self.answers.len());
         for route in node.routes {
             let declared = self.routes.get(route).and_then(|r| self.method(&r.method));
             self.answers
@@ -183,8 +203,9 @@ impl Trie {
         }
         self.nodes.push(Node {
             below: 0,
-            answers: answers..self.answers.len(),
-            branches: branches..self.branches.len(),
+            answers: answers..short(self.answers.len()),
+            branches: branches..short(self.branches.len()),
+            sole,
             has_literals: !node.order.is_empty(),
         });
         self.literals.push(node.order);
@@ -216,37 +237,50 @@ impl Trie {
         }
     }
 
-    fn hash_literals(&self) -> Vec<Slot> {
-        let count: usize = self.literals.iter().map(Vec::len).sum();
-        let mut size = (count * 2).next_power_of_two().max(16);
-        loop {
-            if let Some(table) = self.try_table(size) {
-                return table;
+    fn hash_literals(&mut self) {
+        let mut slots = Vec::new();
+        for (parent, children) in (0..).zip(&self.literals) {
+            for (text, child) in children {
+                let slot = Slot {
+                    parent,
+                    child: *child,
+                    start: short(self.text.len()),
+                    length: short(text.len()),
+                };
+                self.text.push_str(text);
+                slots.push((hash(text.as_bytes()), slot));
+            }
+        }
+        let mut size = (slots.len() * 2).next_power_of_two().max(16);
+        self.table = loop {
+            if let Some(table) = try_table(&slots, size) {
+                break table;
             }
             size *= 2;
-        }
+        };
     }
+}
 
-    fn try_table(&self, size: usize) -> Option<Vec<Slot>> {
-        // Runs may go beyond the last slot instead of wrapping round.
-        let mut table = vec![Slot::default(); size + PROBE_LIMIT];
-        for (parent, (text, child)) in (0..)
-            .zip(&self.literals)
-            .flat_map(|(parent, children)| children.iter().map(move |child| (parent, child)))
-        {
-            let hash = hash(text.as_bytes());
-            let start = slot_of(parent, hash, table.len());
-            let run = table.get_mut(start..start + PROBE_LIMIT)?;
-            let free = run.iter_mut().find(|slot| slot.child == 0)?;
-            *free = Slot {
-                parent,
-                hash,
-                child: *child,
-                text: text.clone(),
-            };
-        }
-        Some(table)
+fn try_table(slots: &[(u32, Slot)], size: usize) -> Option<Vec<Slot>> {
+    // Runs may go beyond the last slot instead of wrapping round.
+    let mut table = vec![Slot::default(); size + PROBE_LIMIT];
+    for (hash, slot) in slots {
+        let start = slot_of(slot.parent, *hash, table.len());
+        let run = table.get_mut(start..start + PROBE_LIMIT)?;
+        *run.iter_mut().find(|slot| slot.child == 0)? = slot.clone();
     }
+    Some(table)
+}
+
+/// An API file is far smaller than what an index of 32 bits reaches; what were beyond would not be found.
+fn short(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+fn within<'s, T>(all: &'s [T], range: &Range<u32>) -> &'s [T] {
+    let wide = |index: u32| usize::try_from(index).unwrap_or(usize::MAX);
+    all.get(wide(range.start)..wide(range.end))
+        .unwrap_or_default()
 }
 
 fn slot_of(parent: NodeIndex, hash: u32, length: usize) -> usize {

@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -15,19 +14,28 @@ use super::trie::Route;
 use super::{Matched, Parameters};
 
 /// Makes the answer from the winning route.
-pub(super) fn matched<'p>(route: &Route, target: &Target<'p>) -> Matched<'p> {
+pub(super) fn matched<'p>(route: &'p Route, target: &Target<'_, 'p>) -> Matched<'p> {
+    let mut matched = Matched {
+        operation: route.operation,
+        base: &route.base,
+        parameters: Parameters::new(),
+        encoded_slash_refused: false,
+        encoded_percent_refused: false,
+        semicolon_refused: false,
+    };
+    // The common case: every value is a whole part, and nothing can have to be refused.
+    if route.template.simple && !target.suspicious {
+        for expression in &route.template.expressions {
+            let value = value(target, expression.segment);
+            matched.parameters.push((&expression.name, value));
+        }
+        return matched;
+    }
     let mut reader = Reader {
         target,
         expressions: route.template.expressions.iter(),
-        suspicious: target.encoded || memchr::memchr(b';', target.path.as_bytes()).is_some(),
-        matched: Matched {
-            operation: route.operation,
-            base: Arc::clone(&route.base),
-            parameters: Parameters::new(),
-            encoded_slash_refused: false,
-            encoded_percent_refused: false,
-            semicolon_refused: false,
-        },
+        suspicious: target.suspicious,
+        matched,
     };
     for (segment, range) in route
         .template
@@ -35,35 +43,49 @@ pub(super) fn matched<'p>(route: &Route, target: &Target<'p>) -> Matched<'p> {
         .iter()
         .zip(spread(&route.template, target))
     {
-        let parts = target.parts.get(range.clone()).unwrap_or_default();
+        let start = range.start;
+        let parts = target.parts.get(range).unwrap_or_default();
         match (segment, parts) {
             (Segment::Literal(text), _) => {
                 reader.matched.encoded_percent_refused |= reader.suspicious && twice_encoded(text);
             }
-            (Segment::Pattern(pattern), [part]) => reader.within(pattern, part),
+            (Segment::Pattern(pattern), [part]) => reader.within(pattern, part, start),
             (Segment::Pattern(pattern), parts) => reader.across(pattern, parts),
         }
     }
     reader.matched
 }
 
-struct Reader<'r, 'p> {
-    target: &'r Target<'p>,
-    expressions: std::slice::Iter<'r, Expression>,
+/// A whole part as it is handed out.
+fn value<'p>(target: &Target<'_, 'p>, index: usize) -> Cow<'p, str> {
+    if target.encoded() {
+        return target.decoded.get(index).cloned().unwrap_or_default();
+    }
+    let raw = target.parts.get(index).and_then(|part| {
+        let end = part.start + part.text.len();
+        target.path.get(part.start..end)
+    });
+    Cow::Borrowed(raw.unwrap_or_default())
+}
+
+struct Reader<'r, 't, 'p> {
+    target: &'r Target<'t, 'p>,
+    expressions: std::slice::Iter<'p, Expression>,
     /// Whether the path holds anything that may have to be refused.
     suspicious: bool,
     matched: Matched<'p>,
 }
 
-impl<'p> Reader<'_, 'p> {
-    fn within(&mut self, pattern: &Pattern, part: &Part<'p>) {
+impl<'p> Reader<'_, '_, 'p> {
+    fn within(&mut self, pattern: &Pattern, part: &Part<'_>, index: usize) {
+        let whole = value(self.target, index);
         if pattern.is_plain() {
-            self.push(part.text.clone());
+            self.push(whole);
             return;
         }
         let mut percent_allowed = true;
-        for value in pattern.values(&part.text).unwrap_or_default() {
-            let value = match &part.text {
+        for value in pattern.values(part.text).unwrap_or_default() {
+            let value = match &whole {
                 Cow::Borrowed(text) => Cow::Borrowed(text.get(value).unwrap_or_default()),
                 Cow::Owned(text) => Cow::Owned(text.get(value).unwrap_or_default().to_owned()),
             };
@@ -76,18 +98,19 @@ impl<'p> Reader<'_, 'p> {
         }
         // A `%XX` may lie across the border of two values, or of a value and the template's text.
         if self.suspicious && !percent_allowed {
-            self.matched.encoded_percent_refused |= twice_encoded(&part.text);
+            self.matched.encoded_percent_refused |= twice_encoded(part.text);
         }
     }
 
-    fn across(&mut self, pattern: &Pattern, parts: &[Part<'p>]) {
+    fn across(&mut self, pattern: &Pattern, parts: &[Part<'_>]) {
         let ([before, after], Some(first), Some(last)) =
             (pattern.literals(), parts.first(), parts.last())
         else {
             return;
         };
-        if !self.target.encoded {
-            let range = first.start + before.len()..last.end.saturating_sub(after.len());
+        if !self.target.encoded() {
+            let end = last.start + last.text.len();
+            let range = first.start + before.len()..end.saturating_sub(after.len());
             self.push(Cow::Borrowed(
                 self.target.path.get(range).unwrap_or_default(),
             ));
@@ -98,7 +121,7 @@ impl<'p> Reader<'_, 'p> {
             if index > 0 {
                 joined.push('/');
             }
-            joined.push_str(&part.text);
+            joined.push_str(part.text);
         }
         let range = before.len()..joined.len().saturating_sub(after.len());
         self.push(Cow::Owned(joined.get(range).unwrap_or_default().to_owned()));
@@ -115,9 +138,7 @@ impl<'p> Reader<'_, 'p> {
             matched.encoded_percent_refused |= !expression.encoded_percent && twice_encoded(&value);
             matched.semicolon_refused |= !expression.matrix && value.contains(';');
         }
-        self.matched
-            .parameters
-            .push((Arc::clone(&expression.name), value));
+        self.matched.parameters.push((&expression.name, value));
     }
 }
 
@@ -131,7 +152,7 @@ fn twice_encoded(text: &str) -> bool {
 }
 
 /// Which parts of the path each template segment stands for, wildcards as long as they can be, the first one first.
-fn spread(template: &Template, target: &Target<'_>) -> impl Iterator<Item = Range<usize>> {
+fn spread(template: &Template, target: &Target<'_, '_>) -> impl Iterator<Item = Range<usize>> {
     let mut ends: SmallVec<[usize; 12]> = SmallVec::new();
     let wildcards = template.segments.iter().filter(|s| spans(s)).count();
     let spare = target.parts.len().saturating_sub(template.segments.len());
@@ -150,7 +171,7 @@ fn spread(template: &Template, target: &Target<'_>) -> impl Iterator<Item = Rang
 }
 
 /// With several wildcards: from the back, at which positions the rest of the template fits; then forwards, the farthest each time.
-fn several(template: &Template, target: &Target<'_>, ends: &mut SmallVec<[usize; 12]>) {
+fn several(template: &Template, target: &Target<'_, '_>, ends: &mut SmallVec<[usize; 12]>) {
     let last = target.parts.len();
     let mut fits: Vec<Vec<bool>> = vec![(0..=last).map(|position| position == last).collect()];
     for segment in template.segments.iter().rev() {
@@ -172,7 +193,7 @@ fn several(template: &Template, target: &Target<'_>, ends: &mut SmallVec<[usize;
 
 fn farthest(
     segment: &Segment,
-    target: &Target<'_>,
+    target: &Target<'_, '_>,
     start: usize,
     rest_fits: &[bool],
 ) -> Option<usize> {
@@ -191,7 +212,7 @@ fn farthest(
 fn segment_fits(segment: &Segment, parts: &[Part<'_>]) -> bool {
     match (segment, parts) {
         (Segment::Literal(text), [part]) => **text == *part.text,
-        (Segment::Pattern(pattern), [part]) => pattern.matches(&part.text),
+        (Segment::Pattern(pattern), [part]) => pattern.matches(part.text),
         (Segment::Pattern(pattern), parts) => pattern.spans() && pattern.matches_across(parts),
         (Segment::Literal(_), _) => false,
     }
