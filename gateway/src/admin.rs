@@ -139,6 +139,10 @@ async fn connection(stream: TcpStream, router: Router) {
 }
 
 /// Everything that can refuse a request. Bodies are never read.
+#[allow(
+    clippy::result_large_err,
+    reason = "an answer, made at most once per operator's request"
+)]
 fn admit<B>(request: &Request<B>, local: IpAddr) -> Result<(), Response> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let allow = [(ALLOW, "GET, HEAD")];

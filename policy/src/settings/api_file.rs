@@ -46,11 +46,14 @@ pub fn read_api(
     read_with_places(path, environment).map(|(config, _)| config)
 }
 
+/// An API and the place of each key under its `operations:`.
+type Placed = (ApiConfig, Vec<(String, Place)>);
+
 /// As [`read_api`], with the place of each key under `operations:`.
 pub(super) fn read_with_places(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
-) -> Result<(ApiConfig, Vec<(String, Place)>), Vec<Finding>> {
+) -> Result<Placed, Vec<Finding>> {
     let mut reader = Reader::open(path).map_err(|finding| vec![finding])?;
     let meaning = reader
         .decode::<Written>(environment)

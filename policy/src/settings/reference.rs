@@ -10,10 +10,13 @@ use super::value::Wrong;
 /// Longest text a `file:` reference may bring in: a secret, not a document.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
+/// Answers `${NAME}`.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// Where references are resolved.
 pub(super) struct References<'a> {
     /// Environment lookup; `None` where references are not honoured (in a description somebody else wrote).
-    pub(super) environment: Option<&'a dyn Fn(&str) -> Option<String>>,
+    pub(super) environment: Option<Environment<'a>>,
     /// What relative paths are relative to.
     pub(super) directory: &'a Path,
 }
