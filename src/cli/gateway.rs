@@ -115,10 +115,12 @@ fn overridden(mut process: ProcessConfig, args: Args) -> anyhow::Result<ProcessC
     process.admin = args.admin.unwrap_or(process.admin);
     process.workers = args.workers.map_or(process.workers, usize::from);
     process.state_dir = args.state_dir.unwrap_or(process.state_dir);
-    if process.state_dir.as_os_str().is_empty() {
+    // A directory that exists keeps its mode: somebody may have named one that is not ours alone.
+    let asked = Some(process.state_dir.as_path()).filter(|it| !it.as_os_str().is_empty());
+    if asked.is_none_or(|it| !it.exists()) {
         let home = std::env::home_dir();
         process.state_dir =
-            state_dir::prepare(None, home.as_deref()).map_err(anyhow::Error::msg)?;
+            state_dir::prepare(asked, home.as_deref()).map_err(anyhow::Error::msg)?;
     }
     process.fast_path &= !args.no_fast_path;
     process.access_log = args.access_log.unwrap_or(process.access_log);
