@@ -40,6 +40,8 @@ pub struct Shared {
     pub trusted_hops: u8,
     /// Bytes of a request body where nothing closer says otherwise.
     pub max_body: u64,
+    /// Fields of a request head.
+    pub max_fields: usize,
     /// Set when the drain begins: answers then close their connection.
     pub draining: Arc<AtomicBool>,
     /// Whether the fast path may be taken; off only in tests that compare both ways.
@@ -201,6 +203,9 @@ impl Exchange {
         head: &RequestHeader,
         found: &mut Found,
     ) -> Result<Admitted, Denial> {
+        if head.headers.len() > self.shared.max_fields {
+            return Err(Denial::HeadTooLarge);
+        }
         let target = Target::parse(target_of(head)?)?;
         let classified = self.classify(head, &target, found);
         self.step("classify");
@@ -428,8 +433,11 @@ impl Host {
             Some(colon) if !raw.ends_with(']') => raw.get(..colon).unwrap_or(raw),
             _ => raw,
         };
-        let mut bytes = SmallVec::from_slice(name.as_bytes());
+        let mut bytes: SmallVec<[u8; 64]> = SmallVec::from_slice(name.as_bytes());
         bytes.make_ascii_lowercase();
+        if bytes.len() > 1 && bytes.last() == Some(&b'.') {
+            bytes.pop();
+        }
         Ok(Self { bytes })
     }
 
@@ -450,6 +458,9 @@ pub(crate) fn raw_host(head: &RequestHeader) -> Option<&str> {
 pub(crate) fn target_of(head: &RequestHeader) -> Result<&str, Denial> {
     let raw = std::str::from_utf8(head.raw_path())
         .map_err(|_| Denial::Malformed("the target is not ASCII".into()))?;
+    if raw.contains('#') {
+        return Err(Denial::Malformed("the target holds a fragment".into()));
+    }
     if raw.starts_with('/') {
         return Ok(raw);
     }

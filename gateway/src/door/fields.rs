@@ -1,7 +1,7 @@
 //! What a client may not say about itself: fields that speak of identity, origin or the hop are ours to write.
 
 /// Names that proxies, identity providers and services trust. Dropped on entry.
-const RESERVED: [&str; 24] = [
+const RESERVED: [&str; 33] = [
     "forwarded",
     "via",
     "x-real-ip",
@@ -26,6 +26,15 @@ const RESERVED: [&str; 24] = [
     "ssl-client-cert",
     "x-authenticated-userid",
     "proxy-authorization",
+    "x-original-uri",
+    "x-original-method",
+    "x-accel-redirect",
+    "client-ip",
+    "x-originating-ip",
+    "x-scheme",
+    "front-end-https",
+    "x-proxyuser-ip",
+    "x-remote-groups",
 ];
 
 /// The same by prefix.
@@ -41,7 +50,7 @@ const RESERVED_PREFIXES: [&str; 7] = [
 
 /// Whether a field from a client is dropped. `name` is lower case; `declared` are the operation's own header parameters.
 ///
-/// A name with an underscore is dropped too unless the API declares it: many services fold `-` and `_` into one, so that
+/// A name with an underscore or a dot is dropped too unless the API declares it: many services fold `-`, `_` and `.` into one, so that
 /// `x_forwarded_for` would pass for the field we write.
 pub fn dropped<S: AsRef<str>>(name: &str, declared: &[S]) -> bool {
     let reserved = match name.as_bytes().first() {

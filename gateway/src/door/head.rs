@@ -16,8 +16,11 @@ const MAX_LENGTH_DIGITS: usize = 18;
 /// The refusal; the connection is closed after it.
 pub fn check(head: &[u8], max_fields: usize) -> Result<(), Denial> {
     let mut lines = Lines { rest: head };
-    let version = request_line(lines.next_line()?)?;
-    let mut framing = Framing::default();
+    let (version, authority) = request_line(lines.next_line()?)?;
+    let mut framing = Framing {
+        authority,
+        ..Framing::default()
+    };
     let mut fields = 0;
     loop {
         let line = lines.next_line()?;
@@ -57,7 +60,8 @@ impl<'h> Lines<'h> {
     }
 }
 
-fn request_line(line: &[u8]) -> Result<Version, Denial> {
+/// The version, and the authority of an absolute form.
+fn request_line(line: &[u8]) -> Result<(Version, Option<&[u8]>), Denial> {
     let bad = || malformed("the request line is not `METHOD target HTTP/1.1`");
     let mut parts = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
@@ -85,7 +89,17 @@ fn request_line(line: &[u8]) -> Result<Version, Denial> {
             "the request target holds a byte that must be percent-encoded",
         ));
     }
-    Ok(version)
+    let rest = target
+        .strip_prefix(b"http://")
+        .or_else(|| target.strip_prefix(b"https://"));
+    let authority = rest.map(|rest| {
+        let end = rest
+            .iter()
+            .position(|byte| matches!(byte, b'/' | b'?'))
+            .unwrap_or(rest.len());
+        rest.get(..end).unwrap_or_default()
+    });
+    Ok((version, authority))
 }
 
 /// RFC 9110, section 5.6.2.
@@ -95,13 +109,15 @@ pub(crate) fn is_token(byte: u8) -> bool {
 
 /// What decides where the request ends and whom it is for.
 #[derive(Default)]
-struct Framing {
+struct Framing<'h> {
+    /// Of an absolute form: the Host field may not say otherwise (RFC 9112, section 3.2.2).
+    authority: Option<&'h [u8]>,
     hosts: usize,
     lengths: usize,
     codings: usize,
 }
 
-impl Framing {
+impl Framing<'_> {
     fn field(&mut self, line: &[u8]) -> Result<(), Denial> {
         if line
             .first()
@@ -126,6 +142,12 @@ impl Framing {
         if name.eq_ignore_ascii_case(b"host") {
             self.hosts += 1;
             judge_host(value)?;
+            if self
+                .authority
+                .is_some_and(|authority| !authority.eq_ignore_ascii_case(value))
+            {
+                return Err(malformed("Host differs from the authority of the target"));
+            }
         } else if name.eq_ignore_ascii_case(b"content-length") {
             self.lengths += 1;
             let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
@@ -162,15 +184,29 @@ impl Framing {
 
 /// A host is a registered name or an address with an optional port: nothing that another reader could take for a path or user.
 pub(crate) fn judge_host(host: &[u8]) -> Result<(), Denial> {
-    let plain = |byte: &u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
+    let bad = || malformed("the host is not a name or address with an optional port");
+    let text = std::str::from_utf8(host).map_err(|_| bad())?;
+    let (name, rest) = match text.strip_prefix('[') {
+        Some(address) => {
+            let (address, rest) = address.split_once(']').ok_or_else(bad)?;
+            address.parse::<std::net::Ipv6Addr>().map_err(|_| bad())?;
+            (address, rest)
+        }
+        None => text
+            .find(':')
+            .map_or((text, ""), |colon| text.split_at(colon)),
     };
-    if host.is_empty() || host.len() > 255 + 6 || !host.iter().all(plain) {
-        return Err(malformed(
-            "the host is not a name or address with an optional port",
-        ));
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
+    let named = !name.is_empty() && name.len() <= 255 && name.bytes().all(plain);
+    let port = rest.strip_prefix(':').unwrap_or(rest);
+    let ported = port.is_empty() == rest.is_empty()
+        && (port.is_empty() || (port.len() < rest.len() && port.parse::<u16>().is_ok()));
+    if named && ported && !port.starts_with('+') {
+        Ok(())
+    } else {
+        Err(bad())
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -195,6 +231,12 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost:\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a]:[b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: :80\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a:b:c\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: [::1]:80:90\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a:\r\n\r\n",
+            "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
             "GET / HTTP/1.2\r\nHost: a\r\n\r\n",

@@ -89,6 +89,7 @@ impl<'t> Target<'t> {
         match decoded {
             0 => return Err(refused("the path holds an encoded NUL")),
             b'\\' => return Err(refused("the path holds an encoded backslash")),
+            ..b' ' | 0x7f => return Err(refused("the path holds an encoded control character")),
             b'/' => self.encoded_slash = true,
             b'%' => self.encoded_percent |= hex(2).is_some() && hex(3).is_some(),
             _ => {}

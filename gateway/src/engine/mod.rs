@@ -144,6 +144,7 @@ impl Engine {
             homeless: self.metrics.operation("", "", ""),
             trusted_hops: self.process.trusted_hops,
             max_body: self.process.limits.body_bytes,
+            max_fields: self.process.limits.head_fields,
             draining: self.draining.clone(),
             fast_path: self.process.fast_path,
         });

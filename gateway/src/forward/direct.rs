@@ -19,7 +19,7 @@ use pingora_proxy::Session;
 use tollgate_policy::settings::UpstreamProtocol;
 
 use super::fields::to_service;
-use super::hooks::{Passage, origin_of};
+use super::hooks::{Passage, exhausted, origin_of};
 use super::{Forwarder, answer};
 use crate::denial::Denial;
 use crate::request::{Admitted, Journey};
@@ -94,6 +94,11 @@ impl Forwarder {
         let (stream, reused) = match self.connect(&peer, &key).await {
             Ok(connection) => connection,
             Err(error) => {
+                if exhausted(&error) {
+                    passage.finish_attempt(Outcome::Abandoned);
+                    passage.exchange.fail(Denial::Overloaded);
+                    return Ok(Attempt::Failed(error));
+                }
                 passage.finish_attempt(Outcome::ConnectFailed);
                 return Ok(self.again_or(session, passage, true, error.into_up()));
             }
@@ -219,7 +224,8 @@ impl Forwarder {
             (false, true) => Outcome::Abandoned,
             (false, false) => Outcome::Broken,
         });
-        if timed_out {
+        let answered_garbage = *error.etype() == ErrorType::InvalidHTTPHeader;
+        if timed_out || answered_garbage {
             return Attempt::Failed(error.into_up());
         }
         self.again_or(session, passage, false, error.into_up())
@@ -251,7 +257,7 @@ impl Forwarder {
 /// Whether the short way is provably the same as the pump.
 fn plain(session: &mut Session, admitted: &Admitted) -> bool {
     let head = session.req_header();
-    let connection = head.headers.get(CONNECTION).is_none_or(|value| {
+    let connection = head.headers.get_all(CONNECTION).iter().all(|value| {
         let value = value.as_bytes();
         value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
     });

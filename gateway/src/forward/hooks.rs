@@ -34,6 +34,7 @@ pub struct Passage {
     deadline: Option<Instant>,
     answered: bool,
     watch: Option<Arc<Watch>>,
+    body_ended: bool,
 }
 
 impl Passage {
@@ -165,6 +166,11 @@ impl Forwarder {
             session.set_keepalive(None);
         }
         stop_hop_fields(answer);
+        if session.req_header().version == http::Version::HTTP_10 {
+            // RFC 9112, section 6.1: no coding for a client that cannot know it. The end of the connection ends the body.
+            answer.remove_header(&http::header::TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
         answer.insert_header("x-request-id", passage.exchange.request_id.as_str())
     }
 
@@ -223,6 +229,24 @@ impl Forwarder {
     }
 }
 
+/// Whether this process ran out of descriptors (EMFILE, ENFILE).
+pub(super) fn exhausted(error: &Error) -> bool {
+    let mut cause = error
+        .cause
+        .as_deref()
+        .map(|cause| cause as &(dyn std::error::Error + 'static));
+    while let Some(inner) = cause {
+        let code = inner
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::raw_os_error);
+        if matches!(code, Some(libc::EMFILE | libc::ENFILE)) {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
+}
+
 /// Arms the watch for what no read timeout can hold. Streams of gRPC and WebSockets are slow by nature.
 fn watched(session: &mut Session, deadline: Option<Instant>) -> Option<Arc<Watch>> {
     let watch = Watch::current()?;
@@ -277,6 +301,7 @@ impl ProxyHttp for Forwarder {
             deadline: None,
             answered: false,
             watch: None,
+            body_ended: false,
         }
     }
 
@@ -346,6 +371,12 @@ impl ProxyHttp for Forwarder {
         passage: &mut Passage,
     ) -> Result<()> {
         let length = body.as_ref().map_or(0, Bytes::len);
+        if end && length == 0 {
+            // An empty last piece would be written as the last chunk, and the end of the body as a second one: the service would
+            // read that as the next request. (HTTP/2 clients that stream end in an empty DATA frame.)
+            *body = None;
+        }
+        passage.body_ended |= end;
         if let Some(watch) = &passage.watch {
             watch.body_came(length, end);
         }
@@ -408,8 +439,17 @@ impl ProxyHttp for Forwarder {
         passage: &mut Passage,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        passage.finish_attempt(Outcome::ConnectFailed);
-        let retry = self.may_retry(passage, &session.req_header().method, true);
+        // A lack of descriptors is our own fault, not the endpoint's.
+        let ours = exhausted(&error);
+        passage.finish_attempt(if ours {
+            Outcome::Abandoned
+        } else {
+            Outcome::ConnectFailed
+        });
+        if ours {
+            passage.exchange.fail(Denial::Overloaded);
+        }
+        let retry = !ours && self.may_retry(passage, &session.req_header().method, true);
         error.set_retry(retry);
         error
     }
@@ -422,8 +462,16 @@ impl ProxyHttp for Forwarder {
         passage: &mut Passage,
         client_reused: bool,
     ) -> Box<Error> {
+        // The service cannot answer what the client has not finished saying.
+        let client_silent = *error.etype() == ErrorType::ReadTimedout
+            && !passage.body_ended
+            && !session.is_body_empty();
+        if client_silent {
+            passage.exchange.fail(Denial::BodyTooSlow);
+        }
         let outcome = match (error.esource(), error.etype()) {
             (ErrorSource::Downstream, _) => Outcome::Abandoned,
+            _ if client_silent || exhausted(&error) => Outcome::Abandoned,
             (_, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => Outcome::TimedOut,
             (_, ErrorType::HTTPStatus(413)) => Outcome::Abandoned,
             _ if client_reused => Outcome::Abandoned,
