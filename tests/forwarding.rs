@@ -8,7 +8,8 @@
 
 mod world;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::time::Duration;
 
 use hyper::Request;
 use world::service::{chunk, ok};
@@ -348,4 +349,46 @@ fn expect_continue_is_served() {
     client.send(b"{\"stars\":2}");
     assert_eq!(client.answer().unwrap().status, 200);
     assert_eq!(service.last().body, b"{\"stars\":2}");
+}
+
+#[test]
+fn a_streamed_http2_body_ends_once() {
+    // What stands behind the last chunk would be the next caller's request.
+    let service = Service::answering(|_, stream| {
+        let mut stray = [0; 64];
+        stream
+            .set_read_timeout(Some(Duration::from_millis(300)))
+            .unwrap();
+        let found = stream.read(&mut stray).unwrap_or(0);
+        stream.set_read_timeout(Some(world::PATIENCE)).unwrap();
+        world::service::ok(stream, if found == 0 { "clean" } else { "stray bytes" })
+    });
+    let world = Plan::bookstore(&service).start();
+    let bodies: [&[&[u8]]; 3] = [&[b"{}", b""], &[b""], &[b"{", b"}", b""]];
+    for pieces in bodies {
+        let request = Request::post("http://books.test/v1/books/moby-dick:reserve")
+            .body(())
+            .unwrap();
+        let answer = http2::call_in_pieces(world.address, request, pieces);
+        let answer = http2::block_on(answer).unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer.body), "clean", "{pieces:?}");
+    }
+    assert_eq!(service.calls().len(), bodies.len());
+}
+
+#[test]
+fn http10_clients_get_no_coding() {
+    let service = Service::answering(|_, stream| {
+        let _ = stream.write_all(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        );
+        Then::Continue
+    });
+    let world = Plan::bookstore(&service).start();
+    let mut client = world.client();
+    client.send(b"GET /v1/books HTTP/1.0\r\nhost: x\r\n\r\n");
+    let answer = client.rest();
+    let text = String::from_utf8_lossy(&answer).to_ascii_lowercase();
+    assert!(!text.contains("transfer-encoding"), "{text}");
+    assert!(text.ends_with("\r\n\r\nok"), "{text}");
 }

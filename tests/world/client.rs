@@ -210,6 +210,13 @@ impl Client {
         }
     }
 
+    /// Everything up to the end of the connection.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.buffer);
+        let _reset_or_end = self.stream.read_to_end(&mut bytes);
+        bytes
+    }
+
     /// Whether the gateway closes this connection (cleanly or not) without saying more.
     pub fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && !self.more_or_timeout()

@@ -39,13 +39,26 @@ pub async fn call(
     request: Request<()>,
     body: &[u8],
 ) -> Result<Http2Answer, h2::Error> {
+    let pieces: &[&[u8]] = if body.is_empty() { &[] } else { &[body] };
+    call_in_pieces(address, request, pieces).await
+}
+
+/// One call whose body is sent as these DATA frames, the last of which ends the stream.
+///
+/// # Errors
+/// The stream or the connection was reset.
+pub async fn call_in_pieces(
+    address: SocketAddr,
+    request: Request<()>,
+    pieces: &[&[u8]],
+) -> Result<Http2Answer, h2::Error> {
     let stream = TcpStream::connect(address).await.unwrap();
     let (send, connection) = h2::client::handshake(stream).await?;
     let driver = tokio::spawn(connection);
     let mut send = send.ready().await?;
-    let (response, mut sender) = send.send_request(request, body.is_empty())?;
-    if !body.is_empty() {
-        sender.send_data(Bytes::copy_from_slice(body), true)?;
+    let (response, mut sender) = send.send_request(request, pieces.is_empty())?;
+    for (index, piece) in pieces.iter().enumerate() {
+        sender.send_data(Bytes::copy_from_slice(piece), index + 1 == pieces.len())?;
     }
     let (head, incoming) = response.await?.into_parts();
     let (body, trailers) = read(incoming).await?;

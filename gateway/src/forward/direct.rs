@@ -19,7 +19,7 @@ use pingora_proxy::Session;
 use tollgate_policy::settings::UpstreamProtocol;
 
 use super::fields::to_service;
-use super::hooks::{Passage, exhausted, origin_of};
+use super::passage::{Passage, exhausted, origin_of};
 use super::{Forwarder, answer};
 use crate::denial::Denial;
 use crate::request::{Admitted, Journey};

@@ -7,6 +7,7 @@ pub mod answer;
 pub mod direct;
 pub mod fields;
 pub mod hooks;
+pub mod passage;
 pub mod watch;
 
 use std::sync::Arc;

@@ -1,0 +1,283 @@
+//! One request on its way to the service: attempts, patience, retries, and the report. Both ways to the service call this.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use pingora_error::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+use smallvec::SmallVec;
+
+use super::Forwarder;
+use super::fields::{Origin, client_address};
+use super::watch::Watch;
+use crate::denial::Denial;
+use crate::request::{Exchange, Journey, Seen, Shared};
+use crate::upstream::{EndpointAddress, Outcome, Picked};
+
+/// One request on its way through the pump.
+#[derive(Debug)]
+pub struct Passage {
+    /// The journey.
+    pub exchange: Exchange,
+    pub(super) picked: Option<Picked>,
+    pub(super) asked_at: Option<Instant>,
+    pub(super) failed_at: Option<EndpointAddress>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) answered: bool,
+    pub(super) watch: Option<Arc<Watch>>,
+    pub(super) body_ended: bool,
+}
+
+impl Passage {
+    /// A request whose head is about to be read.
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            exchange: Exchange::new(shared),
+            picked: None,
+            asked_at: None,
+            failed_at: None,
+            deadline: None,
+            answered: false,
+            watch: None,
+            body_ended: false,
+        }
+    }
+
+    /// Ends the attempt and blames the endpoint, or does not.
+    pub(super) fn finish_attempt(&mut self, outcome: Outcome) {
+        let Some(picked) = self.picked.take() else {
+            return;
+        };
+        let latency = self
+            .asked_at
+            .map_or(Duration::ZERO, |asked| asked.elapsed());
+        self.exchange.upstream.outcome = outcome_name(outcome);
+        if matches!(outcome, Outcome::Answered | Outcome::ServerError) {
+            self.exchange.upstream.latency = Some(latency);
+        } else {
+            self.failed_at = Some(picked.address().clone());
+        }
+        picked.finish(outcome, latency);
+    }
+}
+
+fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Answered => "answered",
+        Outcome::ServerError => "server_error",
+        Outcome::ConnectFailed => "connect_failed",
+        Outcome::Broken => "broken",
+        Outcome::TimedOut => "timed_out",
+        Outcome::Abandoned => "abandoned",
+    }
+}
+
+/// What the connection tells about the client.
+pub(super) fn origin_of(session: &Session) -> Origin {
+    let peer = session.client_addr().and_then(|address| address.as_inet());
+    Origin {
+        peer: peer.map(std::net::SocketAddr::ip),
+        tls: session
+            .digest()
+            .is_some_and(|digest| digest.ssl_digest.is_some()),
+    }
+}
+
+impl Forwarder {
+    /// Picks an endpoint for one attempt and notes it.
+    pub(super) fn pick(&self, passage: &mut Passage) -> Result<()> {
+        let Journey::Admitted(admitted) = &passage.exchange.journey else {
+            return Error::e_explain(ErrorType::InternalError, "forward before admission");
+        };
+        if passage.exchange.upstream.attempts == 0 {
+            admitted.api.cluster.count_call();
+            passage.deadline = admitted
+                .operation()
+                .and_then(|operation| operation.settings.total)
+                .map(|total| passage.exchange.started + total);
+        }
+        let Ok(picked) = admitted.api.cluster.pick(passage.failed_at.as_ref()) else {
+            passage.exchange.fail(Denial::NoEndpoint);
+            return Error::e_explain(ErrorType::ConnectError, "no endpoint");
+        };
+        let story = &mut passage.exchange.upstream;
+        story.attempts += 1;
+        story.authority.clear();
+        story
+            .authority
+            .extend_from_slice(picked.authority().as_bytes());
+        passage.picked = Some(picked);
+        passage.asked_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// How long the service may take to the head of its answer, what is left of the total considered.
+    pub(super) fn patience(&self, passage: &Passage) -> Duration {
+        let Journey::Admitted(admitted) = &passage.exchange.journey else {
+            return Duration::ZERO;
+        };
+        let Some(operation) = admitted.operation() else {
+            return Duration::ZERO;
+        };
+        let left = passage
+            .deadline
+            .map(|end| end.saturating_duration_since(Instant::now()));
+        left.map_or(operation.settings.first_byte, |left| {
+            left.min(operation.settings.first_byte)
+        })
+    }
+
+    /// When the whole exchange has to be over.
+    pub(super) fn deadline(&self, passage: &Passage) -> Option<Instant> {
+        passage.deadline
+    }
+
+    /// Whether this failed attempt may be followed by another: any method when provably nothing was sent, idempotent ones also
+    /// after a reset before the first byte of the answer; within the operation's number and the cluster's budget.
+    pub(super) fn may_retry(&self, passage: &Passage, method: &http::Method, unsent: bool) -> bool {
+        let Journey::Admitted(admitted) = &passage.exchange.journey else {
+            return false;
+        };
+        let Some(operation) = admitted.operation() else {
+            return false;
+        };
+        let in_time = passage.deadline.is_none_or(|end| Instant::now() < end);
+        in_time
+            && !passage.answered
+            && (unsent || method.is_idempotent())
+            && passage.exchange.upstream.attempts <= u32::from(operation.settings.retries)
+            && admitted.api.cluster.take_retry()
+    }
+
+    /// Notes the head of the answer.
+    pub(super) fn answer_began(&self, passage: &mut Passage, status: u16) {
+        passage.answered = true;
+        let failed = status >= 500 && status != 501;
+        passage.finish_attempt(if failed {
+            Outcome::ServerError
+        } else {
+            Outcome::Answered
+        });
+    }
+
+    /// Adds our fields to an answer on its way to the client.
+    pub(super) fn dress(
+        &self,
+        session: &mut Session,
+        passage: &Passage,
+        answer: &mut ResponseHeader,
+    ) -> Result<()> {
+        if self.shared.draining.load(Ordering::Relaxed) {
+            session.set_keepalive(None);
+        }
+        stop_hop_fields(answer);
+        if session.req_header().version == http::Version::HTTP_10 {
+            // RFC 9112, section 6.1: no coding for a client that cannot know it. The end of the connection ends the body.
+            answer.remove_header(&http::header::TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
+        answer.insert_header("x-request-id", passage.exchange.request_id.as_str())
+    }
+
+    /// Writes the report of a finished request.
+    pub(super) fn report(&self, session: &Session, passage: &mut Passage, aborted: bool) {
+        let head = session.req_header();
+        let peer = session
+            .client_addr()
+            .and_then(|address| address.as_inet())
+            .copied();
+        let status = session
+            .response_written()
+            .map_or(0, |answer| answer.status.as_u16());
+        passage.exchange.body_received =
+            u64::try_from(session.downstream_session.body_bytes_read()).unwrap_or(u64::MAX);
+        passage.exchange.report(&Seen {
+            head: Some(head),
+            client: client_address(head, peer, self.shared.trusted_hops),
+            tls: session
+                .digest()
+                .is_some_and(|digest| digest.ssl_digest.is_some()),
+            status,
+            response_bytes: u64::try_from(session.downstream_session.body_bytes_sent())
+                .unwrap_or(u64::MAX),
+            aborted,
+        });
+    }
+
+    /// Which refusal an error of the way upstream is.
+    pub(super) fn denial_of(error: &Error) -> Option<Denial> {
+        match (error.esource(), error.etype()) {
+            (
+                _,
+                ErrorType::ReadTimedout
+                | ErrorType::ConnectTimedout
+                | ErrorType::TLSHandshakeTimedout,
+            ) if *error.esource() == ErrorSource::Upstream => Some(Denial::UpstreamTimeout),
+            (_, ErrorType::HTTPStatus(413)) => Some(Denial::BodyTooLarge),
+            (ErrorSource::Upstream, _) => Some(Denial::UpstreamFailed),
+            (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(Denial::BodyTooSlow),
+            (
+                ErrorSource::Downstream,
+                ErrorType::WriteError
+                | ErrorType::ReadError
+                | ErrorType::ConnectionClosed
+                | ErrorType::WriteTimedout,
+            ) => None,
+            (ErrorSource::Downstream, _) => Some(Denial::Malformed(
+                "the request body is not well-formed".into(),
+            )),
+            (ErrorSource::Internal | ErrorSource::Unset, ErrorType::ConnectError) => {
+                Some(Denial::NoEndpoint)
+            }
+            (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Denial::Internal),
+        }
+    }
+}
+
+/// Whether this process ran out of descriptors (EMFILE, ENFILE).
+pub(super) fn exhausted(error: &Error) -> bool {
+    let mut cause = error
+        .cause
+        .as_deref()
+        .map(|cause| cause as &(dyn std::error::Error + 'static));
+    while let Some(inner) = cause {
+        let code = inner
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::raw_os_error);
+        if matches!(code, Some(libc::EMFILE | libc::ENFILE)) {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
+}
+
+/// Fields of the service's connection end here: those `Connection` names, and the old ones nobody names (RFC 9110, 7.6.1).
+fn stop_hop_fields(answer: &mut ResponseHeader) {
+    if answer.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    let named: SmallVec<[String; 2]> = answer
+        .headers
+        .get_all(http::header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !matches!(name.as_str(), "" | "close" | "keep-alive"))
+        .collect();
+    for name in &named {
+        // Framing is ours to decide; a service may not have it removed.
+        if !matches!(
+            name.as_str(),
+            "content-length" | "transfer-encoding" | "content-type"
+        ) {
+            answer.remove_header(name.as_str());
+        }
+    }
+    for name in ["keep-alive", "proxy-connection"] {
+        answer.remove_header(name);
+    }
+}
