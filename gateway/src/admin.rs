@@ -228,15 +228,15 @@ async fn index() -> &'static str {
 async fn readyz(State(state): State<AdminState>) -> (StatusCode, &'static str) {
     if state.draining.load(Relaxed) {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else if !state.ready.load(Relaxed) {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
     } else if state.live.apis().load().all().is_empty() {
         (
             StatusCode::SERVICE_UNAVAILABLE,
             "no API is served; see /apis\n",
         )
-    } else if state.ready.load(Relaxed) {
-        (StatusCode::OK, "ok\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+        (StatusCode::OK, "ok\n")
     }
 }
 

@@ -24,7 +24,8 @@ struct World {
     draining: Arc<AtomicBool>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     served: Option<std::thread::JoinHandle<std::io::Result<()>>>,
-    _dir: tempfile::TempDir,
+    live: Arc<Live>,
+    dir: tempfile::TempDir,
 }
 
 impl World {
@@ -39,7 +40,7 @@ impl World {
         let (ready, draining) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let state = AdminState {
             metrics: Arc::clone(&metrics),
-            live,
+            live: Arc::clone(&live),
             ready: Arc::clone(&ready),
             draining: Arc::clone(&draining),
             process: Arc::new(process(address)),
@@ -61,8 +62,17 @@ impl World {
             draining,
             stop,
             served,
-            _dir: dir,
+            live,
+            dir,
         }
+    }
+
+    fn publish_api(&self) {
+        let spec = "openapi: 3.1.0\ninfo: {title: T, version: '1'}\npaths:\n  /a:\n    get: {operationId: a}\n";
+        std::fs::write(self.dir.path().join("t.yaml"), spec).unwrap();
+        let api = "spec: ../t.yaml\nupstream: http://127.0.0.1:9\n";
+        std::fs::write(self.dir.path().join("apis/t.yaml"), api).unwrap();
+        self.live.reload();
     }
 
     /// Status and the whole answer.
@@ -117,6 +127,9 @@ fn probes_tell_life_readiness_and_drain() {
     let (status, answer) = world.get("/readyz");
     assert!(status == 503 && answer.ends_with("starting\n"), "{answer}");
     world.ready.store(true, Ordering::Relaxed);
+    let (status, answer) = world.get("/readyz");
+    assert!(status == 503 && answer.contains("no API"), "{answer}");
+    world.publish_api();
     assert_eq!(world.get("/readyz").0, 200);
     world.draining.store(true, Ordering::Relaxed);
     let (status, answer) = world.get("/readyz");
