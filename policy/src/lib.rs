@@ -3,10 +3,14 @@
 //! Pure: no sockets, no clock, no async runtime, no proxy library. Files are read by [`source`] because an OpenAPI
 //! file may refer to its neighbours; nothing here touches the network.
 
+pub mod access;
 pub mod classify;
+pub mod credentials;
+pub mod directory;
 pub mod finding;
 pub mod openapi;
 pub mod settings;
 pub mod source;
+pub mod time;
 
 pub use finding::{Finding, Place, Severity};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::OperationSettings;
+use super::{AuthConfig, AuthoriserConfig, NetworkLists, OperationSettings, RuleConfig};
 
 /// One API, as meant: complete and checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,14 @@ pub struct ApiConfig {
     pub upstream: UpstreamConfig,
     /// Enforce what the spec's `security` demands, or leave it to the service.
     pub security: SecurityMode,
+    /// How callers are identified.
+    pub auth: AuthConfig,
+    /// Who may call what, of those identified.
+    pub acl: Vec<RuleConfig>,
+    /// Addresses that may call.
+    pub networks: NetworkLists,
+    /// An external judge; `None`: none.
+    pub authoriser: Option<AuthoriserConfig>,
     /// How the forwarded request differs from the one that came.
     pub rewrite: Rewrite,
     /// Defaults for all operations of this API; they win over what the spec says.

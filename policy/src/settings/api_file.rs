@@ -11,7 +11,10 @@ use super::operation_file::{WrittenOperation, settings};
 use super::reader::Reader;
 use super::upstream_file::{WrittenUpstream, plain, target, upstream};
 use super::value::{self, Wrong};
-use super::{ApiConfig, HostPattern, HostRewrite, OperationSettings, Rewrite, SecurityMode};
+use super::{
+    ApiConfig, AuthConfig, HostPattern, HostRewrite, NetworkLists, OperationSettings, Rewrite,
+    SecurityMode,
+};
 use crate::finding::{Finding, Place, Severity};
 use crate::openapi;
 
@@ -97,6 +100,10 @@ fn config(
         base_path,
         upstream: upstream?,
         security: security.unwrap_or_default(),
+        auth: AuthConfig::default(),
+        acl: Vec::new(),
+        networks: NetworkLists::default(),
+        authoriser: None,
         rewrite,
         defaults: defaults.unwrap_or_default(),
         operations,
@@ -219,6 +226,10 @@ impl ApiConfig {
             base_path: None,
             upstream: plain(target),
             security,
+            auth: AuthConfig::default(),
+            acl: Vec::new(),
+            networks: NetworkLists::default(),
+            authoriser: None,
             rewrite: Rewrite::default(),
             defaults: OperationSettings::default(),
             operations: BTreeMap::new(),

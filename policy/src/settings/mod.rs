@@ -5,8 +5,10 @@
 
 mod api;
 mod api_file;
+mod auth;
 pub mod check;
 mod decode;
+mod directory;
 mod mistake;
 pub mod operation;
 mod operation_file;
@@ -22,6 +24,8 @@ mod tests;
 
 pub use api::*;
 pub use api_file::read_api;
+pub use auth::*;
+pub use directory::*;
 pub use operation::OperationSettings;
 pub use process::*;
 pub use process_file::read_process;
