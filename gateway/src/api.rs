@@ -7,11 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use tollgate_policy::access::ApiAccess;
 use tollgate_policy::classify::Classifier;
 use tollgate_policy::openapi::{self, Description, SchemeKind};
 use tollgate_policy::settings::{ApiConfig, SecurityMode};
 use tollgate_policy::{Finding, Place, Severity};
 
+use crate::authoriser::Authoriser;
+use crate::identity::issuer::Issuer;
 use crate::apis::{MAX_BASE_SEGMENTS, base_segments};
 use crate::telemetry::{Metrics, OperationMetrics};
 use crate::upstream::Cluster;
@@ -27,6 +30,12 @@ pub struct Api {
     pub generation: u64,
     /// Routes.
     pub classifier: Classifier,
+    /// Who may call what.
+    pub access: ApiAccess,
+    /// Who issues tokens, by index of `access.issuers`.
+    pub issuers: Vec<Arc<Issuer>>,
+    /// An external judge.
+    pub authoriser: Option<Arc<Authoriser>>,
     /// Operations, by index of the classifier.
     pub operations: Vec<Operation>,
     /// Base paths served.
@@ -119,6 +128,16 @@ impl Api {
         if has_errors(&findings) {
             return Err(findings);
         }
+        let (access, judged) = ApiAccess::compile(&config, &description);
+        findings.extend(judged);
+        let authoriser = config.authoriser.as_ref().map(Authoriser::new);
+        let authoriser = authoriser.transpose().unwrap_or_else(|what| {
+            findings.push(authoriser_error(&config, what));
+            None
+        });
+        if has_errors(&findings) {
+            return Err(findings);
+        }
         let cluster = match Cluster::new(
             &config.name,
             &config.upstream,
@@ -140,6 +159,13 @@ impl Api {
             version: description.version,
             generation,
             classifier,
+            issuers: access
+                .issuers
+                .iter()
+                .map(|issuer| Issuer::new(&issuer.name, &issuer.config))
+                .collect(),
+            access,
+            authoriser,
             operations,
             bases,
             cluster,
@@ -299,6 +325,17 @@ fn upstream_error(config: &ApiConfig, what: String) -> Finding {
         place: Place::file(config.file.display().to_string()),
         what,
         remedy: "correct `upstream`".to_owned(),
+    }
+}
+
+fn authoriser_error(config: &ApiConfig, what: String) -> Finding {
+    let place = config.authoriser.as_ref().map(|it| it.place.clone());
+    Finding {
+        severity: Severity::Error,
+        code: "authoriser",
+        place: place.unwrap_or_else(|| Place::file(config.file.display().to_string())),
+        what,
+        remedy: "correct `authoriser`".to_owned(),
     }
 }
 

@@ -28,6 +28,27 @@ pub enum Denial {
     MethodsAsked(Vec<Arc<str>>),
     /// The operation demands a credential. Challenges for `WWW-Authenticate`.
     CredentialRequired(Vec<Cow<'static, str>>),
+    /// What was shown is not valid. Challenges for `WWW-Authenticate`.
+    CredentialInvalid(Vec<Cow<'static, str>>),
+    /// The token is genuine and lacks this scope.
+    ScopeMissing(Arc<str>),
+    /// The caller is known and may not.
+    NotPermitted(Forbidden),
+    /// The consumer has to accept these terms first.
+    TermsNotAccepted {
+        /// Name of the terms.
+        terms: Arc<str>,
+        /// Version to accept.
+        version: u32,
+        /// Where they are read and accepted: a path on this API.
+        link: String,
+    },
+    /// Too many unknown credentials came from this address.
+    TooManyUnknown,
+    /// Whether the caller may cannot be known now.
+    PolicyUnavailable,
+    /// The credential was revoked while the call was under way.
+    CredentialRevoked,
     /// The request body is larger than allowed.
     BodyTooLarge,
     /// The request body arrives too slowly.
@@ -46,6 +67,25 @@ pub enum Denial {
     UpstreamTimeout,
     /// A fault of ours (a panic): this request alone is lost.
     Internal,
+}
+
+/// Why a known caller may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forbidden {
+    /// The consumer is suspended.
+    Suspended,
+    /// The consumer has no plan for this API.
+    NotSubscribed,
+    /// The plan does not open this operation.
+    NotInPlan,
+    /// The credential is not for this operation, address or referrer.
+    CredentialRestricted,
+    /// The address is not allowed.
+    Address,
+    /// A rule of the API forbids it.
+    Rule,
+    /// The external authoriser said no.
+    Authoriser,
 }
 
 /// Methods a refused CONNECT or TRACE is pointed to.
@@ -67,6 +107,21 @@ impl Denial {
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::MethodsAsked(_) => "methods_asked",
             Self::CredentialRequired(_) => "credential_required",
+            Self::CredentialInvalid(_) => "credential_invalid",
+            Self::ScopeMissing(_) => "insufficient_scope",
+            Self::NotPermitted(why) => match why {
+                Forbidden::Suspended => "consumer_suspended",
+                Forbidden::NotSubscribed => "not_subscribed",
+                Forbidden::NotInPlan => "not_in_plan",
+                Forbidden::CredentialRestricted => "credential_restricted",
+                Forbidden::Address => "address_not_allowed",
+                Forbidden::Rule => "not_permitted",
+                Forbidden::Authoriser => "authoriser_refused",
+            },
+            Self::TermsNotAccepted { .. } => "terms_not_accepted",
+            Self::TooManyUnknown => "too_many_unknown_credentials",
+            Self::PolicyUnavailable => "policy_unavailable",
+            Self::CredentialRevoked => "credential_revoked",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTooSlow => "body_too_slow",
             Self::ExpectationFailed => "expectation_failed",
@@ -88,11 +143,15 @@ impl Denial {
             Self::MethodNotServed | Self::MethodNotAllowed(_) => 405,
             Self::UnknownApi | Self::UnknownOperation => 404,
             Self::MethodsAsked(_) => 204,
-            Self::CredentialRequired(_) => 401,
+            Self::CredentialRequired(_)
+            | Self::CredentialInvalid(_)
+            | Self::CredentialRevoked => 401,
+            Self::ScopeMissing(_) | Self::NotPermitted(_) | Self::TermsNotAccepted { .. } => 403,
+            Self::TooManyUnknown => 429,
             Self::BodyTooLarge => 413,
             Self::ExpectationFailed => 417,
             Self::GrpcNeedsHttp2 => 426,
-            Self::Overloaded | Self::NoEndpoint => 503,
+            Self::Overloaded | Self::NoEndpoint | Self::PolicyUnavailable => 503,
             Self::UpstreamFailed => 502,
             Self::UpstreamTimeout => 504,
             Self::Internal => 500,
@@ -104,7 +163,8 @@ impl Denial {
         match self {
             Self::Malformed(_) | Self::HeadTooLarge | Self::ExpectationFailed => 3,
             Self::UpstreamTimeout | Self::HeadTimeout | Self::BodyTooSlow => 4,
-            Self::BodyTooLarge => 8,
+            Self::ScopeMissing(_) | Self::NotPermitted(_) | Self::TermsNotAccepted { .. } => 7,
+            Self::BodyTooLarge | Self::TooManyUnknown => 8,
             Self::MethodNotServed
             | Self::UnknownApi
             | Self::UnknownOperation
@@ -112,8 +172,13 @@ impl Denial {
             | Self::MethodsAsked(_)
             | Self::GrpcNeedsHttp2 => 12,
             Self::Internal => 13,
-            Self::Overloaded | Self::NoEndpoint | Self::UpstreamFailed => 14,
-            Self::CredentialRequired(_) => 16,
+            Self::Overloaded
+            | Self::NoEndpoint
+            | Self::UpstreamFailed
+            | Self::PolicyUnavailable => 14,
+            Self::CredentialRequired(_)
+            | Self::CredentialInvalid(_)
+            | Self::CredentialRevoked => 16,
         }
     }
 
@@ -129,6 +194,13 @@ impl Denial {
             Self::MethodNotAllowed(_) => "Method not allowed",
             Self::MethodsAsked(_) => "Methods of this path",
             Self::CredentialRequired(_) => "Credential required",
+            Self::CredentialInvalid(_) => "Credential not valid",
+            Self::ScopeMissing(_) => "Scope missing",
+            Self::NotPermitted(_) => "Not permitted",
+            Self::TermsNotAccepted { .. } => "Terms not accepted",
+            Self::TooManyUnknown => "Too many unknown credentials",
+            Self::PolicyUnavailable => "Policy not known at the moment",
+            Self::CredentialRevoked => "Credential revoked",
             Self::BodyTooLarge => "Request body too large",
             Self::BodyTooSlow => "Request body too slow",
             Self::ExpectationFailed => "Expectation not supported",
@@ -153,8 +225,27 @@ impl Denial {
             Self::MethodNotAllowed(_) => "the path exists, the method does not; see Allow",
             Self::MethodsAsked(_) => "see Allow",
             Self::CredentialRequired(_) => {
-                "this operation demands a credential; none that is valid was given"
+                "this operation demands a credential, and none was given"
             }
+            Self::CredentialInvalid(_) => "the credential is unknown, expired, revoked or malformed",
+            Self::ScopeMissing(scope) => {
+                return Cow::Owned(format!("the token lacks the scope `{scope}`"));
+            }
+            Self::NotPermitted(why) => why.detail(),
+            Self::TermsNotAccepted {
+                terms,
+                version,
+                link,
+            } => {
+                return Cow::Owned(format!(
+                    "accept version {version} of the terms `{terms}` first: {link}"
+                ));
+            }
+            Self::TooManyUnknown => "too many unknown credentials came from this address; wait",
+            Self::PolicyUnavailable => {
+                "whether this call may pass cannot be known now; try again in a moment"
+            }
+            Self::CredentialRevoked => "the credential was revoked while the call was under way",
             Self::BodyTooLarge => "the request body exceeds the limit of this operation",
             Self::BodyTooSlow => "the request body arrives too slowly",
             Self::ExpectationFailed => "only `Expect: 100-continue` is supported",
@@ -178,12 +269,19 @@ impl Denial {
             | Self::BodyTooSlow
             | Self::ExpectationFailed
             | Self::Overloaded
+            | Self::CredentialRevoked
             | Self::Internal => true,
             Self::UnknownApi
             | Self::UnknownOperation
             | Self::MethodNotAllowed(_)
             | Self::MethodsAsked(_)
             | Self::CredentialRequired(_)
+            | Self::CredentialInvalid(_)
+            | Self::ScopeMissing(_)
+            | Self::NotPermitted(_)
+            | Self::TermsNotAccepted { .. }
+            | Self::TooManyUnknown
+            | Self::PolicyUnavailable
             | Self::GrpcNeedsHttp2
             | Self::NoEndpoint
             | Self::UpstreamFailed
@@ -198,12 +296,23 @@ impl Denial {
             Self::MethodNotAllowed(allow) | Self::MethodsAsked(allow) => {
                 vec![("allow", allow.join(", "))]
             }
-            Self::CredentialRequired(challenges) => challenges
+            Self::CredentialRequired(challenges) | Self::CredentialInvalid(challenges) => challenges
                 .iter()
                 .map(|challenge| ("www-authenticate", challenge.clone().into_owned()))
                 .collect(),
             Self::GrpcNeedsHttp2 => vec![("upgrade", "h2c".to_owned())],
-            Self::Overloaded | Self::NoEndpoint => {
+            Self::ScopeMissing(scope) => vec![(
+                "www-authenticate",
+                format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""),
+            )],
+            Self::TermsNotAccepted { link, .. } => {
+                vec![("link", format!("<{link}>; rel=\"terms-of-service\""))]
+            }
+            Self::CredentialRevoked => vec![("www-authenticate", "Bearer".to_owned())],
+            Self::Overloaded
+            | Self::NoEndpoint
+            | Self::PolicyUnavailable
+            | Self::TooManyUnknown => {
                 vec![("retry-after", RETRY_AFTER_SECONDS.to_owned())]
             }
             Self::Malformed(_)
@@ -214,6 +323,7 @@ impl Denial {
             | Self::BodyTooLarge
             | Self::BodyTooSlow
             | Self::ExpectationFailed
+            | Self::NotPermitted(_)
             | Self::UpstreamFailed
             | Self::UpstreamTimeout
             | Self::Internal => Vec::new(),
@@ -226,8 +336,20 @@ impl Denial {
             return String::new();
         }
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let mut members = String::new();
+        if let Self::TermsNotAccepted {
+            terms,
+            version,
+            link,
+        } = self
+        {
+            let (terms, link) = (quoted(terms), quoted(link));
+            members = format!(
+                ",\"terms\":{{\"name\":{terms},\"version\":{version},\"link\":{link}}}"
+            );
+        }
         format!(
-            "{{\"type\":\"urn:tollgate:problem:{}\",\"title\":{},\"status\":{},\"detail\":{},\"instance\":{}}}\n",
+            "{{\"type\":\"urn:tollgate:problem:{}\",\"title\":{},\"status\":{},\"detail\":{},\"instance\":{}{members}}}\n",
             self.code(),
             quoted(self.title()),
             self.status(),
@@ -268,6 +390,22 @@ impl Denial {
             }
         }
         message
+    }
+}
+
+impl Forbidden {
+    fn detail(self) -> &'static str {
+        match self {
+            Self::Suspended => "the consumer is suspended",
+            Self::NotSubscribed => "the consumer has no plan for this API",
+            Self::NotInPlan => "the consumer's plan does not include this operation",
+            Self::CredentialRestricted => {
+                "the credential is not for this operation, address or referrer"
+            }
+            Self::Address => "calls from this address are not allowed",
+            Self::Rule => "the rules of this API do not permit this call",
+            Self::Authoriser => "the authoriser of this API refused the call",
+        }
     }
 }
 

@@ -5,13 +5,20 @@
 pub mod admin;
 pub mod api;
 pub mod apis;
+pub mod audit;
+pub mod authoriser;
 pub mod denial;
 pub mod door;
 pub mod engine;
-
+pub mod explain;
 pub mod forward;
+pub mod identity;
 pub mod listener;
 pub mod live;
+pub mod own;
+pub mod remote;
 pub mod request;
+pub mod shadow;
 pub mod telemetry;
 pub mod upstream;
+mod verdict;

@@ -1,12 +1,12 @@
 //! The journey of a request, from top to bottom in the order of time:
-//! **classify → identify → forward → report**.
+//! **classify → identify → current_policy → decide → forward → report**.
 //!
-//! The steps between (current policy, decide, reserve, settle) get their names here when they do something. Everything that can
+//! The steps between (reserve, settle) get their names here when they do something. Everything that can
 //! refuse a request is in [`Exchange::admit`]; nothing after it refuses on policy. The state between the steps is a type, so no
 //! later step can ask for what an earlier one did not establish. `report` runs for every request, refused ones included.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,16 +14,23 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
+use tollgate_policy::access::{self, Circumstances, Grant, Silent, Witness};
 use tollgate_policy::classify::Unclassified;
+use tollgate_policy::credentials::CertificateIdentity;
 
 use crate::api::{Api, Operation};
 use crate::apis::Apis;
-use crate::denial::Denial;
+use crate::denial::{Denial, Forbidden};
 use crate::door::head::judge_host;
 use crate::door::target::Target;
+use crate::forward::watch::Watch;
+use crate::identity::standing::{self, Listed};
+use crate::identity::{self, Identified, Identities, clock};
+use crate::own;
 use crate::telemetry::{
     AccessLog, AccessRecord, Finished, Metrics, OperationMetrics, RequestId, TraceContext,
 };
+use crate::verdict;
 
 /// What all workers share. Read by every request, changed by none.
 #[derive(Debug)]
@@ -44,6 +51,8 @@ pub struct Shared {
     pub max_fields: usize,
     /// Set when the drain begins: answers then close their connection.
     pub draining: Arc<AtomicBool>,
+    /// Who calls.
+    pub identities: Arc<Identities>,
     /// Whether the fast path may be taken; off only in tests that compare both ways.
     pub fast_path: bool,
 }
@@ -54,7 +63,9 @@ pub enum Journey {
     /// Its head is here; nothing is known about it.
     Arrived,
     /// It may go to the service.
-    Admitted(Admitted),
+    Admitted(Box<Admitted>),
+    /// It is about the caller itself and answered here, under `/.tollgate/`.
+    Own(Box<Own>),
     /// It is answered here.
     Refused {
         /// Why.
@@ -75,6 +86,32 @@ pub struct Admitted {
     pub operation: usize,
     /// Length of the base path it came under.
     pub base_length: usize,
+    /// Who calls.
+    pub identified: Identified,
+    /// What was decided.
+    pub grant: Grant,
+    /// Its place among the calls that end when a credential is revoked.
+    _listed: Option<Listed>,
+}
+
+/// A call to what Tollgate itself answers to the consumers of an API.
+#[derive(Debug)]
+pub struct Own {
+    /// The API it was asked at.
+    pub api: Arc<Api>,
+    /// Length of the base path it came under.
+    pub base_length: usize,
+    /// Who asks: always a consumer.
+    pub identified: Identified,
+}
+
+/// What the connection tells about a caller.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// Client address after PROXY protocol and trusted hops.
+    pub client: Option<IpAddr>,
+    /// The client certificate, verified against the listener's roots.
+    pub certificate: Option<Arc<CertificateIdentity>>,
 }
 
 impl Admitted {
@@ -171,10 +208,10 @@ impl Exchange {
     }
 
     /// Everything that can refuse a request, in order. Nothing after this refuses on policy.
-    pub fn admit(&mut self, head: &RequestHeader) -> Result<(), Denial> {
+    pub async fn admit(&mut self, head: &RequestHeader, peer: &Peer) -> Result<(), Denial> {
         self.begin(head);
         let mut found = Found::default();
-        let admitted = self.journey_to_admission(head, &mut found);
+        let arrived = self.journey_to_admission(head, peer, &mut found).await;
         self.series = Some(match (&found.api, found.operation) {
             (Some(api), Some(index)) => api.operations.get(index).map_or_else(
                 || api.unclassified.clone(),
@@ -186,9 +223,9 @@ impl Exchange {
         if let Some(series) = &self.series {
             series.start();
         }
-        match admitted {
-            Ok(admitted) => {
-                self.journey = Journey::Admitted(admitted);
+        match arrived {
+            Ok(journey) => {
+                self.journey = journey;
                 Ok(())
             }
             Err(denial) => {
@@ -198,36 +235,73 @@ impl Exchange {
         }
     }
 
-    fn journey_to_admission(
+    async fn journey_to_admission(
         &mut self,
         head: &RequestHeader,
+        peer: &Peer,
         found: &mut Found,
-    ) -> Result<Admitted, Denial> {
+    ) -> Result<Journey, Denial> {
         if head.headers.len() > self.shared.max_fields {
             return Err(Denial::HeadTooLarge);
         }
         let target = Target::parse(target_of(head)?)?;
-        let classified = self.classify(head, &target, found);
+        let host = Host::of(head)?;
+        let classified = self.classify(head, &host, &target, found);
         self.step("classify");
-        let admitted = classified?;
-        let identified = self.identify(head, &admitted);
+        let classified = classified?;
+        let request = identity::Request {
+            head,
+            query: target.query,
+            client: peer.client,
+            certificate: peer.certificate.as_deref(),
+            now: clock::now(),
+        };
+        let operation = match classified {
+            Classified::Own { api, base_length } => {
+                return self.identify_own(api, base_length, request).await;
+            }
+            Classified::Operation(operation) => operation,
+        };
+        let identified = self.identify(&operation, request, &mut Silent).await;
         self.step("identify");
-        identified.map(|()| admitted)
+        let identified = identified?;
+        acceptable(head, operation.max_body(&self.shared))?;
+        let policy = current_policy(&operation, &identified);
+        self.step("current_policy");
+        let policy = policy?;
+        let asked = Asked {
+            request,
+            host: host.as_str(),
+            path: target.path,
+        };
+        let grant = decide(&policy, &asked, &mut Silent);
+        self.step("decide");
+        let grant = grant.map_err(|refusal| self.refused_by(&operation, refusal))?;
+        self.authorise(&operation, &identified, &asked).await?;
+        Ok(Journey::Admitted(Box::new(
+            operation.admitted(identified, grant)?,
+        )))
     }
 
     /// Which operation of which API is this? The path judged here is the path that is forwarded.
     fn classify(
         &self,
         head: &RequestHeader,
+        host: &Host,
         target: &Target<'_>,
         found: &mut Found,
-    ) -> Result<Admitted, Denial> {
-        let host = Host::of(head)?;
+    ) -> Result<Classified, Denial> {
         let apis = self.shared.apis.load();
         let api = apis
             .select(host.as_str(), target.path)
             .ok_or(Denial::UnknownApi)?;
         found.api = Some(api.clone());
+        if let Some(base_length) = own::base_of(api, target.path) {
+            return Ok(Classified::Own {
+                api: api.clone(),
+                base_length,
+            });
+        }
         let method = head.method.as_str();
         let matched = api
             .classifier
@@ -251,38 +325,76 @@ impl Exchange {
                 "the path holds `%2F`, `%25` with hex digits, or `;` where this operation does not allow it".into(),
             ));
         }
-        Ok(Admitted {
+        Ok(Classified::Operation(Called {
             api: api.clone(),
             operation: matched.operation,
             base_length: matched.base.len(),
+        }))
+    }
+
+    /// Who is calling? What the operation demands is verified; everything else is nobody's.
+    async fn identify(
+        &mut self,
+        called: &Called,
+        request: identity::Request<'_>,
+        witness: &mut impl Witness,
+    ) -> Result<Identified, Denial> {
+        let api = &called.api;
+        let identified = self
+            .shared
+            .identities
+            .identify(&api.access, &api.issuers, called.operation, request, witness)
+            .await;
+        identified.map_err(|why| {
+            self.reason = verdict::reason_of(&why);
+            verdict::unidentified(api, called.operation, why)
         })
     }
 
-    /// Who is calling? No credential can be verified yet, so an operation that demands one is closed to everybody.
-    fn identify(&self, head: &RequestHeader, admitted: &Admitted) -> Result<(), Denial> {
-        let Some(operation) = admitted.operation() else {
-            return Err(Denial::Internal);
+    /// A consumer asks about itself.
+    async fn identify_own(
+        &mut self,
+        api: Arc<Api>,
+        base_length: usize,
+        request: identity::Request<'_>,
+    ) -> Result<Journey, Denial> {
+        let identities = self.shared.identities.clone();
+        let identified = identities
+            .anybody(&api.access, &api.issuers, request)
+            .await;
+        self.step("identify");
+        let identified = identified.map_err(|why| {
+            self.reason = verdict::reason_of(&why);
+            verdict::unidentified_own(&api, why)
+        })?;
+        match &identified.identity.caller {
+            Some(_) => Ok(Journey::Own(Box::new(Own {
+                api,
+                base_length,
+                identified,
+            }))),
+            None => Err(Denial::NotPermitted(Forbidden::NotSubscribed)),
+        }
+    }
+
+    /// Asks the external judge of the API, where it has one.
+    async fn authorise(
+        &mut self,
+        called: &Called,
+        identified: &Identified,
+        asked: &Asked<'_>,
+    ) -> Result<(), Denial> {
+        let Some(authoriser) = &called.api.authoriser else {
+            return Ok(());
         };
-        let settings = &operation.settings;
-        if settings.demands {
-            return Err(Denial::CredentialRequired(settings.challenges.clone()));
-        }
-        let length = head.headers.get(http::header::CONTENT_LENGTH);
-        let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length > admitted.max_body(&self.shared)) {
-            return Err(Denial::BodyTooLarge);
-        }
-        if head
-            .headers
-            .get(http::header::EXPECT)
-            .is_some_and(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-        {
-            return Err(Denial::ExpectationFailed);
-        }
-        if head.version < http::Version::HTTP_2 && is_grpc(head) {
-            return Err(Denial::GrpcNeedsHttp2);
-        }
-        Ok(())
+        let judged = authoriser.judge(called, identified, asked).await;
+        self.step("authorise");
+        judged.map_err(|refusal| self.refused_by(called, refusal))
+    }
+
+    fn refused_by(&mut self, called: &Called, refusal: access::Refusal) -> Denial {
+        self.reason = verdict::reason_of_refusal(&refusal);
+        verdict::refused(&called.api, called.base_length, refusal)
     }
 
     /// Sets the journey to refused, before or after admission.
@@ -298,6 +410,7 @@ impl Exchange {
     pub fn fail(&mut self, denial: Denial) {
         let (api, operation) = match &self.journey {
             Journey::Admitted(admitted) => (Some(admitted.api.clone()), Some(admitted.operation)),
+            Journey::Own(own) => (Some(own.api.clone()), None),
             Journey::Refused { api, operation, .. } => (api.clone(), *operation),
             Journey::Arrived => (None, None),
         };
@@ -327,6 +440,7 @@ impl Exchange {
         let (denial, api, operation) = match &self.journey {
             Journey::Arrived => ("", None, None),
             Journey::Admitted(admitted) => ("", Some(&admitted.api), Some(admitted.operation)),
+            Journey::Own(own) => ("", Some(&own.api), None),
             Journey::Refused {
                 denial,
                 api,
@@ -407,6 +521,138 @@ impl Drop for Exchange {
             aborted: true,
         });
     }
+}
+
+/// What classification came to.
+enum Classified {
+    /// An operation of the file.
+    Operation(Called),
+    /// What Tollgate itself answers.
+    Own {
+        /// The API.
+        api: Arc<Api>,
+        /// Length of the base path.
+        base_length: usize,
+    },
+}
+
+/// The operation a call is, before it is known whether it may.
+#[derive(Debug)]
+pub struct Called {
+    /// The snapshot it is judged by.
+    pub api: Arc<Api>,
+    /// Index of the operation.
+    pub operation: usize,
+    /// Length of the base path it came under.
+    pub base_length: usize,
+}
+
+impl Called {
+    /// Bytes of a request body this operation takes.
+    fn max_body(&self, shared: &Shared) -> u64 {
+        let operation = self.api.operations.get(self.operation);
+        let settled = operation.and_then(|operation| operation.settings.max_body);
+        settled.unwrap_or(shared.max_body)
+    }
+
+    /// From here on the call ends when what it stands on is withdrawn.
+    fn admitted(self, identified: Identified, grant: Grant) -> Result<Admitted, Denial> {
+        let mut listed = None;
+        if !identified.standings.is_empty()
+            && let Some(watch) = Watch::current()
+        {
+            listed = Some(standing::list(identified.standings.clone(), watch));
+            // A revocation between identification and the line above found nothing to end.
+            if identified.standings.iter().any(|standing| standing.withdrawn()) {
+                return Err(Denial::CredentialRevoked);
+            }
+        }
+        Ok(Admitted {
+            api: self.api,
+            operation: self.operation,
+            base_length: self.base_length,
+            identified,
+            grant,
+            _listed: listed,
+        })
+    }
+}
+
+/// What is asked, as rules see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'r> {
+    /// Head, query, address, time.
+    pub request: identity::Request<'r>,
+    /// Host asked for, lower case.
+    pub host: &'r str,
+    /// Canonical path, still encoded.
+    pub path: &'r str,
+}
+
+/// The policy that holds for this caller now: the snapshot of the API, and what was sold to the caller.
+struct CurrentPolicy<'c> {
+    called: &'c Called,
+    identified: &'c Identified,
+}
+
+/// Which policy holds? A credential that was withdrawn since it was identified has none.
+fn current_policy<'c>(
+    called: &'c Called,
+    identified: &'c Identified,
+) -> Result<CurrentPolicy<'c>, Denial> {
+    if identified.standings.iter().any(|standing| standing.withdrawn()) {
+        return Err(Denial::CredentialRevoked);
+    }
+    Ok(CurrentPolicy { called, identified })
+}
+
+/// May this caller call this operation, now, from there?
+fn decide(
+    policy: &CurrentPolicy<'_>,
+    asked: &Asked<'_>,
+    witness: &mut impl Witness,
+) -> Result<Grant, access::Refusal> {
+    let CurrentPolicy { called, identified } = policy;
+    let head = asked.request.head;
+    let values = verdict::RequestValues {
+        api: &called.api,
+        asked,
+    };
+    let circumstances = Circumstances {
+        now: asked.request.now,
+        client: asked.request.client,
+        method: head.method.as_str(),
+        host: asked.host,
+        path: asked.path,
+        referrer: verdict::referrer(head),
+        values: &values,
+    };
+    let (access, api) = (&called.api.access, &called.api.config.name);
+    access::decide(
+        access,
+        api,
+        called.operation,
+        &identified.identity,
+        &circumstances,
+        witness,
+    )
+}
+
+/// Whether the request can be taken at all, its caller aside.
+fn acceptable(head: &RequestHeader, max_body: u64) -> Result<(), Denial> {
+    let length = head.headers.get(http::header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > max_body) {
+        return Err(Denial::BodyTooLarge);
+    }
+    let expects = head.headers.get(http::header::EXPECT);
+    if expects.is_some_and(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Denial::ExpectationFailed);
+    }
+    if head.version < http::Version::HTTP_2 && is_grpc(head) {
+        return Err(Denial::GrpcNeedsHttp2);
+    }
+    Ok(())
 }
 
 /// What classification found before it failed.

@@ -25,6 +25,7 @@ tokio::task_local! {
 pub struct Watch {
     armed: Notify,
     deadline: OnceLock<Instant>,
+    cut: OnceLock<&'static str>,
     body_began: OnceLock<Instant>,
     body_bytes: AtomicU64,
     body_done: AtomicBool,
@@ -39,6 +40,12 @@ impl Watch {
     /// The whole exchange has to be over by then.
     pub fn ends_at(&self, deadline: Instant) {
         let _set_already = self.deadline.set(deadline);
+        self.armed.notify_one();
+    }
+
+    /// The request has to end now, for this reason.
+    pub fn cut(&self, reason: &'static str) {
+        let _cut_already = self.cut.set(reason);
         self.armed.notify_one();
     }
 

@@ -1,0 +1,160 @@
+//! `envoy.service.auth.v3.Authorization/Check`: the messages as far as they are used, and the call.
+//!
+//! Field numbers are those of Envoy's `attribute_context.proto` and `external_auth.proto`. An answer without a status is no yes.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint};
+use tonic_prost::ProstCodec;
+
+use super::Question;
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct CheckRequest {
+    #[prost(message, optional, tag = "1")]
+    attributes: Option<AttributeContext>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct AttributeContext {
+    #[prost(message, optional, tag = "1")]
+    source: Option<Peer>,
+    #[prost(message, optional, tag = "4")]
+    request: Option<Request>,
+    #[prost(map = "string, string", tag = "10")]
+    context_extensions: HashMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Peer {
+    #[prost(message, optional, tag = "1")]
+    address: Option<Address>,
+    #[prost(string, tag = "4")]
+    principal: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Address {
+    #[prost(message, optional, tag = "1")]
+    socket_address: Option<SocketAddress>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct SocketAddress {
+    #[prost(string, tag = "2")]
+    address: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Request {
+    #[prost(message, optional, tag = "2")]
+    http: Option<HttpRequest>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct HttpRequest {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(string, tag = "2")]
+    method: String,
+    #[prost(map = "string, string", tag = "3")]
+    headers: HashMap<String, String>,
+    /// With the query, as Envoy sends it.
+    #[prost(string, tag = "4")]
+    path: String,
+    #[prost(string, tag = "5")]
+    host: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct CheckResponse {
+    #[prost(message, optional, tag = "1")]
+    status: Option<Status>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Status {
+    #[prost(int32, tag = "1")]
+    code: i32,
+}
+
+/// A connection to the judge, made when it is first needed and again when it broke.
+#[derive(Debug)]
+pub(super) struct Client {
+    endpoint: Endpoint,
+    channel: tokio::sync::OnceCell<Channel>,
+}
+
+impl Client {
+    pub(super) fn new(url: &str, deadline: Duration) -> Result<Self, String> {
+        let url = match url.split_once("://") {
+            Some(("h2c" | "grpc", rest)) => format!("http://{rest}"),
+            _ => url.to_owned(),
+        };
+        let endpoint = Endpoint::from_shared(url)
+            .map_err(|error| format!("the authoriser's URL cannot be used: {error}"))?
+            .connect_timeout(deadline)
+            .timeout(deadline);
+        Ok(Self {
+            endpoint,
+            channel: tokio::sync::OnceCell::new(),
+        })
+    }
+
+    pub(super) async fn check(&self, question: &Question<'_>) -> Result<bool, String> {
+        let channel = self
+            .channel
+            .get_or_init(|| async { self.endpoint.connect_lazy() })
+            .await;
+        let mut client = tonic::client::Grpc::new(channel.clone());
+        client.ready().await.map_err(|error| error.to_string())?;
+        let path = PathAndQuery::from_static("/envoy.service.auth.v3.Authorization/Check");
+        let codec: ProstCodec<CheckRequest, CheckResponse> = ProstCodec::default();
+        let request = tonic::Request::new(request_of(question));
+        let answer = client
+            .unary(request, path, codec)
+            .await
+            .map_err(|status| format!("{:?}", status.code()))?;
+        match answer.into_inner().status {
+            Some(status) => Ok(status.code == 0),
+            None => Err("the answer has no status".to_owned()),
+        }
+    }
+}
+
+fn request_of(question: &Question<'_>) -> CheckRequest {
+    let address = question.client.map(|ip| Address {
+        socket_address: Some(SocketAddress {
+            address: ip.to_string(),
+        }),
+    });
+    let path = match question.query {
+        "" => question.path.to_owned(),
+        query => format!("{}?{query}", question.path),
+    };
+    let fields = question.fields.iter();
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    CheckRequest {
+        attributes: Some(AttributeContext {
+            source: Some(Peer {
+                address,
+                principal: question.principal.to_owned(),
+            }),
+            request: Some(Request {
+                http: Some(HttpRequest {
+                    id: question.request_id.to_owned(),
+                    method: question.method.to_owned(),
+                    headers: fields.map(|(name, value)| pair(name, value)).collect(),
+                    path,
+                    host: question.host.to_owned(),
+                }),
+            }),
+            context_extensions: HashMap::from([
+                pair("operation", question.operation),
+                pair("consumer", question.consumer),
+            ]),
+        }),
+    }
+}

@@ -1,0 +1,238 @@
+//! The external judge of an API, asked over Envoy's `ext_authz` (gRPC or HTTP), so that OPA and its like plug in.
+//!
+//! It is asked last, about callers who passed everything else, and can only refuse. Each question has a deadline; what happens without an
+//! answer is the policy's word: `fail_open`, `degraded` (an old answer within `stale_ok`) or `fail_closed`. Answers are kept under the
+//! attributes the policy says they depend on. Header fields it wants to add are not taken over.
+
+mod grpc;
+mod http;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use quick_cache::sync::Cache;
+use tokio::sync::Semaphore;
+use tollgate_policy::access::{Refusal, RuleRef, WhyNot};
+use tollgate_policy::settings::{AuthoriserConfig, AuthoriserTransport, FailureMode};
+
+use crate::identity::Identified;
+use crate::request::{Asked, Called};
+
+/// Answers kept.
+const CAPACITY: usize = 50_000;
+
+/// Questions on their way at once.
+const AT_ONCE: usize = 512;
+
+/// One API's external judge.
+#[derive(Debug)]
+pub struct Authoriser {
+    config: AuthoriserConfig,
+    rule: Arc<RuleRef>,
+    answers: Cache<String, (bool, Instant)>,
+    places: Semaphore,
+    grpc: Option<grpc::Client>,
+    /// How it went.
+    pub counts: Counts,
+}
+
+/// How the questions ended.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Asked and answered.
+    pub answered: AtomicU64,
+    /// Answered from what was kept.
+    pub kept: AtomicU64,
+    /// No answer in time.
+    pub unanswered: AtomicU64,
+    /// Let pass without an answer (`fail_open`).
+    pub opened: AtomicU64,
+    /// Would have been refused (`shadow`).
+    pub shadowed: AtomicU64,
+}
+
+/// What is shown to it.
+#[derive(Debug)]
+struct Question<'q> {
+    request_id: &'q str,
+    method: &'q str,
+    path: &'q str,
+    query: &'q str,
+    host: &'q str,
+    operation: &'q str,
+    consumer: &'q str,
+    principal: &'q str,
+    client: Option<std::net::IpAddr>,
+    fields: Vec<(&'q str, &'q str)>,
+}
+
+impl Authoriser {
+    /// Compiles it; connects to nothing yet.
+    ///
+    /// # Errors
+    /// The URL cannot be used.
+    pub fn new(config: &AuthoriserConfig) -> Result<Arc<Self>, String> {
+        let grpc = match config.transport {
+            AuthoriserTransport::Grpc => Some(grpc::Client::new(&config.url, config.deadline)?),
+            AuthoriserTransport::Http => None,
+        };
+        Ok(Arc::new(Self {
+            rule: Arc::new(RuleRef {
+                kind: "authoriser",
+                name: config.url.clone(),
+                place: Some(config.place.clone()),
+            }),
+            config: config.clone(),
+            answers: Cache::new(CAPACITY),
+            places: Semaphore::new(AT_ONCE),
+            grpc,
+            counts: Counts::default(),
+        }))
+    }
+
+    /// The rule, for explanations.
+    pub fn rule(&self) -> &Arc<RuleRef> {
+        &self.rule
+    }
+
+    /// May this call pass?
+    ///
+    /// # Errors
+    /// It said no, or said nothing and the policy does not let the call pass without.
+    pub async fn judge(
+        &self,
+        called: &Called,
+        identified: &Identified,
+        asked: &Asked<'_>,
+    ) -> Result<(), Refusal> {
+        let question = self.question(called, identified, asked);
+        let key = self.key_of(&question);
+        let kept = key.as_ref().and_then(|key| self.answers.get(key));
+        if let Some((answer, _)) = kept.filter(|(_, at)| at.elapsed() < self.config.cache) {
+            self.counts.kept.fetch_add(1, Ordering::Relaxed);
+            return self.verdict(answer);
+        }
+        let answer = match self.ask(&question).await {
+            Ok(answer) => answer,
+            Err(error) => return self.without_answer(kept, &error),
+        };
+        self.counts.answered.fetch_add(1, Ordering::Relaxed);
+        if let Some(key) = key {
+            self.answers.insert(key, (answer, Instant::now()));
+        }
+        self.verdict(answer)
+    }
+
+    fn without_answer(&self, kept: Option<(bool, Instant)>, error: &str) -> Result<(), Refusal> {
+        self.counts.unanswered.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(authoriser = %self.config.url, "no answer: {error}");
+        let undecidable = Refusal {
+            rule: self.rule.clone(),
+            why: WhyNot::Undecidable,
+        };
+        match self.config.failure {
+            _ if self.config.shadow => Ok(()),
+            FailureMode::FailOpen => {
+                self.counts.opened.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            FailureMode::Degraded => match kept {
+                Some((answer, at)) if at.elapsed() < self.config.cache + self.config.stale_ok => {
+                    self.verdict(answer)
+                }
+                _ => Err(undecidable),
+            },
+            FailureMode::FailClosed => Err(undecidable),
+        }
+    }
+
+    fn verdict(&self, answer: bool) -> Result<(), Refusal> {
+        if answer {
+            return Ok(());
+        }
+        if self.config.shadow {
+            self.counts.shadowed.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        Err(Refusal {
+            rule: self.rule.clone(),
+            why: WhyNot::Authoriser,
+        })
+    }
+
+    async fn ask(&self, question: &Question<'_>) -> Result<bool, String> {
+        let _place = self.places.try_acquire().map_err(|_| "too many questions on their way")?;
+        let asking = async {
+            match &self.grpc {
+                Some(client) => client.check(question).await,
+                None => http::check(&self.config, question).await,
+            }
+        };
+        tokio::time::timeout(self.config.deadline, asking)
+            .await
+            .unwrap_or_else(|_| Err(format!("nothing within {:?}", self.config.deadline)))
+    }
+
+    fn question<'q>(
+        &'q self,
+        called: &'q Called,
+        identified: &'q Identified,
+        asked: &Asked<'q>,
+    ) -> Question<'q> {
+        let head = asked.request.head;
+        let operation = called.api.operations.get(called.operation);
+        let identity = &identified.identity;
+        let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let fields = self.config.headers.iter();
+        Question {
+            request_id: text("x-request-id").unwrap_or_default(),
+            method: head.method.as_str(),
+            path: asked.path,
+            query: asked.request.query.unwrap_or_default(),
+            host: asked.host,
+            operation: operation.map_or("", |operation| &operation.name),
+            consumer: identity
+                .caller
+                .as_ref()
+                .map_or("", |caller| &caller.consumer.name),
+            principal: match (&identity.certificate, &identity.claims) {
+                (Some(name), _) => name,
+                (None, Some(claims)) => &claims.subject,
+                (None, None) => "",
+            },
+            client: asked.request.client,
+            fields: fields
+                .filter_map(|name| Some((&**name, text(name)?)))
+                .collect(),
+        }
+    }
+
+    /// What the answer depends on, as the policy says; `None` where nothing is kept.
+    fn key_of(&self, question: &Question<'_>) -> Option<String> {
+        let kept = !self.config.cache.is_zero() || !self.config.stale_ok.is_zero();
+        if self.config.vary.is_empty() || !kept {
+            return None;
+        }
+        let mut key = String::with_capacity(128);
+        for attribute in &self.config.vary {
+            let value = match &**attribute {
+                "consumer" => question.consumer.into(),
+                "operation" => question.operation.into(),
+                "method" => question.method.into(),
+                "path" => format!("{}?{}", question.path, question.query),
+                "client" => question.client.map(|ip| ip.to_string()).unwrap_or_default(),
+                other => {
+                    let name = other.strip_prefix("header:").unwrap_or(other);
+                    let mut fields = question.fields.iter();
+                    let found = fields.find(|(known, _)| *known == name);
+                    found.map_or_else(String::new, |(_, value)| (*value).into())
+                }
+            };
+            // Lengths keep two values from running into each other.
+            let _infallible = write!(key, "{}:{value};", value.len());
+        }
+        Some(key)
+    }
+}

@@ -1,0 +1,309 @@
+//! What this process holds of the control plane's directory: callers by credential, asked for once and kept until something changes.
+//!
+//! A held answer is found without a lock (a table per thread before a shared bounded cache), one question is on its way per unknown
+//! credential, "nobody" is remembered for moments only, and one source cannot have strangers looked up without end. An announcement
+//! empties what it touches before its sender goes on. Not here: whether the credential is genuine.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use quick_cache::sync::Cache;
+use tokio::sync::{broadcast, watch};
+use tollgate_policy::credentials::Claims;
+use tollgate_policy::directory::{Caller, CredentialRef, Revoked};
+use tollgate_proto::{Announcement, Answer, ControlClient, Question, Resolved};
+
+use super::budget::MissBudget;
+use super::near::Near;
+use super::revoked::RevokedTokens;
+use super::standing::Standing;
+use super::token::Tokens;
+
+/// Credentials held at once. About 400 bytes each beside the caller, which credentials of one consumer share.
+const CAPACITY: usize = 200_000;
+
+/// How long "nobody has this credential" counts. Short: a key that was just made must not stay unknown.
+const NOBODY: Duration = Duration::from_secs(2);
+
+/// How long a request may wait for an answer from the control plane.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How often an answer may be overtaken by an announcement before we give up.
+const ATTEMPTS: usize = 4;
+
+/// An answer of the directory, kept.
+#[derive(Debug)]
+pub struct Held {
+    /// The caller; `None`: nobody has this credential.
+    pub caller: Option<Arc<Caller>>,
+    /// Whether it still counts.
+    pub standing: Arc<Standing>,
+    /// When it was asked for.
+    pub since: Instant,
+}
+
+impl Held {
+    fn fresh(&self, now: Instant) -> bool {
+        self.caller.is_some() || now.duration_since(self.since) < NOBODY
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// The control plane does not answer.
+    Unavailable,
+    /// This source has had too many unknown credentials looked up.
+    TooManyUnknown,
+}
+
+/// How well the directory is held.
+#[derive(Debug, Default)]
+pub struct HeldCounts {
+    /// Answers found here.
+    pub hits: AtomicU64,
+    /// Questions asked.
+    pub asked: AtomicU64,
+    /// Questions not asked because a source had used up its budget.
+    pub over_budget: AtomicU64,
+    /// Questions without an answer.
+    pub unanswered: AtomicU64,
+}
+
+/// The directory as this process holds it.
+#[derive(Debug)]
+pub struct Directory {
+    control: ControlClient,
+    held: Cache<CredentialRef, Arc<Held>>,
+    /// Of the last announcement: an older answer is not kept.
+    generation: AtomicU64,
+    /// Moves with every announcement: what threads keep for themselves is looked up again.
+    epoch: AtomicU64,
+    revoked: ArcSwapOption<RevokedTokens>,
+    withdrawals: watch::Sender<u64>,
+    misses: MissBudget,
+    /// Counts.
+    pub counts: HeldCounts,
+}
+
+thread_local! {
+    static NEAR: RefCell<Near<CredentialRef, Arc<Held>>> = const { RefCell::new(Near::new()) };
+}
+
+impl Directory {
+    /// Holds nothing yet.
+    pub fn new(control: ControlClient) -> Arc<Self> {
+        Arc::new(Self {
+            control,
+            held: Cache::new(CAPACITY),
+            generation: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            revoked: ArcSwapOption::empty(),
+            withdrawals: watch::Sender::new(0),
+            misses: MissBudget::default(),
+            counts: HeldCounts::default(),
+        })
+    }
+
+    /// The control plane, for what is not held.
+    pub fn control(&self) -> &ControlClient {
+        &self.control
+    }
+
+    /// Moves whenever a credential was withdrawn.
+    pub fn withdrawals(&self) -> watch::Receiver<u64> {
+        self.withdrawals.subscribe()
+    }
+
+    /// Moves with every announcement; whoever keeps a conclusion drawn from the directory compares it.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether a genuine token was revoked; `None`: not known yet.
+    pub fn token_revoked(&self, claims: &Claims) -> Option<bool> {
+        self.revoked
+            .load()
+            .as_ref()
+            .map(|revoked| revoked.hold(claims))
+    }
+
+    /// Who has this credential? Answers from what is held, else asks. `source` pays for unknown ones.
+    ///
+    /// # Errors
+    /// See [`NoAnswer`].
+    pub async fn find(
+        &self,
+        reference: &CredentialRef,
+        source: Option<IpAddr>,
+    ) -> Result<Arc<Held>, NoAnswer> {
+        let now = Instant::now();
+        if let Some(held) = self.near(reference).filter(|held| held.fresh(now)) {
+            return Ok(held);
+        }
+        for _ in 0..ATTEMPTS {
+            let waiting = self.held.get_value_or_guard_async(reference);
+            let guard = match tokio::time::timeout(PATIENCE, waiting).await {
+                Err(_elapsed) => return Err(self.unanswered()),
+                Ok(Ok(held)) if held.fresh(now) => return Ok(held),
+                Ok(Ok(_)) => {
+                    self.held.remove(reference);
+                    continue;
+                }
+                Ok(Err(guard)) => guard,
+            };
+            if !self.misses.take(source, now) {
+                self.counts.over_budget.fetch_add(1, Ordering::Relaxed);
+                return Err(NoAnswer::TooManyUnknown);
+            }
+            let resolved = self.ask(reference).await?;
+            let held = Arc::new(Held {
+                caller: resolved.caller,
+                standing: Arc::default(),
+                since: Instant::now(),
+            });
+            let _replaced = guard.insert(held.clone());
+            // An announcement may have come between the answer and now: then it found nothing to empty.
+            if resolved.generation >= self.generation.load(Ordering::SeqCst) {
+                return Ok(held);
+            }
+            self.held.remove(reference);
+        }
+        Err(self.unanswered())
+    }
+
+    fn unanswered(&self) -> NoAnswer {
+        self.counts.unanswered.fetch_add(1, Ordering::Relaxed);
+        NoAnswer::Unavailable
+    }
+
+    async fn ask(&self, reference: &CredentialRef) -> Result<Resolved, NoAnswer> {
+        self.counts.asked.fetch_add(1, Ordering::Relaxed);
+        match self
+            .control
+            .ask(Question::Resolve(reference.clone()), PATIENCE)
+            .await
+        {
+            Ok(Answer::Resolved(resolved)) => Ok(resolved),
+            _ => Err(self.unanswered()),
+        }
+    }
+
+    /// From this thread's own table, else from the shared cache.
+    fn near(&self, reference: &CredentialRef) -> Option<Arc<Held>> {
+        // Read before the cache: an announcement in between makes what is put here old at once.
+        let epoch = self.epoch();
+        let owner = std::ptr::from_ref(self).addr();
+        let near = NEAR.with_borrow(|near| near.get(owner, epoch, reference));
+        let held = near.or_else(|| {
+            let held = self.held.get(reference)?;
+            NEAR.with_borrow_mut(|near| near.put(owner, epoch, reference.clone(), held.clone()));
+            Some(held)
+        })?;
+        self.counts.hits.fetch_add(1, Ordering::Relaxed);
+        Some(held)
+    }
+
+    /// Follows the control plane's announcements to the end of the conversation.
+    pub async fn follow(
+        self: Arc<Self>,
+        mut announcements: broadcast::Receiver<Announcement>,
+        tokens: Arc<Tokens>,
+    ) {
+        loop {
+            self.load_revocations().await;
+            loop {
+                match announcements.recv().await {
+                    Ok(announcement) => self.apply(&announcement, &tokens),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        self.forget_everything(None);
+                        break;
+                    }
+                    Err(broadcast::error::RecvError::Closed) => return,
+                }
+            }
+        }
+    }
+
+    /// Until it is known which tokens were revoked, none is believed.
+    async fn load_revocations(&self) {
+        loop {
+            let asked = self.control.ask(Question::Revocations, PATIENCE).await;
+            if let Ok(Answer::Revocations(all)) = asked {
+                self.revoked.store(Some(Arc::new(RevokedTokens::of(&all))));
+                return;
+            }
+            tokio::time::sleep(PATIENCE).await;
+        }
+    }
+
+    fn apply(&self, announcement: &Announcement, tokens: &Tokens) {
+        match announcement {
+            Announcement::Revoked { generation, what } => {
+                self.generation.fetch_max(*generation, Ordering::SeqCst);
+                self.revoke(what, tokens);
+            }
+            Announcement::Changed {
+                generation,
+                consumers,
+            } => {
+                self.generation.fetch_max(*generation, Ordering::SeqCst);
+                self.held.retain(|_, held| {
+                    held.caller
+                        .as_ref()
+                        .is_some_and(|caller| !consumers.contains(&caller.consumer.name))
+                });
+                self.epoch.fetch_add(1, Ordering::Release);
+            }
+            Announcement::Everything { generation } => self.forget_everything(Some(*generation)),
+        }
+    }
+
+    fn forget_everything(&self, generation: Option<u64>) {
+        if let Some(generation) = generation {
+            self.generation.fetch_max(generation, Ordering::SeqCst);
+        }
+        self.held.clear();
+        self.epoch.fetch_add(1, Ordering::Release);
+    }
+
+    fn revoke(&self, what: &[Revoked], verified: &Tokens) {
+        let current = self.revoked.load_full();
+        let mut tokens = current.as_deref().cloned().unwrap_or_default();
+        if tokens.add(what) {
+            verified.withdraw(&tokens);
+            // While the rest is not known, nothing is stored: no token is believed yet.
+            if current.is_some() {
+                self.revoked.store(Some(Arc::new(tokens)));
+            }
+        }
+        self.held.retain(|reference, held| {
+            let hit = what.iter().any(|revoked| touches(revoked, reference, held));
+            if hit {
+                held.standing.withdraw();
+            }
+            !hit
+        });
+        self.epoch.fetch_add(1, Ordering::Release);
+        self.withdrawals.send_modify(|count| *count += 1);
+    }
+}
+
+/// Whether a revocation is about this answer.
+fn touches(revoked: &Revoked, reference: &CredentialRef, held: &Held) -> bool {
+    match revoked {
+        Revoked::Key(digest) => matches!(reference, CredentialRef::Key(held) if held == digest),
+        Revoked::Certificate(name) => {
+            matches!(reference, CredentialRef::Certificate(held) if held == name)
+        }
+        Revoked::Consumer(name) => held
+            .caller
+            .as_ref()
+            .is_some_and(|caller| caller.consumer.name == *name),
+        Revoked::Token { .. } | Revoked::Subject { .. } => false,
+    }
+}

@@ -1,0 +1,253 @@
+//! Questions to remote parties that are not the service: keys of an issuer, token introspection, an external authoriser over HTTP.
+//!
+//! Each has a deadline and a greatest answer; names are resolved here and the address is judged before it is connected to, so that a
+//! name cannot lead to the inside of a network (server-side request forgery). No redirects are followed. Certificates are verified.
+
+mod address;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+pub use address::is_private;
+
+/// How an answer is bounded.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// From the first step to the last byte.
+    pub deadline: Duration,
+    /// Bytes of the answer's body.
+    pub bytes: usize,
+    /// The party may have a private, loopback or link-local address.
+    pub allow_private: bool,
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Inquiry {
+    /// Method.
+    pub method: Method,
+    /// `http://` or `https://`.
+    pub url: Uri,
+    /// Header fields beside `host` and `content-length`.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
+    /// Body.
+    pub body: Bytes,
+}
+
+impl Inquiry {
+    /// GET.
+    pub fn get(url: Uri) -> Self {
+        Self {
+            method: Method::GET,
+            url,
+            fields: Vec::new(),
+            body: Bytes::new(),
+        }
+    }
+
+    /// POST of a form.
+    pub fn form(url: Uri, form: String) -> Self {
+        let media_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+        Self {
+            method: Method::POST,
+            url,
+            fields: vec![(CONTENT_TYPE, media_type)],
+            body: Bytes::from(form),
+        }
+    }
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub struct Told {
+    /// Status.
+    pub status: StatusCode,
+    /// Header fields.
+    pub fields: http::HeaderMap,
+    /// Body.
+    pub body: Bytes,
+}
+
+/// Asks.
+///
+/// # Errors
+/// In words: what went wrong. Never holds what was sent.
+pub async fn ask(inquiry: Inquiry, bounds: Bounds) -> Result<Told, String> {
+    tokio::time::timeout(bounds.deadline, exchange(inquiry, bounds))
+        .await
+        .unwrap_or_else(|_| Err(format!("no answer within {:?}", bounds.deadline)))
+}
+
+async fn exchange(inquiry: Inquiry, bounds: Bounds) -> Result<Told, String> {
+    let url = &inquiry.url;
+    let host = url.host().ok_or("the URL has no host")?;
+    let tls = match url.scheme_str() {
+        Some("https") => true,
+        Some("http") => false,
+        _ => return Err("the URL is neither http:// nor https://".to_owned()),
+    };
+    let port = url.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let stream = connect(host, port, bounds.allow_private).await?;
+    if !tls {
+        return converse(stream, inquiry, bounds.bytes).await;
+    }
+    let name = host.trim_matches(['[', ']']).to_owned();
+    let name = ServerName::try_from(name).map_err(|_| "the host is no name for a certificate")?;
+    let stream = TlsConnector::from(tls_config()?)
+        .connect(name, stream)
+        .await
+        .map_err(|error| format!("the TLS handshake failed: {error}"))?;
+    converse(stream, inquiry, bounds.bytes).await
+}
+
+async fn connect(host: &str, port: u16, allow_private: bool) -> Result<TcpStream, String> {
+    let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port))
+        .await
+        .map_err(|error| format!("the name `{host}` cannot be resolved: {error}"))?;
+    let mut last = format!("the name `{host}` has no address");
+    for address in found {
+        if !allow_private && is_private(address.ip()) {
+            last = format!("`{host}` has the private address {}", address.ip());
+            continue;
+        }
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                let _best_effort = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Err(error) => last = format!("cannot connect to {address}: {error}"),
+        }
+    }
+    Err(last)
+}
+
+async fn converse<S>(stream: S, inquiry: Inquiry, most: usize) -> Result<Told, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let broken = |error: hyper::Error| format!("the conversation broke: {error}");
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let driven = tokio::spawn(connection);
+    let told = converse_on(&mut sender, inquiry, most).await;
+    driven.abort();
+    told
+}
+
+async fn converse_on(
+    sender: &mut http1::SendRequest<Full<Bytes>>,
+    inquiry: Inquiry,
+    most: usize,
+) -> Result<Told, String> {
+    let authority = inquiry.url.authority().ok_or("the URL has no host")?;
+    let path = inquiry.url.path_and_query().map_or("/", |path| path.as_str());
+    let mut request = Request::builder()
+        .method(inquiry.method)
+        .uri(path)
+        .header(HOST, authority.as_str())
+        .header(USER_AGENT, concat!("tollgate/", env!("CARGO_PKG_VERSION")));
+    for (name, value) in inquiry.fields {
+        request = request.header(name, value);
+    }
+    let request = request
+        .body(Full::new(inquiry.body))
+        .map_err(|error| format!("the request cannot be built: {error}"))?;
+    let answer = sender
+        .send_request(request)
+        .await
+        .map_err(|error| format!("the conversation broke: {error}"))?;
+    let (head, body) = answer.into_parts();
+    let body = Limited::new(body, most)
+        .collect()
+        .await
+        .map_err(|error| format!("the answer broke off or is larger than {most} bytes: {error}"))?
+        .to_bytes();
+    Ok(Told {
+        status: head.status,
+        fields: head.headers,
+        body,
+    })
+}
+
+/// The system's roots, read once.
+fn tls_config() -> Result<Arc<ClientConfig>, String> {
+    static CONFIG: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
+    let made = CONFIG.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        let system = rustls_native_certs::load_native_certs()
+            .map_err(|error| format!("the system's root certificates cannot be read: {error}"))?;
+        roots.add_parsable_certificates(system);
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Arc::new(config))
+    });
+    made.clone()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one connection with `answer`; `None`: says nothing.
+    async fn party(answer: Option<&'static str>) -> Uri {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 1024];
+            let _read = stream.read(&mut head).await.unwrap();
+            match answer {
+                Some(answer) => stream.write_all(answer.as_bytes()).await.unwrap(),
+                None => std::future::pending().await,
+            }
+        });
+        format!("http://127.0.0.1:{port}/keys").parse().unwrap()
+    }
+
+    fn bounds(allow_private: bool) -> Bounds {
+        Bounds {
+            deadline: Duration::from_millis(500),
+            bytes: 8,
+            allow_private,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_told_within_its_bounds() {
+        let good = party(Some("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")).await;
+        let told = ask(Inquiry::get(good), bounds(true)).await.unwrap();
+        assert_eq!((told.status, &*told.body), (StatusCode::OK, &b"{}"[..]));
+        for (answer, words) in [
+            (Some("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123456789"), "larger than"),
+            (Some("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n1"), "broke"),
+            (Some("garbage"), "broke"),
+            (None, "within"),
+        ] {
+            let error = ask(Inquiry::get(party(answer).await), bounds(true)).await.unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_private_address_is_not_asked_unless_allowed() {
+        let url = party(Some("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")).await;
+        let error = ask(Inquiry::get(url), bounds(false)).await.unwrap_err();
+        assert!(error.contains("private address"), "{error}");
+    }
+}

@@ -1,0 +1,100 @@
+//! Who would have been refused: rules in `shadow`, counted by API, rule and consumer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tollgate_policy::access::RuleRef;
+
+/// Entries kept; a consumer beyond them is counted under `(others)`.
+const MOST: usize = 10_000;
+
+/// Would-be refusals since the start. Held for moments, and only by calls that a shadow rule would have refused.
+#[derive(Debug, Default)]
+pub struct Shadows {
+    counts: Mutex<HashMap<Key, u64>>,
+}
+
+type Key = (Arc<str>, Arc<RuleRef>, Arc<str>);
+
+/// One line of the report.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ShadowLine {
+    /// API.
+    pub api: String,
+    /// Kind of the rule.
+    pub kind: String,
+    /// Name of the rule.
+    pub rule: String,
+    /// Where it is said; empty where nowhere.
+    pub place: String,
+    /// Consumer; empty for callers who are none.
+    pub consumer: String,
+    /// Calls that would have been refused.
+    pub calls: u64,
+}
+
+impl Shadows {
+    /// Counts one would-be refusal.
+    pub fn count(&self, api: &Arc<str>, rule: &Arc<RuleRef>, consumer: &Arc<str>) {
+        let mut counts = self.counts.lock();
+        let known = |counts: &HashMap<Key, u64>, consumer: &Arc<str>| {
+            let (api, rule) = (api.clone(), rule.clone());
+            let key = (api, rule, consumer.clone());
+            counts.contains_key(&key).then_some(key)
+        };
+        let key = match known(&counts, consumer) {
+            Some(key) => key,
+            None if counts.len() < MOST => (api.clone(), rule.clone(), consumer.clone()),
+            None => (api.clone(), rule.clone(), "(others)".into()),
+        };
+        *counts.entry(key).or_default() += 1;
+    }
+
+    /// All of them, sorted.
+    pub fn report(&self) -> Vec<ShadowLine> {
+        let counts = self.counts.lock();
+        let line = |((api, rule, consumer), calls): (&Key, &u64)| ShadowLine {
+            api: api.to_string(),
+            kind: rule.kind.to_owned(),
+            rule: rule.name.to_string(),
+            place: rule
+                .place
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            consumer: consumer.to_string(),
+            calls: *calls,
+        };
+        let mut lines: Vec<_> = counts.iter().map(line).collect();
+        drop(counts);
+        lines.sort();
+        lines
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn would_be_refusals_are_counted_by_rule_and_consumer_within_bounds() {
+        let shadows = Shadows::default();
+        let rule = Arc::new(RuleRef {
+            kind: "acl",
+            name: "partners".into(),
+            place: None,
+        });
+        let api: Arc<str> = "books".into();
+        for number in 0..MOST + 5 {
+            shadows.count(&api, &rule, &format!("c{number:05}").into());
+        }
+        shadows.count(&api, &rule, &"c00000".into());
+        let report = shadows.report();
+        assert_eq!((&*report[0].consumer, report[0].calls), ("(others)", 5));
+        assert_eq!((&*report[1].consumer, report[1].calls), ("c00000", 2));
+        assert_eq!(report.len(), MOST + 1);
+    }
+}
