@@ -182,6 +182,37 @@ impl Denial {
         }
     }
 
+    /// Whether policy refused: then it belongs to the audit log.
+    pub fn is_policy(&self) -> bool {
+        match self {
+            Self::CredentialRequired(_)
+            | Self::CredentialInvalid(_)
+            | Self::CredentialRevoked
+            | Self::ScopeMissing(_)
+            | Self::NotPermitted(_)
+            | Self::TermsNotAccepted { .. }
+            | Self::TooManyUnknown
+            | Self::PolicyUnavailable => true,
+            Self::Malformed(_)
+            | Self::HeadTimeout
+            | Self::HeadTooLarge
+            | Self::MethodNotServed
+            | Self::UnknownApi
+            | Self::UnknownOperation
+            | Self::MethodNotAllowed(_)
+            | Self::MethodsAsked(_)
+            | Self::BodyTooLarge
+            | Self::BodyTooSlow
+            | Self::ExpectationFailed
+            | Self::GrpcNeedsHttp2
+            | Self::Overloaded
+            | Self::NoEndpoint
+            | Self::UpstreamFailed
+            | Self::UpstreamTimeout
+            | Self::Internal => false,
+        }
+    }
+
     /// Short human title, the same for every occurrence (RFC 9457, section 3.1.3).
     pub fn title(&self) -> &'static str {
         match self {

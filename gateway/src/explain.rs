@@ -18,7 +18,9 @@ use tollgate_policy::time::Timestamp;
 use crate::api::Api;
 use crate::denial::Denial;
 use crate::identity::{self, Identified};
-use crate::request::{Asked, Called, CurrentPolicy, Exchange, Journey, Peer, Shared, decide};
+use crate::door::asked::{raw_host, target_of};
+use crate::journey::{Asked, Called, Journey, Peer, Shared};
+use crate::request::{CurrentPolicy, Exchange, decide};
 
 /// Asks for the explanation, and carries it.
 pub const FIELD: &str = "x-tollgate-explain";
@@ -34,41 +36,48 @@ const LONGEST_FIELD: usize = 4096;
 
 /// A witness that keeps what it is told only if somebody asked.
 #[derive(Debug, Default)]
-pub struct Ear(Option<Box<Explanation>>);
+pub struct Ear {
+    heard: Option<Box<Explanation>>,
+    may_see: bool,
+}
 
 impl Ear {
     /// Keeps everything.
     pub fn listening() -> Self {
-        Self(Some(Box::default()))
+        Self {
+            heard: Some(Box::default()),
+            may_see: false,
+        }
+    }
+
+    /// The caller is known: it may see the explanation, or may not.
+    pub fn show_to(&mut self, identified: &Identified) {
+        let caller = identified.identity.caller.as_ref();
+        self.may_see = caller.is_some_and(|caller| caller.consumer.explains);
+    }
+
+    /// The explanation as a field value, one line of ASCII, where the caller may see it.
+    pub fn shown(&self) -> Option<String> {
+        let explanation = self.heard.as_ref().filter(|_| self.may_see)?;
+        let lines: Vec<String> = explanation.lines.iter().map(ToString::to_string).collect();
+        let mut text = lines.join("; ");
+        text.retain(|c| c == ' ' || c.is_ascii_graphic());
+        text.truncate(LONGEST_FIELD);
+        Some(text)
     }
 
     /// What was heard.
     pub fn heard(&self) -> Option<&Explanation> {
-        self.0.as_deref()
+        self.heard.as_deref()
     }
 }
 
 impl Witness for Ear {
     fn rule(&mut self, rule: &RuleRef, outcome: Outcome, detail: std::fmt::Arguments<'_>) {
-        if let Some(explanation) = &mut self.0 {
+        if let Some(explanation) = &mut self.heard {
             explanation.rule(rule, outcome, detail);
         }
     }
-}
-
-/// The explanation as a field value: one line, ASCII.
-pub fn field_value(ear: &Ear) -> Option<String> {
-    let lines = &ear.heard()?.lines;
-    let mut text = String::new();
-    for line in lines {
-        if !text.is_empty() {
-            text.push_str("; ");
-        }
-        text.push_str(&line.to_string());
-    }
-    text.retain(|c| c == ' ' || c.is_ascii_graphic());
-    text.truncate(LONGEST_FIELD);
-    Some(text)
 }
 
 /// A call as it is described.
@@ -169,9 +178,14 @@ pub async fn described(shared: &Arc<Shared>, call: &Described) -> Result<Explain
             denial,
             api,
             operation,
+            identified,
         } => {
             if let Some(api) = api {
                 explained.about(api, *operation);
+                if let Some(identified) = identified {
+                    explained.by(&identified.identity, api);
+                    explained.held_for_ms = identified.held_for_ms();
+                }
             }
             explained.refused(denial);
         }
@@ -311,8 +325,8 @@ impl Kept {
         };
         replace(&mut self.request_id, told.request_id);
         replace(&mut self.method, told.head.method.as_str());
-        replace(&mut self.host, crate::request::raw_host(told.head).unwrap_or_default());
-        replace(&mut self.target, crate::request::target_of(told.head).unwrap_or_default());
+        replace(&mut self.host, raw_host(told.head).unwrap_or_default());
+        replace(&mut self.target, target_of(told.head).unwrap_or_default());
         replace(&mut self.reason, told.reason);
         self.at = identity::clock::now();
         self.api = Arc::downgrade(told.api);
@@ -386,7 +400,7 @@ impl Kept {
             identified: &identified,
         };
         let _decided_before = decide(&policy, &asked, &mut ear);
-        ear.0.map(|explanation| *explanation)
+        ear.heard.map(|explanation| *explanation)
     }
 }
 

@@ -25,7 +25,9 @@ use crate::api::Api;
 use crate::denial::Denial;
 use crate::forward::answer;
 use crate::identity::clock;
-use crate::request::{Exchange, Journey, Own, target_of};
+use crate::door::asked::target_of;
+use crate::journey::{Journey, Own};
+use crate::request::Exchange;
 
 /// What consumers ask under.
 const PREFIX: &str = "/.tollgate";
@@ -81,12 +83,11 @@ pub async fn serve(session: &mut Session, exchange: &mut Exchange) -> Result<()>
     };
     let control = exchange.shared.identities.directory.control().clone();
     let replied = reply(session, own, &control).await?;
-    let id = exchange.request_id;
     match replied {
-        Ok(reply) => write(session, reply, id.as_str()).await,
+        Ok(reply) => write(session, reply, exchange.request_id.as_str()).await,
         Err(denial) => {
             exchange.fail(denial.clone());
-            answer::refuse(session, &denial, id.as_str()).await
+            answer::refuse(session, &denial, exchange).await
         }
     }
 }

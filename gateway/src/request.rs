@@ -6,141 +6,24 @@
 //! later step can ask for what an earlier one did not establish. `report` runs for every request, refused ones included.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
-use tollgate_policy::access::{self, Circumstances, Grant, Silent, Witness};
+use tollgate_policy::access::{self, Circumstances, Grant, Witness};
 use tollgate_policy::classify::Unclassified;
-use tollgate_policy::credentials::CertificateIdentity;
 
-use crate::api::{Api, Operation};
-use crate::apis::Apis;
+use crate::api::Api;
 use crate::denial::{Denial, Forbidden};
-use crate::door::head::judge_host;
+use crate::door::asked::{Host, is_grpc, target_of};
 use crate::door::target::Target;
-use crate::forward::watch::Watch;
-use crate::identity::standing::{self, Listed};
-use crate::identity::{self, Identified, Identities, clock};
-use crate::own;
-use crate::telemetry::{
-    AccessLog, AccessRecord, Finished, Metrics, OperationMetrics, RequestId, TraceContext,
-};
-use crate::verdict;
-
-/// What all workers share. Read by every request, changed by none.
-#[derive(Debug)]
-pub struct Shared {
-    /// The APIs served now.
-    pub apis: Arc<ArcSwap<Apis>>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
-    /// Where access records go.
-    pub access_log: AccessLog,
-    /// Series of requests that no API serves.
-    pub homeless: Arc<OperationMetrics>,
-    /// How many proxies in front of us are believed in `X-Forwarded-For`.
-    pub trusted_hops: u8,
-    /// Bytes of a request body where nothing closer says otherwise.
-    pub max_body: u64,
-    /// Fields of a request head.
-    pub max_fields: usize,
-    /// Set when the drain begins: answers then close their connection.
-    pub draining: Arc<AtomicBool>,
-    /// Who calls.
-    pub identities: Arc<Identities>,
-    /// Whether the fast path may be taken; off only in tests that compare both ways.
-    pub fast_path: bool,
-}
-
-/// How far a request came.
-#[derive(Debug)]
-pub enum Journey {
-    /// Its head is here; nothing is known about it.
-    Arrived,
-    /// It may go to the service.
-    Admitted(Box<Admitted>),
-    /// It is about the caller itself and answered here, under `/.tollgate/`.
-    Own(Box<Own>),
-    /// It is answered here.
-    Refused {
-        /// Why.
-        denial: Denial,
-        /// Whose it was, as far as that was found out.
-        api: Option<Arc<Api>>,
-        /// Index of the operation, where one was found.
-        operation: Option<usize>,
-    },
-}
-
-/// What is known of a request that may go to the service.
-#[derive(Debug)]
-pub struct Admitted {
-    /// The snapshot it was judged by, to its end.
-    pub api: Arc<Api>,
-    /// Index of its operation.
-    pub operation: usize,
-    /// Length of the base path it came under.
-    pub base_length: usize,
-    /// Who calls.
-    pub identified: Identified,
-    /// What was decided.
-    pub grant: Grant,
-    /// Its place among the calls that end when a credential is revoked.
-    _listed: Option<Listed>,
-}
-
-/// A call to what Tollgate itself answers to the consumers of an API.
-#[derive(Debug)]
-pub struct Own {
-    /// The API it was asked at.
-    pub api: Arc<Api>,
-    /// Length of the base path it came under.
-    pub base_length: usize,
-    /// Who asks: always a consumer.
-    pub identified: Identified,
-}
-
-/// What the connection tells about a caller.
-#[derive(Clone, Debug, Default)]
-pub struct Peer {
-    /// Client address after PROXY protocol and trusted hops.
-    pub client: Option<IpAddr>,
-    /// The client certificate, verified against the listener's roots.
-    pub certificate: Option<Arc<CertificateIdentity>>,
-}
-
-impl Admitted {
-    /// The operation.
-    pub fn operation(&self) -> Option<&Operation> {
-        self.api.operations.get(self.operation)
-    }
-
-    /// Bytes of a request body this operation takes.
-    pub fn max_body(&self, shared: &Shared) -> u64 {
-        let settled = self
-            .operation()
-            .and_then(|operation| operation.settings.max_body);
-        settled.unwrap_or(shared.max_body)
-    }
-}
-
-/// What happened upstream, for the report.
-#[derive(Debug, Default)]
-pub struct UpstreamStory {
-    /// How often an endpoint was asked.
-    pub attempts: u32,
-    /// Authority of the last one.
-    pub authority: SmallVec<[u8; 48]>,
-    /// How the last attempt ended.
-    pub outcome: &'static str,
-    /// From sending the request to the head of the answer.
-    pub latency: Option<Duration>,
-}
+use crate::explain::{self, Ear};
+use crate::identity::{self, Identified, clock};
+use crate::journey::{Asked, Called, Journey, Own, Peer, Shared};
+use crate::report::UpstreamStory;
+use crate::telemetry::{OperationMetrics, RequestId, TraceContext};
+use crate::{own, verdict};
 
 /// One request and its answer.
 #[derive(Debug)]
@@ -163,27 +46,11 @@ pub struct Exchange {
     pub reason: Cow<'static, str>,
     /// Bytes of request body that came.
     pub body_received: u64,
-    steps: SmallVec<[(&'static str, Duration); 6]>,
+    pub(crate) steps: SmallVec<[(&'static str, Duration); 6]>,
     last_step: Instant,
-    series: Option<Arc<OperationMetrics>>,
-    reported: bool,
-}
-
-/// What only the connection knows, for the report.
-#[derive(Debug, Clone, Copy)]
-pub struct Seen<'s> {
-    /// The request as it came.
-    pub head: Option<&'s RequestHeader>,
-    /// Client address after PROXY protocol and trusted hops.
-    pub client: Option<SocketAddr>,
-    /// TLS or not.
-    pub tls: bool,
-    /// Status sent; 0 where none was.
-    pub status: u16,
-    /// Bytes of the answer's body written.
-    pub response_bytes: u64,
-    /// The connection ended before the answer was complete.
-    pub aborted: bool,
+    pub(crate) series: Option<Arc<OperationMetrics>>,
+    pub(crate) reported: bool,
+    ear: Ear,
 }
 
 impl Exchange {
@@ -204,6 +71,7 @@ impl Exchange {
             last_step: now,
             series: None,
             reported: false,
+            ear: Ear::default(),
         }
     }
 
@@ -229,7 +97,12 @@ impl Exchange {
                 Ok(())
             }
             Err(denial) => {
-                self.refuse(denial.clone(), found.api, found.operation);
+                self.journey = Journey::Refused {
+                    denial: denial.clone(),
+                    api: found.api,
+                    operation: found.operation,
+                    identified: found.identified,
+                };
                 Err(denial)
             }
         }
@@ -262,8 +135,10 @@ impl Exchange {
             }
             Classified::Operation(operation) => operation,
         };
-        let identified = self.identify(&operation, request, &mut Silent).await;
+        let mut ear = std::mem::take(&mut self.ear);
+        let identified = self.identify(&operation, request, &mut ear).await;
         self.step("identify");
+        self.ear = ear;
         let identified = identified?;
         acceptable(head, operation.max_body(&self.shared))?;
         let policy = current_policy(&operation, &identified);
@@ -274,10 +149,21 @@ impl Exchange {
             host: host.as_str(),
             path: target.path,
         };
-        let grant = decide(&policy, &asked, &mut Silent);
+        let grant = decide(&policy, &asked, &mut self.ear);
         self.step("decide");
-        let grant = grant.map_err(|refusal| self.refused_by(&operation, refusal))?;
-        self.authorise(&operation, &identified, &asked).await?;
+        let granted = match grant {
+            Ok(grant) => self.authorise(&operation, &identified, &asked).await.map(|()| grant),
+            Err(refusal) => Err(self.refused_by(&operation, refusal)),
+        };
+        self.ear.show_to(&identified);
+        let grant = match granted {
+            Ok(grant) => grant,
+            Err(denial) => {
+                found.identified = Some(identified);
+                return Err(denial);
+            }
+        };
+        self.count_shadows(&operation, &identified, &grant);
         Ok(Journey::Admitted(Box::new(
             operation.admitted(identified, grant)?,
         )))
@@ -392,6 +278,41 @@ impl Exchange {
         judged.map_err(|refusal| self.refused_by(called, refusal))
     }
 
+    fn count_shadows(&self, called: &Called, identified: &Identified, grant: &Grant) {
+        let caller = identified.identity.caller.as_ref();
+        for rule in &grant.shadowed {
+            let consumer = caller.map_or_else(|| "".into(), |it| it.consumer.name.clone());
+            let api = &called.api.config.name;
+            self.shared.shadows.count(api, rule, &consumer);
+        }
+    }
+
+    /// Explains a call that is only described: the same steps, nothing counted, logged or forwarded.
+    pub async fn explain(
+        shared: Arc<Shared>,
+        head: &RequestHeader,
+        peer: &Peer,
+    ) -> (Journey, Ear, String) {
+        let mut exchange = Self::new(shared);
+        exchange.begin(head);
+        exchange.ear = Ear::listening();
+        let mut found = Found::default();
+        let journey = exchange.journey_to_admission(head, peer, &mut found).await;
+        let journey = journey.unwrap_or_else(|denial| Journey::Refused {
+            denial,
+            api: found.api,
+            operation: found.operation,
+            identified: found.identified,
+        });
+        let ear = std::mem::take(&mut exchange.ear);
+        (journey, ear, exchange.reason.to_string())
+    }
+
+    /// The explanation, where the caller asked for it and may see it.
+    pub fn explanation(&self) -> Option<String> {
+        self.ear.shown()
+    }
+
     fn refused_by(&mut self, called: &Called, refusal: access::Refusal) -> Denial {
         self.reason = verdict::reason_of_refusal(&refusal);
         verdict::refused(&called.api, called.base_length, refusal)
@@ -403,6 +324,7 @@ impl Exchange {
             denial,
             api,
             operation,
+            identified: None,
         };
     }
 
@@ -431,95 +353,15 @@ impl Exchange {
         }
     }
 
-    /// What happened, told once, for every request.
-    pub fn report(&mut self, seen: &Seen<'_>) {
-        if std::mem::replace(&mut self.reported, true) {
-            return;
-        }
-        let total = self.started.elapsed();
-        let (denial, api, operation) = match &self.journey {
-            Journey::Arrived => ("", None, None),
-            Journey::Admitted(admitted) => ("", Some(&admitted.api), Some(admitted.operation)),
-            Journey::Own(own) => ("", Some(&own.api), None),
-            Journey::Refused {
-                denial,
-                api,
-                operation,
-            } => (denial.code(), api.as_ref(), *operation),
-        };
-        if let Some(series) = &self.series {
-            series.finish(&Finished {
-                status: seen.status,
-                total,
-                upstream: self.upstream.latency,
-                upstream_outcome: self.upstream.outcome,
-                denial,
-                request_bytes: self.body_received,
-                response_bytes: seen.response_bytes,
-            });
-        }
-        if let Some(api) = api {
-            api.traffic.requests.fetch_add(1, Ordering::Relaxed);
-            match (denial, seen.status) {
-                ("", _) => 0,
-                (_, 502..=504) => api.traffic.failed.fetch_add(1, Ordering::Relaxed),
-                _ => api.traffic.refused.fetch_add(1, Ordering::Relaxed),
-            };
-        }
-        let operation = api
-            .zip(operation)
-            .and_then(|(api, index)| api.operations.get(index));
-        self.shared.access_log.submit(&AccessRecord {
-            request_id: self.request_id.as_str(),
-            trace_id: self.trace.trace_id(),
-            client: seen.client,
-            protocol: seen.head.map_or("", |head| protocol_name(head.version)),
-            tls: seen.tls,
-            method: seen.head.map_or("", |head| head.method.as_str()),
-            host: seen.head.and_then(raw_host).unwrap_or_default(),
-            path: seen.head.map_or("", path_of),
-            api: api.map_or("", |api| &*api.config.name),
-            operation: operation.map_or("", |operation| &*operation.name),
-            status: seen.status,
-            denial,
-            reason: Cow::Borrowed(&self.reason),
-            upstream: std::str::from_utf8(&self.upstream.authority).unwrap_or_default(),
-            upstream_outcome: self.upstream.outcome,
-            attempts: self.upstream.attempts,
-            request_bytes: self.body_received,
-            response_bytes: seen.response_bytes,
-            steps: &self.steps,
-            total,
-            aborted: seen.aborted,
-        });
-    }
-
     fn begin(&mut self, head: &RequestHeader) {
         self.started = Instant::now();
         self.last_step = self.started;
         let field = |name: &str| head.headers.get(name).map(http::HeaderValue::as_bytes);
         self.request_id = RequestId::accept_or_new(field("x-request-id"));
         (self.trace, self.trace_continued) = TraceContext::accept_or_new(field("traceparent"));
-    }
-}
-
-impl Drop for Exchange {
-    /// A request that was cut off (a panic, a deadline, a client that left) is reported all the same.
-    fn drop(&mut self) {
-        if self.reported || self.series.is_none() {
-            return;
+        if field(explain::FIELD).is_some() {
+            self.ear = Ear::listening();
         }
-        if self.reason.is_empty() {
-            self.reason = Cow::Borrowed("cut off before the answer was complete");
-        }
-        self.report(&Seen {
-            head: None,
-            client: None,
-            tls: false,
-            status: 0,
-            response_bytes: 0,
-            aborted: true,
-        });
     }
 }
 
@@ -536,63 +378,10 @@ enum Classified {
     },
 }
 
-/// The operation a call is, before it is known whether it may.
-#[derive(Debug)]
-pub struct Called {
-    /// The snapshot it is judged by.
-    pub api: Arc<Api>,
-    /// Index of the operation.
-    pub operation: usize,
-    /// Length of the base path it came under.
-    pub base_length: usize,
-}
-
-impl Called {
-    /// Bytes of a request body this operation takes.
-    fn max_body(&self, shared: &Shared) -> u64 {
-        let operation = self.api.operations.get(self.operation);
-        let settled = operation.and_then(|operation| operation.settings.max_body);
-        settled.unwrap_or(shared.max_body)
-    }
-
-    /// From here on the call ends when what it stands on is withdrawn.
-    fn admitted(self, identified: Identified, grant: Grant) -> Result<Admitted, Denial> {
-        let mut listed = None;
-        if !identified.standings.is_empty()
-            && let Some(watch) = Watch::current()
-        {
-            listed = Some(standing::list(identified.standings.clone(), watch));
-            // A revocation between identification and the line above found nothing to end.
-            if identified.standings.iter().any(|standing| standing.withdrawn()) {
-                return Err(Denial::CredentialRevoked);
-            }
-        }
-        Ok(Admitted {
-            api: self.api,
-            operation: self.operation,
-            base_length: self.base_length,
-            identified,
-            grant,
-            _listed: listed,
-        })
-    }
-}
-
-/// What is asked, as rules see it.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'r> {
-    /// Head, query, address, time.
-    pub request: identity::Request<'r>,
-    /// Host asked for, lower case.
-    pub host: &'r str,
-    /// Canonical path, still encoded.
-    pub path: &'r str,
-}
-
 /// The policy that holds for this caller now: the snapshot of the API, and what was sold to the caller.
-struct CurrentPolicy<'c> {
-    called: &'c Called,
-    identified: &'c Identified,
+pub(crate) struct CurrentPolicy<'c> {
+    pub(crate) called: &'c Called,
+    pub(crate) identified: &'c Identified,
 }
 
 /// Which policy holds? A credential that was withdrawn since it was identified has none.
@@ -607,7 +396,7 @@ fn current_policy<'c>(
 }
 
 /// May this caller call this operation, now, from there?
-fn decide(
+pub(crate) fn decide(
     policy: &CurrentPolicy<'_>,
     asked: &Asked<'_>,
     witness: &mut impl Witness,
@@ -660,86 +449,5 @@ fn acceptable(head: &RequestHeader, max_body: u64) -> Result<(), Denial> {
 struct Found {
     api: Option<Arc<Api>>,
     operation: Option<usize>,
-}
-
-/// The host asked for: lower case, no port, on the stack.
-struct Host {
-    bytes: SmallVec<[u8; 64]>,
-}
-
-impl Host {
-    fn of(head: &RequestHeader) -> Result<Self, Denial> {
-        let Some(raw) = raw_host(head) else {
-            return Ok(Self {
-                bytes: SmallVec::new(),
-            });
-        };
-        judge_host(raw.as_bytes())?;
-        let name = match raw.rfind(':') {
-            Some(colon) if !raw.ends_with(']') => raw.get(..colon).unwrap_or(raw),
-            _ => raw,
-        };
-        let mut bytes: SmallVec<[u8; 64]> = SmallVec::from_slice(name.as_bytes());
-        bytes.make_ascii_lowercase();
-        if bytes.len() > 1 && bytes.last() == Some(&b'.') {
-            bytes.pop();
-        }
-        Ok(Self { bytes })
-    }
-
-    fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes).unwrap_or_default()
-    }
-}
-
-/// Authority of an HTTP/2 request or absolute form, else the Host field.
-pub(crate) fn raw_host(head: &RequestHeader) -> Option<&str> {
-    match head.uri.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => head.headers.get(http::header::HOST)?.to_str().ok(),
-    }
-}
-
-/// The origin form of the target as it came.
-pub(crate) fn target_of(head: &RequestHeader) -> Result<&str, Denial> {
-    let raw = std::str::from_utf8(head.raw_path())
-        .map_err(|_| Denial::Malformed("the target is not ASCII".into()))?;
-    if raw.contains('#') {
-        return Err(Denial::Malformed("the target holds a fragment".into()));
-    }
-    if raw.starts_with('/') {
-        return Ok(raw);
-    }
-    let after_scheme = raw.split_once("://").map(|(_, rest)| rest);
-    match after_scheme {
-        Some(rest) => Ok(rest
-            .find(['/', '?'])
-            .and_then(|at| rest.get(at..))
-            .unwrap_or("/")),
-        None => Ok(raw),
-    }
-}
-
-fn path_of(head: &RequestHeader) -> &str {
-    let target = target_of(head).unwrap_or_default();
-    target.split_once('?').map_or(target, |(path, _)| path)
-}
-
-/// Whether the caller speaks gRPC (not gRPC-Web).
-pub(crate) fn is_grpc(head: &RequestHeader) -> bool {
-    head.headers
-        .get(http::header::CONTENT_TYPE)
-        .is_some_and(|value| {
-            let rest = value.as_bytes().strip_prefix(b"application/grpc");
-            rest.is_some_and(|rest| rest.first().is_none_or(|byte| matches!(byte, b'+' | b';')))
-        })
-}
-
-fn protocol_name(version: http::Version) -> &'static str {
-    match version {
-        http::Version::HTTP_10 => "HTTP/1.0",
-        http::Version::HTTP_11 => "HTTP/1.1",
-        http::Version::HTTP_2 => "HTTP/2.0",
-        _ => "",
-    }
+    identified: Option<Identified>,
 }

@@ -11,7 +11,7 @@ use crate::denial::{Denial, Forbidden};
 use crate::identity::Unidentified;
 use crate::identity::shown::decoded;
 use crate::own;
-use crate::request::Asked;
+use crate::journey::Asked;
 
 /// The answer to a caller who was not identified.
 pub fn unidentified(api: &Api, operation: usize, why: Unidentified) -> Denial {

@@ -18,7 +18,7 @@ use tollgate_policy::access::{Refusal, RuleRef, WhyNot};
 use tollgate_policy::settings::{AuthoriserConfig, AuthoriserTransport, FailureMode};
 
 use crate::identity::Identified;
-use crate::request::{Asked, Called};
+use crate::journey::{Asked, Called};
 
 /// Answers kept.
 const CAPACITY: usize = 50_000;

@@ -18,7 +18,7 @@ use tollgate_policy::settings::{ListenAddress, ProcessConfig};
 use crate::admin::{self, AdminState};
 use crate::listener::{self, Drain, Lock, TlsKeys, handover};
 use crate::live::{Live, Origin, state_dir};
-use crate::request::Shared;
+use crate::journey::Shared;
 use crate::telemetry::{AccessLog, Metrics};
 use sites::{Site, bind_admin, open, predecessor};
 
@@ -45,6 +45,7 @@ pub struct Engine {
     process: Arc<ProcessConfig>,
     live: Arc<Live>,
     metrics: Arc<Metrics>,
+    identities: Arc<Identities>,
     access_log: AccessLog,
     drain: Drain,
     ready: Arc<AtomicBool>,
@@ -64,6 +65,7 @@ impl Engine {
     pub fn start(
         mut process: ProcessConfig,
         origin: Origin,
+        control: ControlClient,
         take_over: bool,
     ) -> Result<Self, StartError> {
         process.state_dir = state_dir::prepare(Some(&process.state_dir), None)?;
@@ -93,6 +95,8 @@ impl Engine {
             metrics,
             access_log,
             drain: Drain::new(),
+            identities: Identities::new(control),
+            shared: None,
             ready: Arc::new(AtomicBool::new(false)),
             draining: Arc::new(AtomicBool::new(false)),
             workers: Vec::new(),

@@ -22,7 +22,9 @@ use crate::denial::Denial;
 use crate::forward::Forwarder;
 use crate::forward::watch::{WATCH, Watch};
 use crate::listener::{self, Door, Drain};
-use crate::request::{Exchange, Seen, Shared};
+use crate::journey::Shared;
+use crate::report::Seen;
+use crate::request::Exchange;
 use crate::telemetry::RequestId;
 use crate::upstream::pool;
 

@@ -6,13 +6,16 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::denial::Denial;
-use crate::request::is_grpc;
+use crate::door::asked::is_grpc;
+use crate::explain;
+use crate::request::Exchange;
 
 /// Writes the refusal as problem+json, or as gRPC status to a gRPC caller on HTTP/2.
 ///
 /// # Errors
 /// The client is gone.
-pub async fn refuse(session: &mut Session, denial: &Denial, request_id: &str) -> Result<()> {
+pub async fn refuse(session: &mut Session, denial: &Denial, exchange: &Exchange) -> Result<()> {
+    let request_id = exchange.request_id.as_str();
     if denial.closes() {
         session.set_keepalive(None);
     }
@@ -27,6 +30,9 @@ pub async fn refuse(session: &mut Session, denial: &Denial, request_id: &str) ->
         answer.append_header(name, value)?;
     }
     answer.insert_header("x-request-id", request_id)?;
+    if let Some(explanation) = exchange.explanation() {
+        answer.insert_header(explain::FIELD, explanation)?;
+    }
     if body.is_empty() {
         return session.write_response_header(Box::new(answer), true).await;
     }

@@ -10,7 +10,8 @@ use serde_json::Value;
 use tollgate_policy::access::{CredentialPlace, Demand};
 
 use crate::identity::shown::decoded;
-use crate::request::{Admitted, target_of};
+use crate::door::asked::target_of;
+use crate::journey::Admitted;
 
 /// Longest value of a claim that becomes a field.
 const LONGEST_CLAIM: usize = 1024;

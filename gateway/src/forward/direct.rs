@@ -22,7 +22,7 @@ use super::fields::to_service;
 use super::passage::{Passage, exhausted, origin_of};
 use super::{Forwarder, answer};
 use crate::denial::Denial;
-use crate::request::{Admitted, Journey};
+use crate::journey::{Admitted, Journey};
 use crate::upstream::{Outcome, pool};
 
 /// How long an idle connection is kept where its peer does not say.
@@ -72,12 +72,12 @@ impl Forwarder {
         passage.exchange.reason = Cow::Owned(error.to_string());
         let denial = match &passage.exchange.journey {
             Journey::Refused { denial, .. } => denial.clone(),
-            Journey::Admitted(_) | Journey::Arrived => {
+            Journey::Admitted(_) | Journey::Own(_) | Journey::Arrived => {
                 Self::denial_of(error).unwrap_or(Denial::UpstreamFailed)
             }
         };
         passage.exchange.fail(denial.clone());
-        answer::refuse(session, &denial, passage.exchange.request_id.as_str()).await
+        answer::refuse(session, &denial, &passage.exchange).await
     }
 
     async fn attempt(&self, session: &mut Session, passage: &mut Passage) -> Result<Attempt> {

@@ -9,8 +9,11 @@ use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 use tollgate_policy::settings::HostRewrite;
 
+use super::caller;
 use crate::door::fields::dropped;
-use crate::request::{Admitted, Exchange, raw_host};
+use crate::door::asked::{raw_host, target_of};
+use crate::journey::Admitted;
+use crate::request::Exchange;
 
 /// What the connection tells about the client.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +40,7 @@ pub fn to_service(
     if !exchange.trace_continued {
         head.remove_header("tracestate");
     }
+    caller::write(head, admitted)?;
     rewrite_host(head, admitted, authority)?;
     rewrite_path(head, admitted)?;
     forwarded.write(head)?;
@@ -100,7 +104,7 @@ fn rewrite_host(head: &mut RequestHeader, admitted: &Admitted, authority: &str) 
 
 /// Replaces the base path, and turns an absolute form into the origin form.
 fn rewrite_path(head: &mut RequestHeader, admitted: &Admitted) -> Result<()> {
-    let target = crate::request::target_of(head)
+    let target = target_of(head)
         .or_else(|_| pingora_error::Error::e_explain(ErrorType::InternalError, "target"))?;
     let replaced = match &admitted.api.config.rewrite.base_path {
         None if target.len() == head.raw_path().len() => return Ok(()),
@@ -111,10 +115,15 @@ fn rewrite_path(head: &mut RequestHeader, admitted: &Admitted) -> Result<()> {
             format!("{base}{slash}{rest}")
         }
     };
+    set_target(head, &replaced)
+}
+
+/// Replaces path and query, in whichever form the head holds them.
+pub(super) fn set_target(head: &mut RequestHeader, target: &str) -> Result<()> {
     if head.uri.authority().is_some() {
         let mut parts = head.uri.clone().into_parts();
         parts.path_and_query = Some(
-            replaced
+            target
                 .parse()
                 .or_err(ErrorType::InternalError, "path rewrite")?,
         );
@@ -123,7 +132,7 @@ fn rewrite_path(head: &mut RequestHeader, admitted: &Admitted) -> Result<()> {
         );
         return Ok(());
     }
-    head.set_raw_path(replaced.as_bytes())
+    head.set_raw_path(target.as_bytes())
 }
 
 /// Where the call came from, in the forms services read (RFC 7239 and the older fields).

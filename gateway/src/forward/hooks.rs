@@ -14,11 +14,13 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use tollgate_policy::settings::UpstreamProtocol;
 
 use super::fields::to_service;
-use super::passage::{Passage, exhausted, origin_of};
+use super::passage::{Passage, exhausted, origin_of, peer_of};
 use super::watch::Watch;
 use super::{Forwarder, answer};
 use crate::denial::Denial;
-use crate::request::{Journey, is_grpc};
+use crate::door::asked::is_grpc;
+use crate::journey::Journey;
+use crate::own;
 use crate::upstream::Outcome;
 
 /// Arms the watch for what no read timeout can hold. Streams of gRPC and WebSockets are slow by nature.
@@ -46,8 +48,14 @@ impl ProxyHttp for Forwarder {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, passage: &mut Passage) -> Result<bool> {
-        if let Err(denial) = passage.exchange.admit(session.req_header()) {
-            answer::refuse(session, &denial, passage.exchange.request_id.as_str()).await?;
+        let peer = peer_of(session, self.shared.trusted_hops);
+        let admitted = passage.exchange.admit(session.req_header(), &peer).await;
+        if let Err(denial) = admitted {
+            answer::refuse(session, &denial, &passage.exchange).await?;
+            return Ok(true);
+        }
+        if matches!(passage.exchange.journey, Journey::Own(_)) {
+            own::serve(session, &mut passage.exchange).await?;
             return Ok(true);
         }
         self.forward(session, passage).await
@@ -74,7 +82,7 @@ impl ProxyHttp for Forwarder {
                     .map_or(patience, |operation| operation.settings.idle),
                 admitted.api.cluster.config.protocol == UpstreamProtocol::Http2,
             ),
-            Journey::Arrived | Journey::Refused { .. } => (patience, false),
+            Journey::Arrived | Journey::Own(_) | Journey::Refused { .. } => (patience, false),
         };
         // One limit serves the head and every later read here; streams over HTTP/2 and WebSockets live by the idle limit.
         let streaming = http2 || session.is_upgrade_req();
@@ -120,7 +128,7 @@ impl ProxyHttp for Forwarder {
         passage.exchange.body_received += u64::try_from(length).unwrap_or(u64::MAX);
         let limit = match &passage.exchange.journey {
             Journey::Admitted(admitted) => admitted.max_body(&self.shared),
-            Journey::Arrived | Journey::Refused { .. } => 0,
+            Journey::Arrived | Journey::Own(_) | Journey::Refused { .. } => 0,
         };
         if passage.exchange.body_received > limit && !session.was_upgraded() {
             passage.exchange.fail(Denial::BodyTooLarge);
@@ -243,7 +251,7 @@ impl ProxyHttp for Forwarder {
             .is_none_or(|answer| answer.status.is_informational());
         let known = match &passage.exchange.journey {
             Journey::Refused { denial, .. } => Some(denial.clone()),
-            Journey::Admitted(_) | Journey::Arrived => Self::denial_of(error),
+            Journey::Admitted(_) | Journey::Own(_) | Journey::Arrived => Self::denial_of(error),
         };
         let Some(denial) = known else {
             passage.finish_attempt(Outcome::Abandoned);
@@ -255,9 +263,9 @@ impl ProxyHttp for Forwarder {
         passage.exchange.fail(denial.clone());
         let status = denial.status();
         if nothing_written {
-            let id = passage.exchange.request_id;
             session.set_keepalive(None);
-            if answer::refuse(session, &denial, id.as_str()).await.is_err() {
+            let refused = answer::refuse(session, &denial, &passage.exchange).await;
+            if refused.is_err() {
                 return FailToProxy {
                     error_code: 499,
                     can_reuse_downstream: false,

@@ -4,6 +4,7 @@
 //! two-direction pump, whose hooks are `hooks`. Both share the fields (`fields`), the refusals (`answer`) and the picker.
 
 pub mod answer;
+pub mod caller;
 pub mod direct;
 pub mod fields;
 pub mod hooks;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use pingora_core::connectors::TransportConnector;
 
-use crate::request::Shared;
+use crate::journey::Shared;
 
 /// One worker's proxy: the journey, with this worker's own connections to the services.
 pub struct Forwarder {

@@ -13,7 +13,11 @@ use super::Forwarder;
 use super::fields::{Origin, client_address};
 use super::watch::Watch;
 use crate::denial::Denial;
-use crate::request::{Exchange, Journey, Seen, Shared};
+use crate::explain;
+use crate::journey::{Journey, Peer, Shared};
+use crate::own;
+use crate::report::Seen;
+use crate::request::Exchange;
 use crate::upstream::{EndpointAddress, Outcome, Picked};
 
 /// One request on its way through the pump.
@@ -82,6 +86,16 @@ pub(super) fn origin_of(session: &Session) -> Origin {
         tls: session
             .digest()
             .is_some_and(|digest| digest.ssl_digest.is_some()),
+    }
+}
+
+/// What the connection tells about the caller.
+pub(super) fn peer_of(session: &Session, trusted_hops: u8) -> Peer {
+    let peer = session.client_addr().and_then(|address| address.as_inet());
+    let client = client_address(session.req_header(), peer.copied(), trusted_hops);
+    Peer {
+        client: client.map(|address| address.ip()),
+        certificate: None,
     }
 }
 
@@ -178,7 +192,19 @@ impl Forwarder {
             answer.remove_header(&http::header::TRANSFER_ENCODING);
             session.set_keepalive(None);
         }
-        answer.insert_header("x-request-id", passage.exchange.request_id.as_str())
+        answer.insert_header("x-request-id", passage.exchange.request_id.as_str())?;
+        if let Some(explanation) = passage.exchange.explanation() {
+            answer.insert_header(explain::FIELD, explanation)?;
+        }
+        if let Journey::Admitted(admitted) = &passage.exchange.journey
+            && let Some((terms, version, enforced)) = &admitted.grant.grace
+        {
+            let due = format!("{terms}; version={version}; enforced=\"{enforced}\"");
+            answer.insert_header("x-tollgate-terms-due", due)?;
+            let link = own::terms_link(&admitted.api, admitted.base_length, terms);
+            answer.append_header("link", format!("<{link}>; rel=\"terms-of-service\""))?;
+        }
+        Ok(())
     }
 
     /// Writes the report of a finished request.

@@ -68,6 +68,9 @@ impl Watch {
     pub async fn expired(&self, rate: u64) -> &'static str {
         self.armed.notified().await;
         loop {
+            if let Some(reason) = self.cut.get() {
+                return reason;
+            }
             let now = Instant::now();
             if self.deadline.get().is_some_and(|end| now >= *end) {
                 return "total_timeout";
@@ -79,7 +82,11 @@ impl Watch {
                 .deadline
                 .get()
                 .map(|end| end.saturating_duration_since(now));
-            pingora_timeout::sleep(left.map_or(LOOK, |left| left.min(LOOK))).await;
+            let wait = left.map_or(LOOK, |left| left.min(LOOK));
+            tokio::select! {
+                () = pingora_timeout::sleep(wait) => {}
+                () = self.armed.notified() => {}
+            }
         }
     }
 

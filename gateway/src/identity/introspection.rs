@@ -9,7 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use tokio::sync::Semaphore;
-use tollgate_policy::credentials::{BadCredential, Claims, TokenRules, introspected};
+use tollgate_policy::credentials::jwt::TokenRules;
+use tollgate_policy::credentials::{BadCredential, Claims, introspection};
 use tollgate_policy::settings::IntrospectionConfig;
 use tollgate_policy::time::Timestamp;
 
@@ -67,7 +68,7 @@ impl Introspector {
             tracing::warn!(url = %self.config.url, "introspection: answered {}", told.status);
             return Err(Disbelief::Unknowable);
         }
-        let claims = introspected(&told.body, rules, now)?;
+        let claims = introspection::parse(&told.body, rules, now)?;
         let kept = now.plus(self.config.cache.max(Duration::from_millis(1)));
         let until = claims.expires.map_or(kept, |expires| expires.min(kept));
         if until <= now {

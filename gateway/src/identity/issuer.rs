@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tollgate_policy::credentials::TokenRules;
+use tollgate_policy::credentials::jwt::TokenRules;
 use tollgate_policy::settings::IssuerConfig;
 
 use super::introspection::Introspector;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tollgate_policy::credentials::KeySet;
+use tollgate_policy::credentials::jwks::KeySet;
 use tollgate_policy::settings::{IssuerConfig, KeySource};
 
 use crate::remote::{Bounds, Inquiry, ask};
@@ -121,9 +121,13 @@ impl IssuerKeys {
         match &self.source {
             KeySource::File(path) => self.learn(read(path)),
             KeySource::Secret(secret) => {
-                let keys = KeySet::from_secret(secret.reveal().as_bytes());
-                self.current.store(Some(Arc::new(keys)));
-                self.generation.fetch_add(1, Ordering::Release);
+                match KeySet::from_secret(secret.reveal().as_bytes()) {
+                    Ok(keys) => {
+                        self.current.store(Some(Arc::new(keys)));
+                        self.generation.fetch_add(1, Ordering::Release);
+                    }
+                    Err(error) => self.learn(Err(error)),
+                }
             }
             KeySource::Discovery(_) | KeySource::Url(_) => {}
         }

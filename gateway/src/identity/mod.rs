@@ -26,9 +26,10 @@ use tollgate_policy::access::{
     ApiAccess, CredentialPlace, Demand, Identity, Outcome, RuleRef, Scheme, SchemeDemand, Witness,
     scopes_satisfied,
 };
-use tollgate_policy::credentials::{
-    ApiKey, BadCredential, CertificateIdentity, Pepper, parse_basic,
-};
+use tollgate_policy::credentials::BadCredential;
+use tollgate_policy::credentials::basic::parse_basic;
+use tollgate_policy::credentials::certificate::CertificateIdentity;
+use tollgate_policy::credentials::key::{ApiKey, Pepper};
 use tollgate_policy::directory::{Caller, CredentialRef};
 use tollgate_policy::time::Timestamp;
 use tollgate_proto::ControlClient;
@@ -237,7 +238,7 @@ impl Identities {
             CredentialPlace::Header(_)
             | CredentialPlace::Query(_)
             | CredentialPlace::Cookie(_) => self.key(&text, request).await,
-            CredentialPlace::Bearer if ApiKey::looks_like(&text) => self.key(&text, request).await,
+            CredentialPlace::Bearer if text.starts_with(ApiKey::PREFIX) => self.key(&text, request).await,
             CredentialPlace::Bearer => {
                 let of_scheme = scheme.issuers.iter();
                 let candidates = of_scheme.filter_map(|index| issuers.get(*index));
@@ -251,7 +252,7 @@ impl Identities {
     async fn key(&self, text: &str, request: Request<'_>) -> Result<Proof, Unidentified> {
         // A checksum comes first: random keys and typing errors ask nobody.
         ApiKey::parse(text).map_err(Unidentified::Bad)?;
-        let reference = CredentialRef::Key(self.pepper.digest(text.as_bytes()));
+        let reference = CredentialRef::Key(self.pepper.digest(text));
         let held = self.directory.find(&reference, request.client).await?;
         if held.caller.is_none() {
             return Err(Unidentified::Bad(BadCredential::Unknown));
@@ -264,18 +265,19 @@ impl Identities {
 
     async fn basic(&self, text: &str, request: Request<'_>) -> Result<Proof, Unidentified> {
         let (user, password) = parse_basic(text).map_err(Unidentified::Bad)?;
-        if ApiKey::looks_like(&user) && password.is_empty() {
+        if user.starts_with(ApiKey::PREFIX) && password.reveal().is_empty() {
             return self.key(&user, request).await;
         }
-        let reference = CredentialRef::User(user.as_str().into());
+        let reference = CredentialRef::User(user.clone());
         let held = self.directory.find(&reference, request.client).await?;
         let caller = held.caller.as_ref();
         let hash = caller.and_then(|caller| caller.credential.password.as_ref());
         let Some(hash) = hash else {
-            return Err(Unidentified::Bad(BadCredential::Unknown));
+            // As slow as a wrong password, or names could be told apart from strangers.
+            return Err(self.passwords.refuse(&password).await.into());
         };
-        let whole = format!("{user}\0{}\0{password}", hash.reveal());
-        let digest = self.pepper.digest(whole.as_bytes());
+        let whole = format!("{user}\0{}\0{}", hash.reveal(), password.reveal());
+        let digest = self.pepper.digest(&whole);
         self.passwords.verify(digest, hash, &password).await?;
         Ok(Proof {
             held: Some(held),
@@ -289,7 +291,7 @@ impl Identities {
         candidates: impl Iterator<Item = &'i Arc<Issuer>> + Clone,
         request: Request<'_>,
     ) -> Result<Proof, Unidentified> {
-        let digest = self.pepper.digest(text.as_bytes());
+        let digest = self.pepper.digest(text);
         let known = candidates
             .clone()
             .find_map(|issuer| self.tokens.known(digest, issuer, request.now));
@@ -349,10 +351,11 @@ impl Identities {
         request: Request<'_>,
     ) -> Result<Proof, Unidentified> {
         let certificate = request.certificate.ok_or(Unidentified::Nothing)?;
-        if certificate.not_after.is_some_and(|end| request.now >= end) {
-            return Err(Unidentified::Bad(BadCredential::Expired));
-        }
-        let name = certificate.name();
+        certificate
+            .check_time(request.now)
+            .map_err(Unidentified::Bad)?;
+        let malformed = Unidentified::Bad(BadCredential::Malformed);
+        let name = certificate.name().ok_or(malformed)?;
         if !scheme.admits_certificate(name) {
             return Err(Unidentified::Bad(BadCredential::Unknown));
         }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
-use tollgate_policy::credentials::{BadCredential, Digest, verify_password};
+use tollgate_policy::credentials::basic::{refuse_password, verify_password};
+use tollgate_policy::credentials::{BadCredential, Digest};
 use tollgate_policy::directory::Secret;
 
 use super::token::Disbelief;
@@ -52,32 +53,46 @@ impl Passwords {
         &self,
         digest: Digest,
         hash: &Secret,
-        password: &str,
+        password: &Secret,
     ) -> Result<(), Disbelief> {
         let known = self.right.get(&digest);
         if known.is_some_and(|since| since.elapsed() < REMEMBERED) {
             return Ok(());
         }
-        let _place = self
-            .places
-            .try_acquire()
-            .map_err(|_| Disbelief::Unknowable)?;
+        let (hash, password) = (hash.clone(), password.clone());
+        self.in_turn(move || verify_password(hash.reveal(), password.reveal()))
+            .await?;
+        self.right.insert(digest, Instant::now());
+        Ok(())
+    }
+
+    /// What a user nobody knows is answered, after the time a wrong password takes.
+    pub async fn refuse(&self, password: &Secret) -> Disbelief {
+        let password = password.clone();
+        let refused = self.in_turn(move || refuse_password(password.reveal()));
+        refused
+            .await
+            .err()
+            .unwrap_or(Disbelief::Bad(BadCredential::Password))
+    }
+
+    async fn in_turn(
+        &self,
+        judge: impl FnOnce() -> Result<(), BadCredential> + Send + 'static,
+    ) -> Result<(), Disbelief> {
+        let place = self.places.try_acquire();
+        let _place = place.map_err(|_| Disbelief::Unknowable)?;
         let turn = tokio::time::timeout(PATIENCE, self.turns.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             return Err(Disbelief::Unknowable);
         };
-        let (hash, password) = (hash.clone(), Secret::new(password));
-        let verified = tokio::task::spawn_blocking(move || {
-            let right = verify_password(hash.reveal(), password.reveal());
+        let judged = tokio::task::spawn_blocking(move || {
+            let judged = judge();
             drop(turn);
-            right
+            judged
         });
-        match verified.await {
-            Ok(Ok(())) => {
-                self.right.insert(digest, Instant::now());
-                Ok(())
-            }
-            Ok(Err(bad)) => Err(Disbelief::Bad(bad)),
+        match judged.await {
+            Ok(judged) => judged.map_err(Disbelief::Bad),
             Err(_panicked) => Err(Disbelief::Bad(BadCredential::Password)),
         }
     }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::sync::Cache;
-use tollgate_policy::credentials::{BadCredential, Claims, Digest, KeySet, peek, verify};
+use tollgate_policy::credentials::jwks::KeySet;
+use tollgate_policy::credentials::jwt::{peek, verify};
+use tollgate_policy::credentials::{BadCredential, Claims, Digest};
 use tollgate_policy::time::Timestamp;
 
 use super::issuer::Issuer;

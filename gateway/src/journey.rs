@@ -1,0 +1,179 @@
+//! The state between the steps of a request, so that no later step can ask for what an earlier one did not establish; and what all
+//! requests share.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use tollgate_policy::access::Grant;
+use tollgate_policy::credentials::certificate::CertificateIdentity;
+
+use crate::api::{Api, Operation};
+use crate::apis::Apis;
+use crate::audit::Auditor;
+use crate::denial::Denial;
+use crate::explain::Recent;
+use crate::forward::watch::Watch;
+use crate::identity::standing::{self, Listed};
+use crate::identity::{self, Identified, Identities};
+use crate::shadow::Shadows;
+use crate::telemetry::{AccessLog, Metrics, OperationMetrics};
+
+/// What all workers share. Read by every request, changed by none.
+#[derive(Debug)]
+pub struct Shared {
+    /// The APIs served now.
+    pub apis: Arc<ArcSwap<Apis>>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Where access records go.
+    pub access_log: AccessLog,
+    /// Series of requests that no API serves.
+    pub homeless: Arc<OperationMetrics>,
+    /// How many proxies in front of us are believed in `X-Forwarded-For`.
+    pub trusted_hops: u8,
+    /// Bytes of a request body where nothing closer says otherwise.
+    pub max_body: u64,
+    /// Fields of a request head.
+    pub max_fields: usize,
+    /// Set when the drain begins: answers then close their connection.
+    pub draining: Arc<AtomicBool>,
+    /// Who calls.
+    pub identities: Arc<Identities>,
+    /// The last calls, for explanations.
+    pub recent: Arc<Recent>,
+    /// Who would have been refused.
+    pub shadows: Arc<Shadows>,
+    /// Decisions on their way to the audit log.
+    pub auditor: Arc<Auditor>,
+    /// Whether the fast path may be taken; off only in tests that compare both ways.
+    pub fast_path: bool,
+}
+
+/// How far a request came.
+#[derive(Debug)]
+pub enum Journey {
+    /// Its head is here; nothing is known about it.
+    Arrived,
+    /// It may go to the service.
+    Admitted(Box<Admitted>),
+    /// It is about the caller itself and answered here, under `/.tollgate/`.
+    Own(Box<Own>),
+    /// It is answered here.
+    Refused {
+        /// Why.
+        denial: Denial,
+        /// Whose it was, as far as that was found out.
+        api: Option<Arc<Api>>,
+        /// Index of the operation, where one was found.
+        operation: Option<usize>,
+        /// Who called, where that was found out.
+        identified: Option<Identified>,
+    },
+}
+
+/// What is known of a request that may go to the service.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The snapshot it was judged by, to its end.
+    pub api: Arc<Api>,
+    /// Index of its operation.
+    pub operation: usize,
+    /// Length of the base path it came under.
+    pub base_length: usize,
+    /// Who calls.
+    pub identified: Identified,
+    /// What was decided.
+    pub grant: Grant,
+    /// Its place among the calls that end when a credential is revoked.
+    _listed: Option<Listed>,
+}
+
+/// A call to what Tollgate itself answers to the consumers of an API.
+#[derive(Debug)]
+pub struct Own {
+    /// The API it was asked at.
+    pub api: Arc<Api>,
+    /// Length of the base path it came under.
+    pub base_length: usize,
+    /// Who asks: always a consumer.
+    pub identified: Identified,
+}
+
+/// What the connection tells about a caller.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// Client address after PROXY protocol and trusted hops.
+    pub client: Option<IpAddr>,
+    /// The client certificate, verified against the listener's roots.
+    pub certificate: Option<Arc<CertificateIdentity>>,
+}
+
+impl Admitted {
+    /// The operation.
+    pub fn operation(&self) -> Option<&Operation> {
+        self.api.operations.get(self.operation)
+    }
+
+    /// Bytes of a request body this operation takes.
+    pub fn max_body(&self, shared: &Shared) -> u64 {
+        let settled = self
+            .operation()
+            .and_then(|operation| operation.settings.max_body);
+        settled.unwrap_or(shared.max_body)
+    }
+}
+
+/// The operation a call is, before it is known whether it may.
+#[derive(Debug)]
+pub struct Called {
+    /// The snapshot it is judged by.
+    pub api: Arc<Api>,
+    /// Index of the operation.
+    pub operation: usize,
+    /// Length of the base path it came under.
+    pub base_length: usize,
+}
+
+impl Called {
+    /// Bytes of a request body this operation takes.
+    fn max_body(&self, shared: &Shared) -> u64 {
+        let operation = self.api.operations.get(self.operation);
+        let settled = operation.and_then(|operation| operation.settings.max_body);
+        settled.unwrap_or(shared.max_body)
+    }
+
+    /// From here on the call ends when what it stands on is withdrawn.
+    fn admitted(self, identified: Identified, grant: Grant) -> Result<Admitted, Denial> {
+        let mut listed = None;
+        if !identified.standings.is_empty()
+            && let Some(watch) = Watch::current()
+        {
+            listed = Some(standing::list(identified.standings.clone(), watch));
+            // A revocation between identification and the line above found nothing to end.
+            if identified.standings.iter().any(|standing| standing.withdrawn()) {
+                return Err(Denial::CredentialRevoked);
+            }
+        }
+        Ok(Admitted {
+            api: self.api,
+            operation: self.operation,
+            base_length: self.base_length,
+            identified,
+            grant,
+            _listed: listed,
+        })
+    }
+}
+
+/// What is asked, as rules see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'r> {
+    /// Head, query, address, time.
+    pub request: identity::Request<'r>,
+    /// Host asked for, lower case.
+    pub host: &'r str,
+    /// Canonical path, still encoded.
+    pub path: &'r str,
+}
