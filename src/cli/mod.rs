@@ -1,9 +1,12 @@
 //! The command line: one file per verb. Exit codes: 0 good, 1 findings or failure, 2 usage.
 
+mod admin;
 mod check;
 mod classify;
 mod demo_service;
+mod explain;
 mod gateway;
+mod shadow_report;
 mod status;
 mod version;
 
@@ -32,6 +35,12 @@ enum Command {
     /// Show the APIs of a running gateway
     #[command(after_help = status::EXAMPLES)]
     Status(status::Args),
+    /// Say why a call is answered as it is: every rule that takes part
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(explain::Args),
+    /// Show whom the rules in shadow would have refused
+    #[command(after_help = shadow_report::EXAMPLES)]
+    ShadowReport(shadow_report::Args),
     /// Print version and target
     #[command(after_help = "Examples:\n  tollgate version")]
     Version,
@@ -48,6 +57,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Classify(args) => classify::run(args),
         Command::Status(args) => status::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::ShadowReport(args) => shadow_report::run(args),
         Command::Version => version::run(),
         Command::DemoService(args) => demo_service::run(args),
     };

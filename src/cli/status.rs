@@ -1,28 +1,22 @@
 //! `tollgate status`: the APIs of a running gateway, asked from its admin listener.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tollgate_gateway::live::ApiStatus;
+
+use super::admin;
 
 pub(super) const EXAMPLES: &str = "Examples:
   tollgate status
   tollgate status --admin 127.0.0.1:9901 --json";
 
-/// A local process that does not answer within this time is stuck.
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Longest answer read: thousands of APIs, not an endless stream.
-const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
-
 /// Whom to ask.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Admin address of the gateway
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9900")]
+    #[arg(long, value_name = "ADDR", default_value = admin::DEFAULT)]
     admin: SocketAddr,
     /// Print the answer as JSON
     #[arg(long)]
@@ -31,7 +25,7 @@ pub(super) struct Args {
 
 /// Asks and prints.
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let body = fetch(args.admin)?;
+    let body = admin::get(args.admin, "/apis")?;
     if args.json {
         println!("{body}");
         return Ok(ExitCode::SUCCESS);
@@ -40,30 +34,6 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         serde_json::from_str(&body).context("the answer is no list of APIs")?;
     print!("{}", table(&apis));
     Ok(ExitCode::SUCCESS)
-}
-
-fn fetch(admin: SocketAddr) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&admin, TIMEOUT).with_context(|| {
-        format!("no gateway answers on {admin}; start one, or name its address with --admin")
-    })?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    // HTTP/1.0 keeps the answer unchunked and the connection short.
-    write!(
-        stream,
-        "GET /apis HTTP/1.0\r\nHost: {admin}\r\nAccept: application/json\r\n\r\n"
-    )?;
-    let mut answer = String::new();
-    let read = stream.take(MAX_ANSWER_BYTES).read_to_string(&mut answer);
-    read.with_context(|| format!("{admin} did not answer in full"))?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .context("the answer is no HTTP")?;
-    let status = head.split(' ').nth(1).unwrap_or_default();
-    if status != "200" {
-        bail!("{admin} answered with status {status}; is it the admin address of a gateway?");
-    }
-    Ok(body.to_owned())
 }
 
 fn table(apis: &[ApiStatus]) -> String {
