@@ -4,6 +4,27 @@
 //! time, addresses and verified credentials come in as values. Not here: verifying a credential (`credentials`), and the
 //! answer a refused caller gets.
 
+mod api;
+mod cel;
+mod compile;
+mod cost;
+mod decide;
+mod explain;
+mod rule;
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "tests"
+)]
+mod tests;
+
+pub use api::*;
+pub use decide::{decide, scopes_satisfied};
+pub use explain::{Explanation, Line};
+
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -68,7 +89,7 @@ pub trait Values {
 /// A rule, for explanations and counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleRef {
-    /// What kind of rule: `subscription`, `plan`, `credential`, `network`, `acl`, `terms`, `authoriser`, `security`.
+    /// What kind of rule: `security`, `consumer`, `credential`, `subscription`, `plan`, `network`, `acl`, `terms`, `authoriser`.
     pub kind: &'static str,
     /// Its name: of the plan, the terms, the ACL rule.
     pub name: Arc<str>,
@@ -79,11 +100,12 @@ pub struct RuleRef {
 /// The caller may. What the later steps need.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grant {
-    /// Index into the consumer's subscriptions.
+    /// Index into the consumer's subscriptions. `None` where plans do not matter for the API.
     pub subscription: Option<usize>,
-    /// Terms that are in their grace period: name and the version to accept.
+    /// Terms that are in their grace period: name, the version to accept, and the moment from which calls are refused. Of
+    /// several, those that end first.
     pub grace: Option<(Arc<str>, u32, Timestamp)>,
-    /// Shadow rules that would have refused, by index of the API's rules.
+    /// Shadow rules that would have refused.
     pub shadowed: smallvec::SmallVec<[Arc<RuleRef>; 1]>,
 }
 
@@ -130,12 +152,18 @@ pub enum WhyNot {
 
 /// Told about every rule that takes part. The request path uses [`Silent`], `explain` collects.
 pub trait Witness {
+    /// Whether it listens at all. Where it does not, nothing is put into words for it.
+    fn attentive(&self) -> bool {
+        true
+    }
+
     /// One rule was looked at.
     fn rule(&mut self, rule: &RuleRef, outcome: Outcome, detail: std::fmt::Arguments<'_>);
 }
 
 /// How a rule turned out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It has nothing against the call.
     Passed,
@@ -152,5 +180,9 @@ pub enum Outcome {
 pub struct Silent;
 
 impl Witness for Silent {
+    fn attentive(&self) -> bool {
+        false
+    }
+
     fn rule(&mut self, _: &RuleRef, _: Outcome, _: std::fmt::Arguments<'_>) {}
 }

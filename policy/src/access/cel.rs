@@ -1,0 +1,276 @@
+//! Conditions in CEL: compiled when an API is loaded, evaluated with only those facts they name.
+//!
+//! Anything but a plain true or false is [`Undecided`], and so is a panic of the evaluator: a rule that cannot be judged never
+//! opens anything. Not here: what an expression may cost (`cost`).
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, LazyLock};
+
+use ::cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue};
+use ::cel::{Context, Env, Program, Value};
+
+use super::cost::{self, LONGEST_LIST, Needs};
+use super::rule::Facts;
+
+/// Bytes of an expression.
+const LONGEST_EXPRESSION: usize = 2048;
+/// Bytes of one value of a request.
+const LONGEST_TEXT: usize = 8192;
+/// Levels of a claim.
+const DEEPEST_CLAIM: usize = 8;
+
+/// Standard functions and macros, without the optional syntax.
+static ENVIRONMENT: LazyLock<Arc<Env>> =
+    LazyLock::new(|| Arc::new(Env::stdlib().with_optional_support(false)));
+
+/// A compiled condition.
+pub(super) struct Condition {
+    text: Arc<str>,
+    /// `None`: it could not be compiled, and is never decided.
+    compiled: Option<(Program, Needs)>,
+}
+
+/// A condition that is neither true nor false, with the reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Undecided(Cow<'static, str>);
+
+impl Condition {
+    /// Compiles an expression.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn compile(text: &Arc<str>) -> Result<Self, String> {
+        if text.len() > LONGEST_EXPRESSION {
+            return Err(format!("it is longer than {LONGEST_EXPRESSION} bytes"));
+        }
+        let program = catch_unwind(|| ENVIRONMENT.compile(text))
+            .map_err(|_| "it cannot be compiled".to_owned())?
+            .map_err(|errors| first_line(&errors.to_string()))?;
+        let needs = cost::inspect(program.expression())?;
+        let condition = Self {
+            text: text.clone(),
+            compiled: Some((program, needs)),
+        };
+        Ok(condition)
+    }
+
+    /// In place of one that does not compile: never decided.
+    pub(super) fn broken(text: &Arc<str>) -> Self {
+        Self {
+            text: text.clone(),
+            compiled: None,
+        }
+    }
+
+    /// The expression as it was written.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it holds for a call.
+    pub(super) fn holds(&self, facts: &Facts<'_>) -> Result<bool, Undecided> {
+        let Some((program, needs)) = &self.compiled else {
+            return Err(Undecided("it was refused when it was loaded".into()));
+        };
+        let evaluation = || {
+            let mut context = Context::with_env(ENVIRONMENT.clone());
+            fill(&mut context, needs, facts)?;
+            match program.execute(&context) {
+                Ok(Value::Bool(answer)) => Ok(answer),
+                Ok(other) => Err(Undecided(
+                    format!("its value is a {}, not a bool", other.type_of()).into(),
+                )),
+                Err(error) => Err(Undecided(first_line(&error.to_string()).into())),
+            }
+        };
+        // The evaluator is pure; nothing of ours can be left half done by a panic inside.
+        let contained = catch_unwind(AssertUnwindSafe(evaluation));
+        contained.unwrap_or(Err(Undecided("the evaluator failed".into())))
+    }
+}
+
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Condition({})", self.text)
+    }
+}
+
+impl fmt::Display for Undecided {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    line.chars().take(200).collect()
+}
+
+/// Sets the variables an expression names.
+fn fill(context: &mut Context<'_, '_>, needs: &Needs, facts: &Facts<'_>) -> Result<(), Undecided> {
+    let values = facts.circumstances.values;
+    let groups: [(
+        &str,
+        &BTreeSet<String>,
+        &dyn Fn(&str) -> Result<Option<Value>, Undecided>,
+    ); 5] = [
+        ("request", &needs.request, &|name| {
+            request(name, facts).map(Some)
+        }),
+        ("caller", &needs.caller, &|name| {
+            caller(name, facts).map(Some)
+        }),
+        ("path", &needs.path, &|name| {
+            values.path(name).map(short).transpose()
+        }),
+        ("query", &needs.query, &|name| {
+            values.query(name).map(short).transpose()
+        }),
+        ("header", &needs.header, &|name| {
+            values.header(name).map(short).transpose()
+        }),
+    ];
+    for (variable, names, value) in groups {
+        let mut members = HashMap::new();
+        for name in names {
+            if let Some(value) = value(name)? {
+                members.insert(name.clone(), value);
+            }
+        }
+        if !names.is_empty() {
+            context.add_variable_from_value(variable, members);
+        }
+    }
+    if needs.all_claims || !needs.claims.is_empty() {
+        context.add_variable_from_value("claims", claims(needs, facts)?);
+    }
+    if needs.now {
+        let now = moment(&facts.circumstances.now.to_string())?;
+        context.add_variable_from_value("now", now);
+    }
+    Ok(())
+}
+
+fn request(name: &str, facts: &Facts<'_>) -> Result<Value, Undecided> {
+    let seen = facts.circumstances;
+    let client = || {
+        seen.client
+            .map_or_else(String::new, |client| client.to_canonical().to_string())
+    };
+    short(match name {
+        "method" => seen.method.into(),
+        "host" => seen.host.into(),
+        "path" => seen.path.into(),
+        "operation" => facts.operation.into(),
+        _ => client().into(),
+    })
+}
+
+/// A fact about the caller; empty where there is none.
+fn caller(name: &str, facts: &Facts<'_>) -> Result<Value, Undecided> {
+    let consumer = facts.consumer();
+    let text = |text: Option<&Arc<str>>| short(text.map_or("", |text| text).into());
+    match name {
+        "consumer" => text(consumer.map(|of| &of.name)),
+        "project" => text(consumer.map(|of| &of.project)),
+        "organisation" => text(consumer.map(|of| &of.organisation)),
+        "plan" => text(facts.plan.map(|plan| &plan.name)),
+        "roles" => list(facts.roles()),
+        "scopes" => list(facts.scopes().iter()),
+        _ => text(
+            facts
+                .identity
+                .caller
+                .as_ref()
+                .map(|caller| &caller.credential.id),
+        ),
+    }
+}
+
+fn list<'l>(texts: impl Iterator<Item = &'l Arc<str>>) -> Result<Value, Undecided> {
+    let list: Vec<Value> = texts
+        .map(|text| short((&**text).into()))
+        .collect::<Result<_, _>>()?;
+    if list.len() > LONGEST_LIST {
+        return Err(Undecided("a list is too long".into()));
+    }
+    Ok(list.into())
+}
+
+fn short(text: Cow<'_, str>) -> Result<Value, Undecided> {
+    if text.len() > LONGEST_TEXT {
+        return Err(Undecided("a value is too long".into()));
+    }
+    Ok(text.into_owned().into())
+}
+
+fn claims(needs: &Needs, facts: &Facts<'_>) -> Result<HashMap<String, Value>, Undecided> {
+    let Some(claims) = &facts.identity.claims else {
+        return Ok(HashMap::new());
+    };
+    if needs.all_claims && claims.all.len() > LONGEST_LIST {
+        return Err(Undecided("the token has too many claims".into()));
+    }
+    let wanted = claims.all.iter();
+    let wanted = wanted.filter(|(name, _)| needs.all_claims || needs.claims.contains(*name));
+    wanted
+        .map(|(name, value)| Ok((name.clone(), claim(value, 0)?)))
+        .collect()
+}
+
+fn claim(value: &serde_json::Value, depth: usize) -> Result<Value, Undecided> {
+    if depth > DEEPEST_CLAIM {
+        return Err(Undecided("a claim is nested too deep".into()));
+    }
+    let long = |length: usize| match length > LONGEST_LIST {
+        true => Err(Undecided("a claim has too many members".into())),
+        false => Ok(()),
+    };
+    match value {
+        serde_json::Value::Null => Ok(Value::Null),
+        serde_json::Value::Bool(value) => Ok(Value::Bool(*value)),
+        serde_json::Value::String(text) => short(text.into()),
+        serde_json::Value::Number(number) => {
+            let whole = number
+                .as_i64()
+                .map(Value::Int)
+                .or_else(|| number.as_u64().map(Value::UInt));
+            Ok(whole.unwrap_or_else(|| number.as_f64().map_or(Value::Null, Value::Float)))
+        }
+        serde_json::Value::Array(members) => {
+            long(members.len())?;
+            let members: Vec<Value> = members
+                .iter()
+                .map(|member| claim(member, depth + 1))
+                .collect::<Result<_, _>>()?;
+            Ok(members.into())
+        }
+        serde_json::Value::Object(members) => {
+            long(members.len())?;
+            let members: HashMap<String, Value> = members
+                .iter()
+                .map(|(name, member)| Ok((name.clone(), claim(member, depth + 1)?)))
+                .collect::<Result<_, Undecided>>()?;
+            Ok(members.into())
+        }
+    }
+}
+
+/// A timestamp, made by the evaluator's own function from RFC 3339.
+fn moment(text: &str) -> Result<Value, Undecided> {
+    let argument = Expr::Literal(LiteralValue::String(text.to_owned().into()));
+    let call = Expr::Call(CallExpr {
+        func_name: "timestamp".to_owned(),
+        target: None,
+        args: vec![IdedExpr {
+            id: 2,
+            expr: argument,
+        }],
+    });
+    let context = Context::with_env(ENVIRONMENT.clone());
+    Value::resolve(&IdedExpr { id: 1, expr: call }, &context)
+        .map_err(|_| Undecided("the time cannot be expressed".into()))
+}

@@ -1,0 +1,334 @@
+//! Conditions in CEL: what they see, what they cannot be, what they may cost.
+
+use super::*;
+
+fn caller() -> World {
+    let mut world = World::with_rule(rule("when", Effect::Allow));
+    world.claims = Some(token());
+    world.request.path.insert("id", "7".to_owned());
+    world.request.query.insert("team", "red".to_owned());
+    world.request.header.insert("x-kind", "a".to_owned());
+    world
+}
+
+fn judge(text: &str) -> Option<WhyNot> {
+    let mut world = caller();
+    world.config.acl[0].when = Some(arc(text));
+    let (_, findings) = ApiAccess::compile(&world.config, &bookstore());
+    assert!(findings.is_empty(), "{text}: {findings:?}");
+    world.refusal()
+}
+
+fn finding(text: &str) -> String {
+    let mut world = caller();
+    world.config.acl[0].when = Some(arc(text));
+    let (access, findings) = ApiAccess::compile(&world.config, &bookstore());
+    let [found] = &findings[..] else {
+        panic!("{text}: {findings:?}")
+    };
+    assert_eq!(
+        (found.code, found.severity),
+        ("bad-condition", Severity::Error)
+    );
+    assert_eq!(found.place, place(41));
+    assert!(access.operations[LIST].needs_cel);
+    assert_eq!(world.refusal(), Some(WhyNot::Undecidable), "{text}");
+    found.what.clone()
+}
+
+use crate::finding::Severity;
+
+#[test]
+fn a_condition_sees_the_request_the_caller_and_the_time() {
+    for text in [
+        "true",
+        "request.method == 'GET' && request.host == 'api.example.com' && request.path == '/books'",
+        "request.operation == 'listBooks' && request['client'] == '203.0.113.7'",
+        "path.id == '7' && int(path['id']) > 6",
+        "query.team == claims.team",
+        "'team' in query && !('other' in query) && !has(query.more)",
+        "header['x-kind'] == 'a'",
+        "caller.consumer == 'shop-web' && caller.project == 'shop' && caller.organisation == 'acme'",
+        "caller.plan == 'gold' && caller.credential == 'key_1'",
+        "['buyer', 'reader', 'author'].all(role, role in caller.roles)",
+        "caller.scopes.exists(scope, scope.startsWith('books.'))",
+        "claims.level == 7 && claims.level < 8 && claims.big > 7u && claims.share < 1.0",
+        "claims.none == null && claims.admin && 'a' in claims.groups",
+        "claims.org.id == 'o1' && has(claims.org.tags) && claims.org.tags[0] == 'x'",
+        "claims['te' + 'am'] == 'red' && claims.exists(name, name == 'sub')",
+        "now == timestamp('2026-11-21T16:00:00Z') && now.getDayOfWeek() == 6",
+        "now - timestamp('2026-11-21T15:00:00Z') <= duration('1h')",
+        "request.path.matches('^/books(/[0-9]{1,9})?$')",
+        "[1, 2].exists(request, request == 2)",
+        "claims.groups.map(group, group).size() == 2",
+        "claims.groups.filter(group, group == 'a').size() == 1",
+        "size('a' + 'b') == 2",
+    ] {
+        assert_eq!(judge(text), None, "{text}");
+    }
+}
+
+#[test]
+fn a_false_condition_matches_no_call() {
+    for text in [
+        "false",
+        "path.id == '8'",
+        "has(query.more)",
+        "'x' in caller.roles",
+    ] {
+        assert_eq!(judge(text), Some(WhyNot::Acl), "{text}");
+    }
+}
+
+#[test]
+fn what_is_neither_true_nor_false_refuses() {
+    for text in [
+        "query.more == '1'",
+        "claims.more == '1'",
+        "claims.team",
+        "1",
+        "path.id > 6",
+        "int(query.team) == 1",
+        "1 / 0 == 1",
+        "9223372036854775807 + 1 > 0",
+        "claims.groups[7] == 'a'",
+        "request.path.matches('(')",
+        "[1][9223372036854775807] == 1",
+        "timestamp('never') == now",
+        "duration('1x') > duration('1s')",
+    ] {
+        assert_eq!(judge(text), Some(WhyNot::Undecidable), "{text}");
+        let mut world = caller();
+        world.config.acl[0] = RuleConfig {
+            when: Some(arc(text)),
+            ..rule("when", Effect::Deny)
+        };
+        assert_eq!(
+            world.refusal(),
+            Some(WhyNot::Undecidable),
+            "{text} as a denial"
+        );
+    }
+}
+
+#[test]
+fn what_one_rule_cannot_tell_another_may_allow() {
+    let mut world = caller();
+    world.config.acl[0].when = Some(arc("query.more == '1'"));
+    world.config.acl.push(RuleConfig {
+        consumers: arcs(&["other"]),
+        ..rule("strangers", Effect::Allow)
+    });
+    assert_eq!(world.refusal(), Some(WhyNot::Undecidable));
+    assert_eq!(world.refused_by(), "acl when");
+    world.config.acl.swap(0, 1);
+    assert_eq!(world.refused_by(), "acl when");
+    world.config.acl.push(rule("all", Effect::Allow));
+    assert!(world.decide().is_ok());
+}
+
+#[test]
+fn without_a_token_or_consumer_there_are_no_claims_and_empty_names() {
+    let mut world = World::anonymous(HEALTH);
+    world.client = None;
+    let text =
+        "caller.consumer == '' && caller.roles == [] && caller.plan == '' && request.client == ''";
+    world.config.acl.push(RuleConfig {
+        when: Some(arc(text)),
+        ..rule("when", Effect::Allow)
+    });
+    assert_eq!(world.refusal(), None);
+    world.config.acl[0].when = Some(arc("has(claims.sub)"));
+    assert_eq!(world.refusal(), Some(WhyNot::Acl));
+}
+
+#[test]
+fn names_are_known_when_the_file_is_read() {
+    for (text, expected) in [
+        (
+            "requst.method == 'GET'",
+            "there is no variable `requst`; did you mean `request`?",
+        ),
+        ("zzz", "there is no variable `zzz`; there are request, path"),
+        (
+            "request.methd == 'GET'",
+            "there is no member of `request` `methd`; did you mean `method`?",
+        ),
+        (
+            "caller.consumr == ''",
+            "there is no member of `caller` `consumr`; did you mean `consumer`?",
+        ),
+        (
+            "query.a.startWith('a')",
+            "there is no function `startWith`; did you mean `startsWith`?",
+        ),
+        ("query[path.id] == 'a'", "`query` is used as a whole"),
+        (
+            "query.exists(name, name == 'a')",
+            "`query` is used as a whole",
+        ),
+        ("path.x in header", "`header` is used as a whole"),
+        ("request == caller", "`request` is used as a whole"),
+        ("now.x == 1", "`now` has no members"),
+        (
+            "claims.a.matches(query.b)",
+            "`matches` needs a pattern that stands in the expression",
+        ),
+        ("Thing{x: 1}.x == 1", "it makes an object"),
+        ("query.?a == '1'", "unsupported"),
+        ("1 +", "Syntax error"),
+        ("", "Syntax error"),
+    ] {
+        let what = finding(text);
+        let why = what
+            .strip_prefix("the condition of rule `when` is refused: ")
+            .unwrap();
+        assert!(why.contains(expected), "{text}: {why}");
+    }
+}
+
+#[test]
+fn what_a_condition_may_cost_is_bounded_when_the_file_is_read() {
+    let lists = "claims.a.all(a, claims.b.all(b, claims.c.all(c, a == b)))".to_owned();
+    let literal = format!(
+        "[{}].all(a, claims.b.all(b, a == b))",
+        "1,".repeat(60) + "1"
+    );
+    let long_list = format!("[{}].all(a, true)", "1,".repeat(500) + "1");
+    let deep = "[".repeat(60) + &"]".repeat(60) + " == []";
+    let brackets = "(".repeat(60) + "true" + &")".repeat(60);
+    let wide = "true".to_owned() + &" && true".repeat(300);
+    let pattern = |pattern: &str| format!("request.path.matches('{pattern}')");
+    for (text, expected) in [
+        (lists, "lists are walked within lists"),
+        (literal, "lists are walked within lists"),
+        (long_list, "nodes"),
+        (deep, "nested"),
+        (wide, "nodes"),
+        (
+            "'".to_owned() + &"a".repeat(3000) + "' == ''",
+            "longer than 2048 bytes",
+        ),
+        (pattern(&"a".repeat(101)), "longer than 100 bytes"),
+        (pattern("a{65}"), "multiply to more than 64"),
+        (pattern("(a{9}){8}"), "multiply to more than 64"),
+        (pattern("(a{2,33}){2}"), "multiply to more than 64"),
+        (
+            "claims.a.map(a, a + a).size() > 0".to_owned(),
+            "where values could grow",
+        ),
+    ] {
+        let what = finding(&text);
+        assert!(what.contains(expected), "{text}: {what}");
+    }
+    for text in [
+        pattern("a{64}"),
+        pattern(&"a".repeat(100)),
+        "claims.groups.all(a, [1, 2].all(b, b > 0))".to_owned(),
+        brackets,
+    ] {
+        let mut world = caller();
+        world.config.acl[0].when = Some(arc(&text));
+        let (_, findings) = ApiAccess::compile(&world.config, &bookstore());
+        assert!(findings.is_empty(), "{text}: {findings:?}");
+    }
+}
+
+#[test]
+fn hostile_texts_are_refused_within_a_small_stack() {
+    let repeated = |text: &str| text.repeat(2048 / text.len());
+    let mut texts: Vec<_> = [
+        "(",
+        "[",
+        "{",
+        "!",
+        "-",
+        "!(",
+        "a.",
+        "a[",
+        "a?a:",
+        "1+",
+        "'",
+        "{1:",
+        "[].all(a,",
+        "\u{0}",
+        "é",
+    ]
+    .iter()
+    .flat_map(|text| {
+        [
+            repeated(text),
+            repeated(text) + "1",
+            repeated(text).replacen("1", "true", 1),
+        ]
+    })
+    .collect();
+    texts.push("[".repeat(1000) + &"]".repeat(1000));
+    texts.push("(".repeat(1000) + "true" + &")".repeat(1000));
+    let judge = move || {
+        for text in texts {
+            if let Ok(condition) = cel::Condition::compile(&arc(&text)) {
+                println!("compiled: {condition:?}");
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .stack_size(2 << 20)
+        .spawn(judge)
+        .unwrap()
+        .join()
+        .unwrap();
+}
+
+#[test]
+fn what_a_token_brings_is_bounded_when_it_is_judged() {
+    let mut nested = serde_json::json!(1);
+    for _ in 0..9 {
+        nested = serde_json::json!([nested]);
+    }
+    let list = |length: usize| serde_json::Value::from(vec![1; length]);
+    let map = |length: usize| {
+        (0..length)
+            .map(|n| (n.to_string(), serde_json::json!(1)))
+            .collect::<serde_json::Value>()
+    };
+    for (claim, fits) in [
+        (list(256), true),
+        (list(257), false),
+        (map(256), true),
+        (map(257), false),
+        ("a".repeat(8192).into(), true),
+        ("a".repeat(8193).into(), false),
+        (nested[0].clone(), true),
+        (nested, false),
+    ] {
+        let mut world = caller();
+        world
+            .claims
+            .as_mut()
+            .unwrap()
+            .all
+            .insert("x".to_owned(), claim);
+        world.config.acl[0].when = Some(arc("has(claims.x)"));
+        assert_eq!(world.refusal().is_none(), fits);
+        world.config.acl[0].when = Some(arc("has(claims.sub)"));
+        assert_eq!(
+            world.refusal(),
+            None,
+            "a claim that is not asked for does not matter"
+        );
+    }
+}
+
+#[test]
+fn values_of_the_request_are_bounded_when_they_are_judged() {
+    let mut world = caller();
+    world.config.acl[0].when = Some(arc("has(query.long)"));
+    world.request.query.insert("long", "a".repeat(8193));
+    assert_eq!(world.refusal(), Some(WhyNot::Undecidable));
+    world.request.query.insert("long", "a".repeat(8192));
+    assert_eq!(world.refusal(), None);
+    world.config.acl[0].when = Some(arc("size(caller.roles) > 0"));
+    world.plan().roles = (0..257).map(|n| n.to_string().into()).collect();
+    assert_eq!(world.refusal(), Some(WhyNot::Undecidable));
+}
