@@ -15,7 +15,7 @@ use std::time::Duration;
 use tollgate_gateway::admin::{AdminState, serve};
 use tollgate_gateway::live::{Live, Origin};
 use tollgate_gateway::telemetry::Metrics;
-use tollgate_policy::settings::{AccessLogTarget, DoorLimits, ProcessConfig};
+use tollgate_policy::settings::{AccessLogTarget, ProcessConfig};
 
 struct World {
     address: SocketAddr,
@@ -110,13 +110,8 @@ fn process(admin: SocketAddr) -> ProcessConfig {
     ProcessConfig {
         listeners: Vec::new(),
         admin,
-        workers: 1,
-        state_dir: "state".into(),
-        drain_timeout: Duration::from_secs(30),
-        trusted_hops: 0,
-        limits: DoorLimits::default(),
         access_log: AccessLogTarget::Off,
-        fast_path: true,
+        ..ProcessConfig::default_for(1, "state".into())
     }
 }
 

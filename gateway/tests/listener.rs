@@ -526,6 +526,7 @@ async fn the_certificate_fits_the_name_and_is_swapped_while_serving() {
     let settings = ListenerTls {
         certificates: vec![first, second.clone()],
         tls12: true,
+        ..ListenerTls::default()
     };
     let keys = listener::load(&settings).unwrap();
     let world = World::start(Setting {
@@ -588,6 +589,7 @@ async fn http2_is_served_with_prior_knowledge_and_by_alpn() {
     let keys = listener::load(&ListenerTls {
         certificates: vec![pair],
         tls12: false,
+        ..ListenerTls::default()
     })
     .unwrap();
     let world = World::start(Setting {

@@ -5,6 +5,7 @@
 
 mod extension;
 mod finder;
+mod issuer;
 mod model;
 mod name;
 mod parameter;

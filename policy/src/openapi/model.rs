@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::finding::{Finding, Place};
-use crate::settings::OperationSettings;
+use crate::settings::{IssuerConfig, KeySource, OperationSettings};
 
 /// Which dialect the file is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +112,39 @@ pub struct SchemeUse {
     pub scopes: Vec<Arc<str>>,
     /// The scheme's kind, for `WWW-Authenticate`.
     pub kind: SchemeKind,
+    /// Who issues its tokens, where the definition says so. Only tokens of this issuer satisfy it then.
+    pub issuer: Option<Arc<SchemeIssuer>>,
+}
+
+/// Who issues the tokens of a scheme: `x-tollgate`, `x-google-issuer` and its kin, or `openIdConnectUrl`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemeIssuer {
+    /// Expected `iss`; `None` where only the discovery document names it.
+    pub issuer: Option<Arc<str>>,
+    /// Its key set; `None`: found by discovery.
+    pub jwks_uri: Option<Arc<str>>,
+    /// Accepted `aud`; empty: any.
+    pub audiences: Vec<Arc<str>>,
+    /// Its OpenID Connect discovery document; `None` where `jwks_uri` is given.
+    pub discovery_url: Option<Arc<str>>,
+    /// Where the scheme is defined.
+    pub place: Place,
+}
+
+impl SchemeIssuer {
+    /// The issuer with every default; `None` where its name is known to its discovery document alone.
+    pub fn config(&self) -> Option<IssuerConfig> {
+        let keys = match (&self.jwks_uri, &self.discovery_url) {
+            (Some(url), _) => KeySource::Url(Arc::clone(url)),
+            (None, Some(url)) => KeySource::Discovery(Arc::clone(url)),
+            (None, None) => return None,
+        };
+        let issuer = self.issuer.clone()?;
+        Some(IssuerConfig {
+            audiences: self.audiences.clone(),
+            ..IssuerConfig::new(issuer, keys, self.place.clone())
+        })
+    }
 }
 
 /// Kind of a security scheme.

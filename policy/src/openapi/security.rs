@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::clip;
 use super::finder::Finder;
+use super::issuer::issuer;
 use super::reference::{Library, Spot};
-use super::{Dialect, SchemeKind, SchemeUse, Security};
+use super::{Dialect, SchemeIssuer, SchemeKind, SchemeUse, Security};
 use crate::source::{Map, Node};
 
 /// What a document defines of schemes, and what it demands by default.
@@ -16,9 +17,12 @@ use crate::source::{Map, Node};
 pub(super) struct Schemes<'l> {
     library: &'l Library,
     definitions: Option<Spot<'l>>,
-    known: HashMap<Box<str>, SchemeKind>,
+    known: HashMap<Box<str>, Known>,
     default: Security,
 }
+
+/// A scheme's kind and issuer.
+type Known = (SchemeKind, Option<Arc<SchemeIssuer>>);
 
 /// Nobody passes until the file is repaired.
 pub(super) fn closed() -> Security {
@@ -98,38 +102,58 @@ impl<'l> Schemes<'l> {
                     .map(|scope| scope.as_str().map(Arc::from))
                     .collect::<Option<_>>()?,
             };
-            let kind = self.kind(&entry.key, one.at(&entry.node), finder);
+            let (kind, issuer) = self.known(&entry.key, one.at(&entry.node), finder);
             Some(SchemeUse {
                 name: entry.key.as_ref().into(),
                 scopes,
                 kind,
+                issuer,
             })
         };
         one.node.as_map()?.iter().map(scheme).collect()
     }
 
-    fn kind(&mut self, name: &str, used: Spot<'_>, finder: &mut Finder) -> SchemeKind {
-        if let Some(kind) = self.known.get(name) {
-            return kind.clone();
+    fn known(&mut self, name: &str, used: Spot<'_>, finder: &mut Finder) -> Known {
+        if let Some(known) = self.known.get(name) {
+            return known.clone();
         }
+        let known = self.read_scheme(name, used, finder);
+        self.known.insert(name.into(), known.clone());
+        known
+    }
+
+    fn read_scheme(&self, name: &str, used: Spot<'_>, finder: &mut Finder) -> Known {
         let definition = self.definitions.and_then(|all| all.get(name));
         let read = match definition.map(|spot| self.library.resolve(spot)) {
             None => Err("is not defined".to_owned()),
             Some(Err(why)) => Err(format!("cannot be resolved: {why}")),
             Some(Ok(spot)) => kind_of(spot.node)
-                .ok_or_else(|| "is of a kind that is not supported, or lacks a field".to_owned()),
+                .ok_or_else(|| "is of a kind that is not supported, or lacks a field".to_owned())
+                .and_then(|kind| Ok((kind, issuer(spot, finder)?))),
         };
-        let kind = read.unwrap_or_else(|why| {
-            finder.warn(
-                definition.unwrap_or(used).place(),
-                "unknown-scheme",
-                format!("security scheme `{}` {why}; no credential satisfies it", clip(name)),
-                "define it as `apiKey`, `http` with `basic` or `bearer`, `oauth2`, `openIdConnect` or `mutualTLS`",
-            );
-            SchemeKind::Unknown
-        });
-        self.known.insert(name.into(), kind.clone());
-        kind
+        let place = || definition.unwrap_or(used).place();
+        match read {
+            Ok((SchemeKind::Bearer, issuer)) => (SchemeKind::Bearer, issuer.map(Arc::new)),
+            Ok((kind, None)) => (kind, None),
+            Ok((kind, Some(_))) => {
+                let what = format!(
+                    "security scheme `{}` has an issuer, but takes no token",
+                    clip(name)
+                );
+                let remedy = "write it on a scheme of type oauth2, openIdConnect or http bearer; it is ignored here";
+                finder.warn(place(), "unused-issuer", what, remedy);
+                (kind, None)
+            }
+            Err(why) => {
+                finder.warn(
+                    place(),
+                    "unknown-scheme",
+                    format!("security scheme `{}` {why}; no credential satisfies it", clip(name)),
+                    "define it as `apiKey`, `http` with `basic` or `bearer`, `oauth2`, `openIdConnect` or `mutualTLS`",
+                );
+                (SchemeKind::Unknown, None)
+            }
+        }
     }
 }
 

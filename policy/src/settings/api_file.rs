@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::acl_file::{Scope, WrittenNetworks, WrittenRule, networks, rules};
+use super::auth_file::{Schemes, WrittenAuth, auth};
+use super::authoriser_file::{WrittenAuthoriser, authoriser};
 use super::decode::Text;
 use super::operation_file::{WrittenOperation, settings};
 use super::reader::Reader;
@@ -26,6 +29,10 @@ struct Written {
     base_path: Option<Text>,
     upstream: Option<WrittenUpstream>,
     security: Option<Text>,
+    auth: Option<WrittenAuth>,
+    acl: Option<Vec<WrittenRule>>,
+    networks: Option<WrittenNetworks>,
+    authoriser: Option<WrittenAuthoriser>,
     rewrite: Option<WrittenRewrite>,
     defaults: Option<WrittenOperation>,
     operations: Option<BTreeMap<Text, Option<WrittenOperation>>>,
@@ -46,13 +53,21 @@ pub fn read_api(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<ApiConfig, Vec<Finding>> {
-    read_with_places(path, environment).map(|(config, _)| config)
+    read_with_places(path, environment).map(|placed| placed.config)
 }
 
-/// An API and the place of each key under its `operations:`.
-type Placed = (ApiConfig, Vec<(String, Place)>);
+/// An API, and what only a check looks at.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) config: ApiConfig,
+    /// The place of each key under `operations:`.
+    pub(super) operations: Vec<(String, Place)>,
+    /// The place of each key under `auth.schemes:`.
+    pub(super) schemes: Schemes,
+    pub(super) warnings: Vec<Finding>,
+}
 
-/// As [`read_api`], with the place of each key under `operations:`.
+/// As [`read_api`], with places and warnings.
 pub(super) fn read_with_places(
     path: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
@@ -61,14 +76,12 @@ pub(super) fn read_with_places(
     let meaning = reader
         .decode::<Written>(environment)
         .and_then(|written| config(&mut reader, path, &written));
-    reader.finish(meaning)
+    reader
+        .conclude(meaning)
+        .map(|(placed, warnings)| Placed { warnings, ..placed })
 }
 
-fn config(
-    reader: &mut Reader,
-    path: &Path,
-    written: &Written,
-) -> Option<(ApiConfig, Vec<(String, Place)>)> {
+fn config(reader: &mut Reader, path: &Path, written: &Written) -> Option<Placed> {
     let name = api_name(reader, path);
     let spec = match &written.spec {
         Some(spec) => existing_spec(reader, spec),
@@ -88,7 +101,12 @@ fn config(
     // Everything is read before the first `?`, so that one missing field hides no other mistake.
     let hosts = reader.list("hosts", written.hosts.as_ref(), value::host);
     let base_path = reader.value("base_path", written.base_path.as_ref(), value::base_path);
-    let security = reader.value("security", written.security.as_ref(), value::security);
+    let security = security(reader, written);
+    let (auth, schemes) = auth(reader, written.auth.as_ref());
+    let acl = written.acl.as_deref().unwrap_or_default();
+    let acl = rules(reader, "acl", acl, Scope::Api);
+    let networks = networks(reader, written.networks.as_ref());
+    let authoriser = authoriser(reader, written.authoriser.as_ref());
     let rewrite = rewrite(reader, written.rewrite.as_ref());
     let defaults = written.defaults.as_ref();
     let defaults = defaults.map(|it| settings(reader, "defaults", it));
@@ -99,16 +117,39 @@ fn config(
         hosts,
         base_path,
         upstream: upstream?,
-        security: security.unwrap_or_default(),
-        auth: AuthConfig::default(),
-        acl: Vec::new(),
-        networks: NetworkLists::default(),
-        authoriser: None,
+        security,
+        auth,
+        acl,
+        networks,
+        authoriser,
         rewrite,
         defaults: defaults.unwrap_or_default(),
         operations,
     };
-    Some((config, places))
+    Some(Placed {
+        config,
+        operations: places,
+        schemes,
+        warnings: Vec::new(),
+    })
+}
+
+/// Whoever writes rules and switches off what they need is told so.
+fn security(reader: &mut Reader, written: &Written) -> SecurityMode {
+    let said = written.security.as_ref();
+    let mode = reader.value("security", said, value::security);
+    let rules = [
+        ("auth", written.auth.is_some()),
+        ("acl", written.acl.is_some()),
+    ];
+    let idle: Vec<_> = rules.iter().filter(|(_, there)| *there).collect();
+    if let (Some(SecurityMode::Off), Some(said), [(first, _), ..]) = (mode, said, idle.as_slice()) {
+        let place = reader.place(said);
+        let what = format!("`security` is off beside `{first}`: nobody is asked who they are");
+        let remedy = "write `security: enforce`, or remove the rules";
+        reader.warn("security-off", place, what, remedy);
+    }
+    mode.unwrap_or_default()
 }
 
 fn api_name(reader: &mut Reader, path: &Path) -> Option<Arc<str>> {
@@ -237,6 +278,7 @@ impl ApiConfig {
     }
 
     /// What holds for one operation: the file's entry for it, then the file's defaults, then what the description says.
+    /// Its `acl`, from the innermost of these places that has one, is about this operation alone.
     pub fn settings_for(&self, operation: &openapi::Operation) -> OperationSettings {
         let route = format!("{} {}", operation.method, operation.template);
         let by_id = operation
@@ -246,6 +288,11 @@ impl ApiConfig {
         let said = by_id
             .or_else(|| self.operations.get(&route))
             .unwrap_or(&self.defaults);
-        said.or(&self.defaults).or(&operation.settings)
+        let mut merged = said.or(&self.defaults).or(&operation.settings);
+        // A rule that hangs on several operations is about each of them alone.
+        for rule in merged.acl.iter_mut().flatten() {
+            rule.operations = vec![Arc::clone(&operation.name)];
+        }
+        merged
     }
 }

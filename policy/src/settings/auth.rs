@@ -76,6 +76,32 @@ pub struct IssuerConfig {
     pub place: Place,
 }
 
+impl IssuerConfig {
+    /// An issuer of whom nothing more is known than its name and where its keys are: every default, any audience.
+    pub fn new(issuer: Arc<str>, keys: KeySource, place: Place) -> Self {
+        let names = |list: &[&str]| list.iter().map(|name| Arc::from(*name)).collect();
+        Self {
+            issuer,
+            audiences: Vec::new(),
+            algorithms: match keys {
+                KeySource::Secret(_) => vec![Algorithm::Hs256],
+                KeySource::Discovery(_) | KeySource::Url(_) | KeySource::File(_) => {
+                    Algorithm::USUAL.to_vec()
+                }
+            },
+            keys,
+            leeway: Duration::from_secs(30),
+            stale_for: Duration::from_secs(24 * 3_600),
+            allow_private: false,
+            client_claims: names(&["azp", "client_id", "sub"]),
+            scope_claims: names(&["scope", "scp"]),
+            role_claims: names(&["roles"]),
+            introspection: None,
+            place,
+        }
+    }
+}
+
 /// Signature algorithms of RFC 7518 and RFC 8037.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "the names are the standard's")]
@@ -92,6 +118,17 @@ pub enum Algorithm {
     Hs256,
     Hs384,
     Hs512,
+}
+
+impl Algorithm {
+    /// What issuers with public keys use unless they say otherwise: OpenID Connect demands the first, the second is its
+    /// smaller successor.
+    pub const USUAL: [Self; 2] = [Self::Rs256, Self::Es256];
+
+    /// Whether signer and verifier hold the same secret.
+    pub const fn is_shared(self) -> bool {
+        matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
+    }
 }
 
 /// Where an issuer's keys are.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::api_file::read_with_places;
-use super::decode::nearest;
+use super::directory_file::read_with_mentions;
+use super::mention::{self, Named};
 use super::{ApiConfig, HostPattern, ProcessConfig, read_process};
 use crate::classify::Classifier;
 use crate::finding::{Finding, Place, Severity};
@@ -47,7 +48,8 @@ impl Report {
     }
 }
 
-/// Checks an OpenAPI file, an API file, `tollgate.yaml`, or a configuration directory.
+/// Checks an OpenAPI file, an API file, `tollgate.yaml`, or a configuration directory. Of `plans.yaml`, `consumers.yaml` and
+/// `terms.yaml` any stands for all three.
 pub fn check(path: &Path, environment: Environment<'_>) -> Report {
     let mut report = Report::default();
     if path.is_dir() {
@@ -58,6 +60,10 @@ pub fn check(path: &Path, environment: Environment<'_>) -> Report {
         Ok(Kind::Description) => drop(description(path, &mut report)),
         Ok(Kind::Api) => drop(api(path, environment, &mut report)),
         Ok(Kind::Process) => process(path, environment, &mut report),
+        Ok(Kind::Directory) => {
+            let parent = path.parent().unwrap_or(Path::new(""));
+            objects(parent, environment, None, &mut report);
+        }
         Err(finding) => report.findings.push(finding),
     }
     report
@@ -99,6 +105,7 @@ enum Kind {
     Description,
     Api,
     Process,
+    Directory,
 }
 
 fn kind(path: &Path) -> Result<Kind, Finding> {
@@ -117,8 +124,12 @@ fn kind(path: &Path) -> Result<Kind, Finding> {
     if has("openapi") || has("swagger") || has("paths") {
         return Ok(Kind::Description);
     }
-    let named = path.file_stem().is_some_and(|stem| stem == "tollgate");
-    Ok(if named || has("listeners") || has("admin") {
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    let named = stem == Some("tollgate");
+    let objects = matches!(stem, Some("plans" | "consumers" | "terms"));
+    Ok(if objects && !has("spec") {
+        Kind::Directory
+    } else if named || has("listeners") || has("admin") {
         Kind::Process
     } else {
         Kind::Api
@@ -144,10 +155,34 @@ fn directory(path: &Path, environment: Environment<'_>, report: &mut Report) {
         ));
     }
     let mut taken = BTreeMap::new();
+    let mut apis = BTreeMap::new();
     for file in files {
-        if let Some((config, bases)) = api(&file, environment, report) {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy();
+        let read = api(&file, environment, report);
+        let named = read.map(|(config, bases, named)| {
             claim(&config, &bases, &mut taken, report);
+            named
+        });
+        apis.insert(name.into_owned(), named.unwrap_or_default());
+    }
+    objects(path, environment, Some(&apis), report);
+}
+
+/// Plans, consumers and terms; held against the APIs where those are known.
+fn objects(
+    path: &Path,
+    environment: Environment<'_>,
+    apis: Option<&BTreeMap<String, Named>>,
+    report: &mut Report,
+) {
+    match read_with_mentions(path, environment) {
+        Ok(directory) => {
+            report.findings.extend(directory.warnings.iter().cloned());
+            if let Some(apis) = apis {
+                report.findings.extend(mention::across(&directory, apis));
+            }
         }
+        Err(findings) => report.findings.extend(findings),
     }
 }
 
@@ -162,21 +197,24 @@ fn api(
     path: &Path,
     environment: Environment<'_>,
     report: &mut Report,
-) -> Option<(ApiConfig, Vec<String>)> {
-    let (config, places) = match read_with_places(path, environment) {
+) -> Option<(ApiConfig, Vec<String>, Named)> {
+    let mut placed = match read_with_places(path, environment) {
         Ok(read) => read,
         Err(findings) => {
             report.findings.extend(findings);
             return None;
         }
     };
-    let (description, bases) = description(&config.spec, report)?;
-    report.findings.extend(unmatched(&places, &description));
+    report.findings.append(&mut placed.warnings);
+    let (description, bases) = description(&placed.config.spec, report)?;
+    report.findings.extend(mention::own(&placed, &description));
+    let config = placed.config;
     let bases = match &config.base_path {
         Some(base) => vec![base.to_string()],
         None => bases,
     };
-    Some((config, bases))
+    let named = Named::of(&config, &description);
+    Some((config, bases, named))
 }
 
 fn description(path: &Path, report: &mut Report) -> Option<(Description, Vec<String>)> {
@@ -199,33 +237,6 @@ fn description(path: &Path, report: &mut Report) -> Option<(Description, Vec<Str
     report.findings.extend(overlaps);
     let bases = classifier.bases().iter().map(ToString::to_string).collect();
     Some((description, bases))
-}
-
-/// Keys under `operations:` that are no operation of the description.
-fn unmatched(places: &[(String, Place)], description: &Description) -> Vec<Finding> {
-    let mut known = Vec::new();
-    for operation in &description.operations {
-        known.extend(operation.id.as_ref().map(ToString::to_string));
-        known.push(format!("{} {}", operation.method, operation.template));
-    }
-    let unknown = places.iter().filter(|(key, _)| !known.contains(key));
-    let explain = |(key, place): &(String, Place)| {
-        let remedy = match nearest(key, known.iter().map(String::as_str)) {
-            Some(name) => format!("did you mean `{name}`?"),
-            None => "write an operationId, or method and template as in the file".to_owned(),
-        };
-        let what = format!("`{key}` is no operation of {}", description.file);
-        finding(
-            Severity::Warning,
-            "unknown-operation",
-            place.clone(),
-            what,
-            &remedy,
-        )
-    };
-    let mut found: Vec<_> = unknown.map(explain).collect();
-    found.sort_by_key(|finding| (finding.place.line, finding.place.column));
-    found
 }
 
 /// Notes what an API claims; a host and base path that is taken already is a conflict.

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::value::{MapAccessDeserializer, StrDeserializer, U32Deserializer};
+use serde::de::value::{BoolDeserializer, MapAccessDeserializer, StrDeserializer, U32Deserializer};
 use serde::de::{self, DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
@@ -23,6 +23,8 @@ pub(super) struct Text {
     pub(super) text: String,
     pub(super) line: u32,
     pub(super) column: u32,
+    /// The whole of it came out of one `${NAME}` or `file:`: fit for a secret.
+    pub(super) referred: bool,
 }
 
 /// Decodes `node` into `T`. `None` where its shape is wrong; the findings say why, and may also stand beside a value.
@@ -148,6 +150,7 @@ impl<'n> Decoder<'_, 'n> {
             text,
             line: self.node.line,
             column: self.node.column,
+            referred: self.context.references.refers(&written),
         })
     }
 
@@ -160,7 +163,7 @@ impl<'n> Decoder<'_, 'n> {
 }
 
 const TEXT: &str = "Text";
-const TEXT_FIELDS: &[&str] = &["text", "line", "column"];
+const TEXT_FIELDS: &[&str] = &["text", "line", "column", "referred"];
 
 impl<'n> de::Deserializer<'n> for Decoder<'_, 'n> {
     type Error = Mistake;
@@ -217,15 +220,26 @@ impl<'n> de::Deserializer<'n> for Decoder<'_, 'n> {
             .map_err(|mistake| mistake.at(self.node))
     }
 
-    /// Where a field takes a plain value or a mapping, the written shape is an enum of `Text` and `Map`.
+    /// Where a field takes a plain value, a list or a mapping, the written shape is an enum of `Text`, `List` and `Map`.
     fn deserialize_enum<V: Visitor<'n>>(
         self,
         _name: &'static str,
-        _variants: &'static [&'static str],
+        variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Mistake> {
+        let written = match self.node.value {
+            Value::Map(_) => "Map",
+            Value::List(_) => "List",
+            _ => TEXT,
+        };
+        // What fits no variant is read as text, which says what it found instead.
+        let known = variants.iter().copied().find(|variant| *variant == written);
+        let variant = known.unwrap_or(TEXT);
         visitor
-            .visit_enum(Either(self))
+            .visit_enum(Either {
+                decoder: self,
+                variant,
+            })
             .map_err(|mistake| mistake.at(self.node))
     }
 
@@ -256,22 +270,18 @@ impl<'n> IntoDeserializer<'n, Mistake> for Decoder<'_, 'n> {
     }
 }
 
-struct Either<'c, 'n>(Decoder<'c, 'n>);
+struct Either<'c, 'n> {
+    decoder: Decoder<'c, 'n>,
+    variant: &'static str,
+}
 
 impl<'c, 'n> de::EnumAccess<'n> for Either<'c, 'n> {
     type Error = Mistake;
     type Variant = Self;
 
     fn variant_seed<S: DeserializeSeed<'n>>(self, seed: S) -> Result<(S::Value, Self), Mistake> {
-        let variant = if matches!(self.0.node.value, Value::Map(_)) {
-            "Map"
-        } else {
-            TEXT
-        };
-        Ok((
-            seed.deserialize(StrDeserializer::<Mistake>::new(variant))?,
-            self,
-        ))
+        let variant = StrDeserializer::<Mistake>::new(self.variant);
+        Ok((seed.deserialize(variant)?, self))
     }
 }
 
@@ -283,11 +293,11 @@ impl<'n> de::VariantAccess<'n> for Either<'_, 'n> {
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'n>>(self, seed: S) -> Result<S::Value, Mistake> {
-        seed.deserialize(self.0)
+        seed.deserialize(self.decoder)
     }
 
     fn tuple_variant<V: Visitor<'n>>(self, _: usize, visitor: V) -> Result<V::Value, Mistake> {
-        de::Deserializer::deserialize_seq(self.0, visitor)
+        de::Deserializer::deserialize_seq(self.decoder, visitor)
     }
 
     fn struct_variant<V: Visitor<'n>>(
@@ -295,7 +305,7 @@ impl<'n> de::VariantAccess<'n> for Either<'_, 'n> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Mistake> {
-        de::Deserializer::deserialize_struct(self.0, "", fields, visitor)
+        de::Deserializer::deserialize_struct(self.decoder, "", fields, visitor)
     }
 }
 
@@ -372,6 +382,7 @@ impl<'n> de::Deserializer<'n> for Key<'n> {
             text: self.0.key.to_string(),
             line: self.0.line,
             column: self.0.column,
+            referred: false,
         };
         visitor.visit_map(TextFields { text, next: 0 })
     }
@@ -383,7 +394,7 @@ impl<'n> de::Deserializer<'n> for Key<'n> {
     }
 }
 
-/// Feeds the three fields of a [`Text`] to its visitor.
+/// Feeds the fields of a [`Text`] to its visitor.
 struct TextFields {
     text: Text,
     next: usize,
@@ -407,7 +418,8 @@ impl<'n> MapAccess<'n> for TextFields {
         match self.next {
             1 => seed.deserialize(std::mem::take(&mut self.text.text).into_deserializer()),
             2 => seed.deserialize(U32Deserializer::new(self.text.line)),
-            _ => seed.deserialize(U32Deserializer::new(self.text.column)),
+            3 => seed.deserialize(U32Deserializer::new(self.text.column)),
+            _ => seed.deserialize(BoolDeserializer::new(self.text.referred)),
         }
     }
 }
@@ -419,6 +431,7 @@ impl<'de> Deserialize<'de> for Text {
             text: String,
             line: u32,
             column: u32,
+            referred: bool,
         }
         struct Whole;
         impl<'de> Visitor<'de> for Whole {
@@ -434,6 +447,7 @@ impl<'de> Deserialize<'de> for Text {
                     text: parts.text,
                     line: parts.line,
                     column: parts.column,
+                    referred: parts.referred,
                 })
             }
         }

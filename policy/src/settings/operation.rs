@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::RuleConfig;
 pub use super::operation_file::from_node;
 
 /// `x-tollgate` on the document, path item or operation. `None`: not said here, ask one level out.
@@ -21,6 +22,9 @@ pub struct OperationSettings {
     pub max_body: Option<u64>,
     /// `security: off`: what the file demands of callers is left to the service.
     pub security_off: Option<bool>,
+    /// `acl`: rules about the operations these settings hang on, besides those of the API file's own `acl`. The innermost
+    /// place that has `acl` counts alone.
+    pub acl: Option<Vec<RuleConfig>>,
 }
 
 impl OperationSettings {
@@ -35,6 +39,7 @@ impl OperationSettings {
             websocket: self.websocket.or(outer.websocket),
             max_body: self.max_body.or(outer.max_body),
             security_off: self.security_off.or(outer.security_off),
+            acl: self.acl.as_ref().or(outer.acl.as_ref()).cloned(),
         }
     }
 }

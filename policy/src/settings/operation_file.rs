@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::acl_file::{Scope, WrittenRule, rules};
 use super::decode::{Text, decode};
 use super::reader::Reader;
 use super::reference::References;
@@ -20,6 +21,7 @@ pub(super) struct WrittenOperation {
     upgrade: Option<Vec<Text>>,
     max_body: Option<Text>,
     security: Option<Text>,
+    acl: Option<Vec<WrittenRule>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -78,7 +80,10 @@ pub(super) fn settings(
         written.upgrade.as_ref(),
         upgrade,
     );
+    let acl = written.acl.as_ref();
+    let acl = acl.map(|list| rules(reader, &format!("{field}.acl"), list, Scope::Operation));
     OperationSettings {
+        acl,
         total,
         first_byte,
         idle,

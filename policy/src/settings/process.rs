@@ -11,6 +11,8 @@ pub struct ProcessConfig {
     pub listeners: Vec<ListenerConfig>,
     /// Admin, loopback by default: 127.0.0.1:9900.
     pub admin: SocketAddr,
+    /// HTTP API for operators: 127.0.0.1:9911 by default; `None`: off.
+    pub control_api: Option<SocketAddr>,
     /// Worker threads; default: one per core.
     pub workers: usize,
     /// Store of last-known-good configuration and the lock.
@@ -54,6 +56,27 @@ pub struct ListenerTls {
     pub certificates: Vec<(PathBuf, PathBuf)>,
     /// Whether TLS 1.2 is accepted beside 1.3. Default true.
     pub tls12: bool,
+    /// Whether clients are asked for a certificate; `None`: not.
+    pub client: Option<ClientCertificates>,
+}
+
+impl Default for ListenerTls {
+    fn default() -> Self {
+        Self {
+            certificates: Vec::new(),
+            tls12: true,
+            client: None,
+        }
+    }
+}
+
+/// How clients are asked for a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// PEM file of the roots that vouch for them.
+    pub roots: PathBuf,
+    /// No handshake without one; else a client without counts as one that shows nothing.
+    pub required: bool,
 }
 
 /// A network in CIDR notation.

@@ -11,7 +11,8 @@ use super::reader::Reader;
 use super::upstream_file::WrittenPair;
 use super::value::{self, Wrong};
 use super::{
-    AccessLogTarget, DoorLimits, ListenAddress, ListenerConfig, ListenerTls, ProcessConfig,
+    AccessLogTarget, ClientCertificates, DoorLimits, ListenAddress, ListenerConfig, ListenerTls,
+    ProcessConfig,
 };
 use crate::finding::Finding;
 
@@ -20,6 +21,7 @@ use crate::finding::Finding;
 struct Written {
     listeners: Option<Vec<WrittenListener>>,
     admin: Option<Text>,
+    control: Option<WrittenControl>,
     workers: Option<Text>,
     state_dir: Option<Text>,
     drain_timeout: Option<Text>,
@@ -42,6 +44,14 @@ struct WrittenListener {
 struct WrittenTls {
     certificates: Vec<WrittenPair>,
     min_version: Option<Text>,
+    client_ca: Option<Text>,
+    client_certificates: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenControl {
+    api: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -72,6 +82,7 @@ impl ProcessConfig {
                 proxy_protocol_from: Vec::new(),
             }],
             admin: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900),
+            control_api: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9911)),
             workers,
             state_dir,
             drain_timeout: Duration::from_secs(30),
@@ -116,6 +127,11 @@ fn config(reader: &mut Reader, unsaid: ProcessConfig, written: &Written) -> Proc
         (Some(target), _) => target,
         (None, _) => unsaid.access_log,
     };
+    let control = written.control.as_ref().and_then(|it| it.api.as_ref());
+    let control_api = |text: &str| match text {
+        "off" => Ok(None),
+        _ => value::socket_address(text).map(Some),
+    };
     let drain = written.drain_timeout.as_ref();
     let hops = written.trusted_hops.as_ref();
     ProcessConfig {
@@ -123,6 +139,9 @@ fn config(reader: &mut Reader, unsaid: ProcessConfig, written: &Written) -> Proc
         admin: reader
             .value("admin", written.admin.as_ref(), value::socket_address)
             .unwrap_or(unsaid.admin),
+        control_api: reader
+            .value("control.api", control, control_api)
+            .unwrap_or(unsaid.control_api),
         workers: reader
             .value("workers", written.workers.as_ref(), workers)
             .unwrap_or(unsaid.workers),
@@ -199,8 +218,10 @@ fn listener_tls(reader: &mut Reader, at: &Text, written: &WrittenTls) -> Listene
             "write \"1.2\" or \"1.3\"",
         )),
     };
+    let client = client_certificates(reader, written);
     let pairs = written.certificates.iter();
     ListenerTls {
+        client,
         certificates: pairs
             .map(|it| (reader.path(&it.cert), reader.path(&it.key)))
             .collect(),
@@ -211,6 +232,39 @@ fn listener_tls(reader: &mut Reader, at: &Text, written: &WrittenTls) -> Listene
                 version,
             )
             .unwrap_or(true),
+    }
+}
+
+/// Roots without a word about clients mean that they may show a certificate: the API's `mutualTLS` decides who must.
+fn client_certificates(reader: &mut Reader, written: &WrittenTls) -> Option<ClientCertificates> {
+    let field = "listeners.tls.client_certificates";
+    let required = |text: &str| match text {
+        "off" => Ok(None),
+        "optional" => Ok(Some(false)),
+        "required" => Ok(Some(true)),
+        _ => Err(Wrong::new(
+            format!("`{text}` is none of off, optional and required"),
+            "write one of them",
+        )),
+    };
+    let said = written.client_certificates.as_ref();
+    let mode = reader.value(field, said, required);
+    match (&written.client_ca, mode, said) {
+        (Some(roots), mode, _) => mode
+            .unwrap_or(Some(false))
+            .map(|required| ClientCertificates {
+                roots: reader.path(roots),
+                required,
+            }),
+        (None, Some(Some(_)), Some(said)) => {
+            let wrong = Wrong::new(
+                "needs `client_ca`",
+                "name the PEM file of the roots to trust",
+            );
+            reader.refuse(field, said, wrong);
+            None
+        }
+        _ => None,
     }
 }
 

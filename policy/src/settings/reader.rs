@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::decode::{Text, decode};
 use super::reference::References;
 use super::value::Wrong;
+use crate::directory::Secret;
 use crate::finding::{Finding, Place, Severity};
 use crate::source::{Document, Map, Node, Value};
 
@@ -80,6 +81,17 @@ impl Reader {
         }
     }
 
+    /// Where the key `name` stands at the top of the file.
+    pub(super) fn key(&self, name: &str) -> Place {
+        let entry = self.document.root.as_map().and_then(|map| map.entry(name));
+        let (line, column) = entry.map_or((0, 0), |entry| (entry.line, entry.column));
+        Place {
+            file: self.document.file.clone(),
+            line,
+            column,
+        }
+    }
+
     /// A path of the file, resolved against the file's directory.
     pub(super) fn path(&self, at: &Text) -> PathBuf {
         self.directory.join(&at.text)
@@ -132,6 +144,40 @@ impl Reader {
         );
     }
 
+    /// A secret: by reference only, and never quoted in a message.
+    pub(super) fn secret(&mut self, field: &str, written: Option<&Text>) -> Option<Secret> {
+        let written = written?;
+        if written.referred && !written.text.is_empty() {
+            return Some(Secret::new(written.text.as_str()));
+        }
+        let (code, what) = match written.referred {
+            true => ("bad-value", "the secret is empty"),
+            false => (
+                "literal-secret",
+                "a secret must not stand in a file of settings",
+            ),
+        };
+        let remedy = "write ${NAME} for an environment variable, or file:PATH";
+        let place = self.place(written);
+        self.push(code, place, format!("`{field}`: {what}"), remedy.to_owned());
+        None
+    }
+
+    /// As [`Reader::list`], for lists that say "any" by their absence: an empty one is a mistake.
+    pub(super) fn some<T>(
+        &mut self,
+        field: &str,
+        at: &Text,
+        written: Option<&Vec<Text>>,
+        parse: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Vec<T> {
+        if written.is_some_and(Vec::is_empty) {
+            let remedy = "name at least one, or remove the field, which means any";
+            self.refuse(field, at, Wrong::new("is empty", remedy));
+        }
+        self.list(field, written, parse)
+    }
+
     /// A list that needs an item has none; a place is known only where something stands.
     pub(super) fn empty(&mut self, field: &str, remedy: &str) {
         let place = self.file();
@@ -149,15 +195,33 @@ impl Reader {
         });
     }
 
+    /// Something may not be what its author expects; the file counts all the same.
+    pub(super) fn warn(&mut self, code: &'static str, place: Place, what: String, remedy: &str) {
+        self.findings.push(Finding {
+            severity: Severity::Warning,
+            code,
+            place,
+            what,
+            remedy: remedy.to_owned(),
+        });
+    }
+
     /// The meaning, if nothing was wrong.
-    pub(super) fn finish<T>(mut self, meaning: Option<T>) -> Result<T, Vec<Finding>> {
+    pub(super) fn finish<T>(self, meaning: Option<T>) -> Result<T, Vec<Finding>> {
+        self.conclude(meaning).map(|(meaning, _)| meaning)
+    }
+
+    /// The meaning with its warnings, if nothing was wrong.
+    pub(super) fn conclude<T>(
+        mut self,
+        meaning: Option<T>,
+    ) -> Result<(T, Vec<Finding>), Vec<Finding>> {
+        self.findings
+            .sort_by_key(|finding| (finding.place.line, finding.place.column));
+        let wrong = |finding: &Finding| finding.severity == Severity::Error;
         match meaning {
-            Some(meaning) if self.findings.is_empty() => Ok(meaning),
-            _ => {
-                self.findings
-                    .sort_by_key(|finding| (finding.place.line, finding.place.column));
-                Err(self.findings)
-            }
+            Some(meaning) if !self.findings.iter().any(wrong) => Ok((meaning, self.findings)),
+            _ => Err(self.findings),
         }
     }
 }

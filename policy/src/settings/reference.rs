@@ -61,6 +61,15 @@ impl References<'_> {
         Ok(resolved)
     }
 
+    /// Whether `written` is one reference and nothing else.
+    pub(super) fn refers(&self, written: &str) -> bool {
+        let variable = written
+            .strip_prefix("${")
+            .and_then(|rest| rest.strip_suffix('}'));
+        let whole = variable.is_some_and(|name| !name.contains(['$', '{', '}']));
+        self.environment.is_some() && (whole || written.starts_with("file:"))
+    }
+
     fn file(&self, path: &str) -> Result<String, Wrong> {
         let path = self.directory.join(path);
         let unreadable = |cause: String| {

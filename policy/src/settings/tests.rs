@@ -16,42 +16,87 @@ use crate::finding::{Finding, Severity};
 use crate::openapi;
 
 /// A directory with a description and the files under test.
-struct Files(tempfile::TempDir);
+pub(super) struct Files(tempfile::TempDir);
 
 const DESCRIPTION: &str = "openapi: 3.1.0\ninfo: {title: T, version: '1'}\npaths:\n  /books:\n    get:\n      operationId: listBooks\n      responses: {}\n";
 
 impl Files {
-    fn new() -> Self {
+    /// Rows over an API file, each after two lines that are right.
+    pub(super) fn expect_api(&self, table: &[Row<'_>]) {
+        for (text, line, column, code, words) in table {
+            let whole = format!("spec: spec.yaml\nupstream: http://a:1\n{text}\n");
+            expect((&whole, *line, *column, code, words), self.api(&whole));
+        }
+    }
+
+    /// The meaning of lines of an API file.
+    pub(super) fn meant(&self, text: &str) -> ApiConfig {
+        self.api(&format!("spec: spec.yaml\nupstream: http://a:1\n{text}\n"))
+            .unwrap()
+    }
+
+    /// What `check` says of lines of an API file: severity and code.
+    pub(super) fn checked(&self, text: &str) -> Vec<(Severity, &'static str)> {
+        let whole = format!("spec: spec.yaml\nupstream: http://a:1\n{text}\n");
+        let report = check::check(&self.write("api.yaml", &whole), &environment);
+        report
+            .findings
+            .iter()
+            .map(|it| (it.severity, it.code))
+            .collect()
+    }
+
+    pub(super) fn path(&self) -> &std::path::Path {
+        self.0.path()
+    }
+
+    pub(super) fn new() -> Self {
         let files = Self(tempfile::tempdir().unwrap());
         files.write("spec.yaml", DESCRIPTION);
         files
     }
 
-    fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(super) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
         path
     }
 
-    fn api(&self, text: &str) -> Result<ApiConfig, Vec<Finding>> {
+    pub(super) fn api(&self, text: &str) -> Result<ApiConfig, Vec<Finding>> {
         read_api(&self.write("api.yaml", text), &environment)
     }
 
-    fn process(&self, text: &str) -> Result<ProcessConfig, Vec<Finding>> {
+    pub(super) fn process(&self, text: &str) -> Result<ProcessConfig, Vec<Finding>> {
         let unsaid = ProcessConfig::default_for(1, "state".into());
         read_process(&self.write("tollgate.yaml", text), unsaid, &environment)
     }
 }
 
-fn environment(name: &str) -> Option<String> {
-    (name == "SERVICE").then(|| "http://service:9000".to_owned())
+/// A secret of 64 bytes.
+pub(super) const LONG: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// The hash of a password.
+const HASH: &str = "$argon2id$v=19$m=65536,t=2,p=1$gZiV/M1gPc22ElAH/Jh1Hw$CWOrkoo7oJBQ/iyh7uJ0LO2aLEfrHwTWllSAxT0zRno";
+
+pub(super) fn environment(name: &str) -> Option<String> {
+    let value = match name {
+        "SERVICE" => "http://service:9000",
+        "LONG" => LONG,
+        "SHORT" => "hunter2",
+        "EMPTY" => "",
+        "HASH" => HASH,
+        "KEY_A" => "tg_test_aaaaaaaaaaaaaaaaaaaaaa",
+        "KEY_B" => "tg_test_bbbbbbbbbbbbbbbbbbbbbb",
+        _ => return None,
+    };
+    Some(value.to_owned())
 }
 
 /// Line, column, code, and words of the message.
-type Row<'a> = (&'a str, u32, u32, &'a str, &'a [&'a str]);
+pub(super) type Row<'a> = (&'a str, u32, u32, &'a str, &'a [&'a str]);
 
-fn expect<T: std::fmt::Debug>(row: Row<'_>, read: Result<T, Vec<Finding>>) {
+pub(super) fn expect<T: std::fmt::Debug>(row: Row<'_>, read: Result<T, Vec<Finding>>) {
     let (text, line, column, code, words) = row;
     let findings = read.expect_err(text);
     let told: Vec<_> = findings.iter().map(ToString::to_string).collect();
@@ -378,6 +423,44 @@ fn a_mistake_in_an_upstream_is_told_with_its_place_and_a_remedy() {
 #[test]
 fn a_mistake_in_tollgate_yaml_is_told_with_its_place_and_a_remedy() {
     let table: &[Row<'_>] = &[
+        (
+            "control: {api: everywhere}",
+            1,
+            16,
+            "bad-value",
+            &["`control.api`", "no address with port"],
+        ),
+        (
+            "control: {port: 1}",
+            1,
+            11,
+            "unknown-field",
+            &["fields here: api"],
+        ),
+        (
+            "listeners: [{address: 'a:1', tls: {certificates: [{cert: a, key: b}], client_ca: r, client_certificates: yes}}]",
+            1,
+            23,
+            "bad-value",
+            &["no address to listen on"],
+        ),
+        (
+            "listeners: [{address: '[::]:1', tls: {certificates: [{cert: a, key: b}], client_certificates: must}}]",
+            1,
+            95,
+            "bad-value",
+            &[
+                "`listeners.tls.client_certificates`",
+                "off, optional and required",
+            ],
+        ),
+        (
+            "listeners: [{address: '[::]:1', tls: {certificates: [{cert: a, key: b}], client_certificates: required}}]",
+            1,
+            95,
+            "bad-value",
+            &["needs `client_ca`"],
+        ),
         (
             "listenrs: []",
             1,
@@ -784,4 +867,78 @@ fn two_apis_with_the_same_host_and_base_path_are_a_conflict() {
     assert!(report.failed() && report.findings[0].place.file.ends_with("two.yaml"));
     files.write("apis/two.yaml", &format!("{api}hosts: [b.example]\n"));
     assert!(!check::check(files.0.path(), &environment).failed());
+}
+
+#[test]
+fn clients_are_asked_for_certificates_as_the_listener_says() {
+    let files = Files::new();
+    let client = |said: &str| {
+        let text = format!(
+            "listeners: [{{address: '[::]:1', tls: {{certificates: [{{cert: a, key: b}}]{said}}}}}]"
+        );
+        let process = files.process(&text).unwrap();
+        process.listeners[0].tls.clone().unwrap().client
+    };
+    let roots = |required| {
+        let roots = files.path().join("ca.pem");
+        Some(ClientCertificates { roots, required })
+    };
+    assert_eq!(client(""), None);
+    assert_eq!(client(", client_certificates: off"), None);
+    assert_eq!(
+        client(", client_ca: ca.pem, client_certificates: off"),
+        None
+    );
+    assert_eq!(client(", client_ca: ca.pem"), roots(false));
+    assert_eq!(
+        client(", client_ca: ca.pem, client_certificates: optional"),
+        roots(false)
+    );
+    assert_eq!(
+        client(", client_ca: ca.pem, client_certificates: required"),
+        roots(true)
+    );
+}
+
+#[test]
+fn the_operators_api_is_on_loopback_elsewhere_or_off() {
+    let files = Files::new();
+    let api = |text: &str| files.process(text).unwrap().control_api;
+    assert_eq!(api(""), Some("127.0.0.1:9911".parse().unwrap()));
+    assert_eq!(api("control:"), api(""));
+    assert_eq!(
+        api("control: {api: '[::1]:1'}"),
+        Some("[::1]:1".parse().unwrap())
+    );
+    assert_eq!(api("control: {api: off}"), None);
+}
+
+#[test]
+fn times_of_people_know_days_and_hours_know_the_clock() {
+    let day = Duration::from_secs(24 * 3_600);
+    assert_eq!(value::days("14d"), Ok(14 * day));
+    assert_eq!(value::days("48h"), Ok(2 * day));
+    assert_eq!(value::days("off"), Ok(Duration::ZERO));
+    assert_eq!(value::days("0d"), Ok(Duration::ZERO));
+    assert_eq!(value::days("3650d"), Ok(3_650 * day));
+    for wrong in ["3651d", "d", "", "1w", "-1d", "99999999999999999999d"] {
+        assert!(value::days(wrong).is_err(), "{wrong}");
+    }
+    for wrong in ["1d", "8d"] {
+        assert!(value::duration(wrong).is_err(), "{wrong}");
+    }
+    assert_eq!(value::hours("08:00-18:30"), Ok((480, 1_110)));
+    assert_eq!(value::hours("22:00-06:00"), Ok((1_320, 360)));
+    assert_eq!(value::hours("00:00-24:00"), Ok((0, 1_440)));
+    for wrong in [
+        "8:00-18:00",
+        "08:00",
+        "08:00-08:00",
+        "24:00-08:00",
+        "08:00-24:01",
+        "08:60-09:00",
+        "+8:00-09:00",
+    ] {
+        assert!(value::hours(wrong).is_err(), "{wrong}");
+    }
 }

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::time::Timestamp;
+
 use super::{AccessLogTarget, HostPattern, ListenAddress, Network, SecurityMode};
 
 /// What is wrong with a value and what to write instead.
@@ -27,23 +29,7 @@ impl Wrong {
 
 /// A duration above zero: `250ms`, `30s`, `5m`, `1h`.
 pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
-    let split = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    let milliseconds: Option<u64> = match unit {
-        "ms" => Some(1),
-        "s" => Some(1_000),
-        "m" => Some(60_000),
-        "h" => Some(3_600_000),
-        _ => None,
-    };
-    let total = digits
-        .parse::<u64>()
-        .ok()
-        .zip(milliseconds)
-        .and_then(|(n, m)| n.checked_mul(m));
-    match total {
+    match milliseconds(text) {
         Some(0) => Err(Wrong::new(
             "must be longer than zero",
             "write for example 250ms or 30s",
@@ -53,10 +39,84 @@ pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
             format!("`{text}` is longer than a week"),
             "write at most 168h",
         )),
-        Some(total) => Ok(Duration::from_millis(total)),
-        None => Err(Wrong::new(
+        Some(total) if !text.ends_with('d') => Ok(Duration::from_millis(total)),
+        _ => Err(Wrong::new(
             format!("`{text}` is no duration"),
             "write a whole number and a unit: 250ms, 30s, 5m, 1h",
+        )),
+    }
+}
+
+/// A duration as [`duration`] reads it, or `off` for none.
+pub(super) fn duration_or_off(text: &str) -> Result<Duration, Wrong> {
+    match text {
+        "off" | "0s" => Ok(Duration::ZERO),
+        _ => duration(text),
+    }
+}
+
+/// A time people live by, up to ten years: `14d`, `48h`, or `off` for none.
+pub(super) fn days(text: &str) -> Result<Duration, Wrong> {
+    const TEN_YEARS: u64 = 3_650 * 24 * 3_600_000;
+    match milliseconds(text) {
+        _ if text == "off" => Ok(Duration::ZERO),
+        Some(total) if total <= TEN_YEARS => Ok(Duration::from_millis(total)),
+        _ => Err(Wrong::new(
+            format!("`{text}` is no time of up to ten years"),
+            "write a whole number and a unit, such as 14d or 48h, or off",
+        )),
+    }
+}
+
+fn milliseconds(text: &str) -> Option<u64> {
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let milliseconds: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 24 * 3_600_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(milliseconds)
+}
+
+/// A moment in RFC 3339.
+pub(super) fn moment(text: &str) -> Result<Timestamp, Wrong> {
+    Timestamp::parse(text).ok_or_else(|| {
+        Wrong::new(
+            format!("`{text}` is no time"),
+            "write date, time and zone as in RFC 3339: 2026-11-21T16:00:00Z",
+        )
+    })
+}
+
+/// Hours of the day as minutes, from and to: `08:00-18:00`.
+pub(super) fn hours(text: &str) -> Result<(u16, u16), Wrong> {
+    let minutes = |text: &str| -> Option<u16> {
+        let (hour, minute) = text.split_once(':')?;
+        let two = |part: &str, most: u16| {
+            let plain = part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
+            part.parse().ok().filter(|n| plain && *n <= most)
+        };
+        match (two(hour, 24)?, two(minute, 59)?) {
+            (24, 1..) => None,
+            (hour, minute) => Some(hour * 60 + minute),
+        }
+    };
+    let split = text.split_once('-');
+    match split.and_then(|(from, to)| minutes(from).zip(minutes(to))) {
+        Some((from, to)) if from == to => Err(Wrong::new(
+            format!("`{text}` is no time at all"),
+            "write an end that differs from the beginning, or remove the field",
+        )),
+        Some((from, to)) if from < 24 * 60 => Ok((from, to)),
+        _ => Err(Wrong::new(
+            format!("`{text}` are no hours"),
+            "write beginning and end in UTC: \"08:00-18:00\", in quotes",
         )),
     }
 }
