@@ -1,2 +1,21 @@
 //! The control plane: who the consumers are, what was sold to them, what they accepted and what was revoked; kept in a store,
 //! administered over HTTP, answered to data planes.
+//!
+//! Promises: known callers go on being answered from memory whatever the store does; a change that was answered is committed
+//! and announced; what a file defines is changed in the file alone; secrets are shown once and never stored. Not here: judging
+//! credentials and calls (`tollgate-policy`), and serving traffic (`tollgate-gateway`).
+
+mod audit;
+mod control;
+mod index;
+mod key;
+mod refusal;
+mod secret_file;
+mod service;
+mod store;
+mod text;
+
+pub use audit::{Broken, Verdict};
+pub use control::{Control, FileReader, Options, ReloadError, Reloaded, StartError};
+pub use secret_file::load_or_make_pepper;
+pub use store::{Store, StoreError};

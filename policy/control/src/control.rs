@@ -1,0 +1,438 @@
+//! The control plane of one installation: its directory in memory, its store, and the way changes go through both.
+//!
+//! Promises: a change is committed to the store, then seen in memory, then announced, and only then answered; one change at a
+//! time; without a store everything known goes on being answered and changes are refused with the reason. Not here: what may
+//! be changed by whom (`http`), and answering data planes (`service`).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::RwLock;
+use tokio::sync::{Mutex, MutexGuard, broadcast};
+use tokio::task::JoinHandle;
+use tollgate_policy::directory::Revoked;
+use tollgate_policy::finding::Finding;
+use tollgate_policy::settings::DirectoryConfig;
+use tollgate_policy::time::Timestamp;
+use tollgate_proto::{Announcement, ControlServer};
+
+use crate::audit::{self, Entry, Head, Verdict};
+use crate::index::{Edit, Effects, Index};
+use crate::refusal::{Refusal, chain};
+use crate::store::{Connection, Contents, Store, StoreError, Transaction};
+use crate::{key, secret_file, service};
+
+/// How long a lock of another process on the store is waited for.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// Reads the configuration directory afresh: all it says about consumers, plans and terms, or what is wrong with it.
+pub type FileReader = Box<dyn Fn() -> Result<DirectoryConfig, Vec<Finding>> + Send + Sync>;
+
+/// What a control plane needs to start.
+pub struct Options {
+    /// Holds the store, the pepper, the admin credential and the head of the audit log. Must exist, mode 0700.
+    pub state_dir: PathBuf,
+    /// The installation's pepper, from [`crate::load_or_make_pepper`].
+    pub pepper: [u8; 32],
+    /// Reads the files; `None`: there are none.
+    pub files: Option<FileReader>,
+    /// Middle part of keys made here: `tg_<environment>_…`.
+    pub key_environment: String,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("state_dir", &self.state_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a control plane does not start. A store that cannot be used is no reason: see [`Control::store_problem`].
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The files are wrong.
+    #[error("{}", findings(.0))]
+    Files(Vec<Finding>),
+    /// The admin credential can be neither read nor made.
+    #[error("the admin credential in {} cannot be used", state_dir.display())]
+    AdminCredential {
+        /// The state directory.
+        state_dir: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A running control plane. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Control {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control")
+            .field("state_dir", &self.inner.state_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) struct Inner {
+    pub(crate) state_dir: PathBuf,
+    pub(crate) pepper: [u8; 32],
+    pub(crate) key_environment: String,
+    pub(crate) admin_credential: String,
+    pub(crate) index: RwLock<Index>,
+    files: Option<FileReader>,
+    /// The store, or why there is none.
+    store: RwLock<Result<Store, Arc<str>>>,
+    /// Held by whoever changes something: the last record of the audit log.
+    writer: Mutex<Head>,
+    announcements: broadcast::Sender<Announcement>,
+    tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// State of the directory after it.
+    pub generation: u64,
+    /// Clashes between files and store, and references that lead nowhere.
+    pub remarks: Vec<String>,
+}
+
+impl Control {
+    /// Starts: reads files and store, and answers `server`'s questions on the runtime this is called on. A store that cannot be
+    /// used leaves what the files say, read-only.
+    ///
+    /// # Errors
+    /// The files are wrong, or the admin credential cannot be used.
+    pub async fn start(options: Options, server: ControlServer) -> Result<Self, StartError> {
+        let state_dir = options.state_dir;
+        let admin_credential = secret_file::load_or_make_admin_credential(&state_dir);
+        let admin_credential = admin_credential.map_err(|source| StartError::AdminCredential {
+            state_dir: state_dir.clone(),
+            source,
+        })?;
+        let files = read_files(options.files.as_ref()).map_err(StartError::Files)?;
+        let (store, contents, head) = open(&state_dir).await;
+        let mut index = Index::merge(&files, contents, |secret| {
+            key::digest_of(&options.pepper, secret)
+        });
+        index.generation += 1;
+        log_remarks(&index.remarks);
+        let control = Self {
+            inner: Arc::new(Inner {
+                state_dir,
+                pepper: options.pepper,
+                key_environment: options.key_environment,
+                admin_credential,
+                index: RwLock::new(index),
+                files: options.files,
+                store: RwLock::new(store),
+                writer: Mutex::new(head),
+                announcements: server.announcements,
+                tasks: parking_lot::Mutex::default(),
+            }),
+        };
+        control.note_truncation().await;
+        // Who listened before this start may hold answers of an earlier life.
+        control.announce_everything();
+        let answering = tokio::spawn(service::answer(control.clone(), server.questions));
+        control.inner.tasks.lock().push(answering);
+        Ok(control)
+    }
+
+    /// Reads files and store again and announces that everything may have changed. A store that could not be used is tried again.
+    ///
+    /// # Errors
+    /// The files are wrong, or the store cannot be read: nothing has changed then.
+    pub async fn reload(&self) -> Result<Reloaded, ReloadError> {
+        let mut head = self.inner.writer.lock().await;
+        let files = read_files(self.inner.files.as_ref()).map_err(ReloadError::Files)?;
+        let held = self.store().ok();
+        let contents = match &held {
+            Some(store) => read(store).await.map_err(ReloadError::Store)?,
+            None => {
+                let (store, contents, found) = open(&self.inner.state_dir).await;
+                *self.inner.store.write() = store;
+                *head = found;
+                contents
+            }
+        };
+        let mut merged = Index::merge(&files, contents, |secret| {
+            key::digest_of(&self.inner.pepper, secret)
+        });
+        log_remarks(&merged.remarks);
+        let reloaded = {
+            let mut index = self.inner.index.write();
+            merged.generation = merged.generation.max(index.generation) + 1;
+            let reloaded = Reloaded {
+                generation: merged.generation,
+                remarks: merged.remarks.clone(),
+            };
+            *index = merged;
+            reloaded
+        };
+        self.announce_everything();
+        drop(head);
+        Ok(reloaded)
+    }
+
+    /// Why nothing can be changed at the moment; `None`: it can.
+    pub fn store_problem(&self) -> Option<Arc<str>> {
+        self.inner.store.read().as_ref().err().cloned()
+    }
+
+    /// What the last merge of files and store found: clashes, and references that lead nowhere.
+    pub fn remarks(&self) -> Vec<String> {
+        self.inner.index.read().remarks.clone()
+    }
+
+    /// Where the credential for administration stands.
+    pub fn admin_credential_path(&self) -> PathBuf {
+        self.inner.state_dir.join("admin-credential")
+    }
+
+    /// All that was revoked and stays so, for a data plane that begins or fell behind.
+    pub fn revoked(&self) -> Vec<Revoked> {
+        self.inner.index.read().revoked()
+    }
+
+    /// Walks the audit log.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn verify_audit(&self) -> Result<Verdict, StoreError> {
+        match self.store() {
+            Ok(store) => audit::verify(&store, &self.inner.state_dir).await,
+            Err(why) => Err(StoreError::Strange(why.to_string())),
+        }
+    }
+
+    /// Ends: waits for the change under way, answers no more, closes the store.
+    pub async fn stop(&self) {
+        let _head = self.inner.writer.lock().await;
+        for task in self.inner.tasks.lock().drain(..) {
+            task.abort();
+        }
+        let store = {
+            let mut held = self.inner.store.write();
+            std::mem::replace(&mut *held, Err(Arc::from("the control plane has stopped")))
+        };
+        if let Ok(store) = store {
+            store.close().await;
+        }
+    }
+
+    /// The store to read from.
+    pub(crate) fn store(&self) -> Result<Store, Refusal> {
+        let held = self.inner.store.read();
+        held.as_ref()
+            .cloned()
+            .map_err(|why| Refusal::Unavailable(why.to_string()))
+    }
+
+    /// Begins a change; others wait until it is committed or dropped.
+    pub(crate) async fn begin(&self) -> Result<Change<'_>, Refusal> {
+        let head = self.inner.writer.lock().await;
+        let transaction = self.store()?.begin().await?;
+        Ok(Change {
+            inner: &self.inner,
+            head,
+            transaction,
+            edits: Vec::new(),
+            entries: Vec::new(),
+        })
+    }
+
+    fn announce_everything(&self) {
+        let (generation, revoked) = {
+            let index = self.inner.index.read();
+            (index.generation, index.revoked())
+        };
+        // Sending fails only when nobody listens.
+        let everything = Announcement::Everything { generation };
+        let _ = self.inner.announcements.send(everything);
+        if !revoked.is_empty() {
+            let what = revoked.into();
+            let revoked = Announcement::Revoked { generation, what };
+            let _ = self.inner.announcements.send(revoked);
+        }
+    }
+
+    /// A log shorter than it was is said in the log itself, before anything is added.
+    async fn note_truncation(&self) {
+        let Ok(store) = self.store() else { return };
+        let Ok(Some(lost)) = audit::lost(&store, &self.inner.state_dir).await else {
+            return;
+        };
+        tracing::error!(
+            record = lost.seq,
+            "the audit log lacks a record that audit-head names; see `tollgate audit verify`"
+        );
+        let entry = Entry {
+            at: now(),
+            actor: "tollgate".to_owned(),
+            action: audit::TRUNCATED,
+            subject: lost.seq.to_string(),
+            detail: serde_json::json!({ "expected_hash": lost.hash }),
+            from: None,
+        };
+        let noted = async {
+            let mut change = self.begin().await?;
+            change.note(entry);
+            change.commit().await
+        };
+        if let Err(error) = noted.await {
+            tracing::error!(%error, "that could not be noted");
+        }
+    }
+}
+
+/// Why a reload was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The files are wrong.
+    #[error("{}", findings(.0))]
+    Files(Vec<Finding>),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+/// A change under way. Dropped without [`Change::commit`], nothing has happened.
+pub(crate) struct Change<'a> {
+    inner: &'a Inner,
+    head: MutexGuard<'a, Head>,
+    transaction: Transaction,
+    edits: Vec<Edit>,
+    entries: Vec<Entry>,
+}
+
+impl Change<'_> {
+    /// The store, within this change.
+    pub(crate) fn on(&mut self) -> &mut Connection {
+        &mut self.transaction
+    }
+
+    /// What changes in memory once it is committed.
+    pub(crate) fn edit(&mut self, edit: Edit) {
+        self.edits.push(edit);
+    }
+
+    /// What the audit log says of it.
+    pub(crate) fn note(&mut self, entry: Entry) {
+        self.entries.push(entry);
+    }
+
+    /// Commits, then changes the memory, then announces.
+    pub(crate) async fn commit(mut self) -> Result<(), Refusal> {
+        let head = audit::append(&mut self.transaction, &self.head, &self.entries).await?;
+        if !self.edits.is_empty() {
+            let next = self.inner.index.read().generation + 1;
+            crate::store::keep_generation(&mut self.transaction, next).await?;
+        }
+        self.transaction.commit().await?;
+        // From here on nothing waits until memory and store agree again.
+        *self.head = head;
+        if !self.edits.is_empty() {
+            let (generation, effects) = apply(&self.inner.index, self.edits);
+            announce(&self.inner.announcements, generation, effects);
+        }
+        keep_head(&self.inner.state_dir, &self.head).await;
+        Ok(())
+    }
+}
+
+fn apply(index: &RwLock<Index>, edits: Vec<Edit>) -> (u64, Effects) {
+    let mut effects = Effects::default();
+    let mut index = index.write();
+    for edit in edits {
+        index.apply(edit, &mut effects);
+    }
+    index.generation += 1;
+    (index.generation, effects)
+}
+
+/// What restricts goes first.
+fn announce(to: &broadcast::Sender<Announcement>, generation: u64, effects: Effects) {
+    // Sending fails only when nobody listens.
+    if !effects.revoked.is_empty() {
+        let what = effects.revoked.into();
+        let _ = to.send(Announcement::Revoked { generation, what });
+    }
+    if effects.everything {
+        let _ = to.send(Announcement::Everything { generation });
+    } else if !effects.consumers.is_empty() {
+        let consumers = effects.consumers.into();
+        let _ = to.send(Announcement::Changed {
+            generation,
+            consumers,
+        });
+    }
+}
+
+/// The change stands already: a head that cannot be written is an alarm, not a failure.
+async fn keep_head(state_dir: &Path, head: &Head) {
+    let (path, text) = (audit::head_path(state_dir), head.text());
+    let written =
+        tokio::task::spawn_blocking(move || secret_file::replace(&path, text.as_bytes())).await;
+    match written {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "audit-head could not be written"),
+        Err(error) => tracing::error!(%error, "audit-head was not written"),
+    }
+}
+
+/// The present, as a value.
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}
+
+fn read_files(reader: Option<&FileReader>) -> Result<DirectoryConfig, Vec<Finding>> {
+    reader.map_or_else(|| Ok(DirectoryConfig::default()), |read| read())
+}
+
+/// The store with its contents; or why there is none, and nothing.
+async fn open(state_dir: &Path) -> (Result<Store, Arc<str>>, Contents, Head) {
+    let opened = async {
+        let store = Store::open(state_dir, BUSY).await?;
+        let contents = read(&store).await?;
+        let head = Head::stored(&mut *store.read().await?).await?;
+        Ok::<_, StoreError>((store, contents, head))
+    };
+    match opened.await {
+        Ok((store, contents, head)) => (Ok(store), contents, head),
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "without a store: read-only, from files alone");
+            let nothing = Head {
+                seq: 0,
+                hash: String::new(),
+            };
+            (Err(error.to_string().into()), Contents::default(), nothing)
+        }
+    }
+}
+
+/// All of one state, whatever is written meanwhile.
+async fn read(store: &Store) -> Result<Contents, StoreError> {
+    let mut transaction = store.begin().await?;
+    let contents = Contents::read(&mut transaction).await?;
+    transaction.rollback().await?;
+    Ok(contents)
+}
+
+fn log_remarks(remarks: &[String]) {
+    for remark in remarks {
+        tracing::warn!("{remark}");
+    }
+}
+
+fn findings(found: &[Finding]) -> String {
+    let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}

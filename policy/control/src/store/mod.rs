@@ -1,0 +1,196 @@
+//! The store: what was made through the API, and the facts that no file undoes, in SQLite.
+//!
+//! Promises: opened with a check; a damaged, locked or vanished file is an error with its remedy, never made anew; every
+//! change is one transaction; the file is its owner's alone. The statements are standard SQL over the aliases below, so that
+//! PostgreSQL can be its twin. Not here: what may be stored (`http`), and what is answered from memory (`index`).
+
+mod error;
+mod facts;
+mod load;
+mod objects;
+mod rows;
+
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr};
+
+pub use error::StoreError;
+pub(crate) use facts::{AcceptanceRow, RevocationRow};
+pub(crate) use facts::suspend;
+pub(crate) use load::Contents;
+pub(crate) use objects::keep_generation;
+pub(crate) use rows::{ConsumerRow, KeyRow, OrganisationRow, PlanRow, ProjectRow, TermsRow};
+
+/// The database, by one name.
+pub(crate) type Database = sqlx::Sqlite;
+/// A connection to it.
+pub(crate) type Connection = sqlx::SqliteConnection;
+/// A row of it.
+pub(crate) type Row = sqlx::sqlite::SqliteRow;
+/// A transaction on it.
+pub(crate) type Transaction = sqlx::Transaction<'static, Database>;
+
+/// One writer, and readers beside it.
+const CONNECTIONS: u32 = 3;
+
+/// An opened store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: sqlx::Pool<Database>,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens `state_dir/control.db`, checks it and brings its tables up to date; makes it where there was none. `busy` is how
+    /// long another process's lock is waited for.
+    ///
+    /// # Errors
+    /// Locked, damaged, vanished, unwritable, full, or written by a newer version. The file is left as it is.
+    pub async fn open(state_dir: &Path, busy: Duration) -> Result<Self, StoreError> {
+        let path = state_dir.join("control.db");
+        prepare(&path, &crate::audit::head_path(state_dir))?;
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(false)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(busy);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(busy + Duration::from_secs(3))
+            .connect_with(options)
+            .await
+            .map_err(|error| StoreError::of(&path, error))?;
+        let store = Self { pool, path };
+        store.check().await?;
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// Begins a change. Only one is under way at a time.
+    ///
+    /// # Errors
+    /// Another process writes, or the file cannot be written.
+    pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
+        let begun = self.pool.begin_with("BEGIN IMMEDIATE").await;
+        begun.map_err(|error| self.error(error))
+    }
+
+    /// A connection to read with.
+    ///
+    /// # Errors
+    /// None became free in time.
+    pub(crate) async fn read(&self) -> Result<sqlx::pool::PoolConnection<Database>, StoreError> {
+        self.pool.acquire().await.map_err(|error| self.error(error))
+    }
+
+    /// Tells an error apart, knowing the file.
+    pub(crate) fn error(&self, error: sqlx::Error) -> StoreError {
+        StoreError::of(&self.path, error)
+    }
+
+    /// Writes a copy, consistent in itself, to `target`, readable by its owner only. Writers do not wait for it.
+    ///
+    /// # Errors
+    /// `target` exists or cannot be written, or the store cannot be read.
+    pub async fn backup(&self, target: &Path) -> Result<(), StoreError> {
+        let opening = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(target);
+        opening.map_err(|source| StoreError::Open {
+            path: target.to_owned(),
+            source,
+        })?;
+        // SQLite takes an empty file as its target, and no parameter in its place.
+        let quoted = target.to_string_lossy().replace('\'', "''");
+        let statement = AssertSqlSafe(format!("VACUUM INTO '{quoted}'"));
+        let mut connection = self.read().await?;
+        let done = sqlx::query(statement).execute(&mut *connection).await;
+        if let Err(error) = done {
+            // Half a copy is none.
+            let _ = std::fs::remove_file(target);
+            return Err(self.error(error));
+        }
+        Ok(())
+    }
+
+    /// Waits for what is under way and closes the file.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        let mut connection = self.read().await?;
+        let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(|error| self.error(error))?;
+        if verdict == "ok" {
+            return Ok(());
+        }
+        Err(StoreError::Corrupt {
+            path: self.path.clone(),
+            detail: verdict,
+        })
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let step = |version, name: &'static str, text: &'static str| {
+            let sql = text.into_sql_str();
+            Migration::new(version, name.into(), MigrationType::Simple, sql, false)
+        };
+        let migrator = Migrator::with_migrations(vec![
+            step(1, "directory", include_str!("../../migrations/0001_directory.sql")),
+            step(
+                2,
+                "append only",
+                include_str!("../../migrations/0002_append_only.sqlite.sql"),
+            ),
+        ]);
+        let mut connection = self.read().await?;
+        match migrator.run(&mut *connection).await {
+            Ok(()) => {}
+            Err(sqlx::migrate::MigrateError::Execute(error)) => return Err(self.error(error)),
+            Err(sqlx::migrate::MigrateError::ExecuteMigration(error, _)) => {
+                return Err(self.error(error));
+            }
+            Err(sqlx::migrate::MigrateError::VersionMissing(_)) => return Err(StoreError::Newer),
+            Err(other) => return Err(StoreError::Strange(other.to_string())),
+        }
+        connection.ping().await.map_err(|error| self.error(error))
+    }
+}
+
+/// Makes the file with a mode of our own, unless there was one before.
+fn prepare(path: &Path, head: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    let length = match std::fs::metadata(path) {
+        Ok(found) => found.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(failed(error)),
+    };
+    if length == 0 && head.exists() {
+        return Err(StoreError::Gone {
+            path: path.to_owned(),
+            head: head.to_owned(),
+        });
+    }
+    let file = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
+        .map_err(failed)
+}

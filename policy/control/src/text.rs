@@ -1,0 +1,101 @@
+//! Small texts the control plane reads and writes: names, digests, networks.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use tollgate_policy::credentials::Digest;
+use tollgate_policy::settings::Network;
+
+/// Longest name of an object, in bytes.
+const NAME: usize = 63;
+
+/// Whether `name` is one objects may have: `[a-z0-9-]`, 1 to 63 bytes, no hyphen at either end.
+pub(crate) fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=NAME).contains(&name.len())
+        && name.bytes().all(allowed)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+/// Bytes in lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// A digest from 64 lower-case hexadecimal digits.
+pub(crate) fn parse_digest(text: &str) -> Option<Digest> {
+    let nibble = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let bytes = text.as_bytes();
+    if bytes.len() != 64 {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (byte, pair) in digest.iter_mut().zip(bytes.chunks_exact(2)) {
+        let [high, low] = pair else { return None };
+        *byte = nibble(*high)? << 4 | nibble(*low)?;
+    }
+    Some(Digest(digest))
+}
+
+/// A network as it is written: `192.0.2.0/24`.
+pub(crate) fn network_text(network: &Network) -> String {
+    format!("{}/{}", network.address, network.prefix)
+}
+
+/// A network in CIDR notation, or a single address. Host bits must be clear.
+pub(crate) fn parse_network(text: &str) -> Option<Network> {
+    let (address, prefix) = match text.split_once('/') {
+        Some((address, prefix)) => (address.parse().ok()?, Some(prefix.parse::<u8>().ok()?)),
+        None => (text.parse::<IpAddr>().ok()?, None),
+    };
+    let (bits, width) = match address {
+        IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
+        IpAddr::V6(v6) => (v6.to_bits(), 128),
+    };
+    let prefix = prefix.unwrap_or(width);
+    let host_bits = bits.checked_shl(u32::from(prefix)).unwrap_or(0);
+    (prefix <= width && host_bits == 0).then_some(Network { address, prefix })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_read_strictly() {
+        for text in ["192.0.2.0/24", "0.0.0.0/0", "2001:db8::/32", "192.0.2.1/32"] {
+            assert_eq!(network_text(&parse_network(text).unwrap()), text);
+        }
+        assert_eq!(parse_network("192.0.2.7").unwrap().prefix, 32);
+        for text in ["192.0.2.1/24", "192.0.2.0/33", "::/129", "x", ""] {
+            assert_eq!(parse_network(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn digests_return() {
+        let digest = Digest([0xa5; 32]);
+        assert_eq!(parse_digest(&hex(&digest.0)), Some(digest));
+        assert_eq!(parse_digest("a5"), None);
+        assert_eq!(parse_digest(&"G".repeat(64)), None);
+    }
+
+    #[test]
+    fn names_are_plain() {
+        assert!(is_name("a") && is_name("shop-2") && is_name(&"a".repeat(63)));
+        for name in ["", "A", "a_b", "-a", "a-", "a/b", &"a".repeat(64)] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
+}
