@@ -18,9 +18,11 @@ use tollgate_policy::classify::Unclassified;
 
 use crate::api::{Api, Operation};
 use crate::apis::Apis;
-use crate::denial::Denial;
-use crate::door::head::judge_host;
+use crate::denial::{Denial, served_methods};
+use crate::door::head::{check_http2, judge_host};
 use crate::door::target::Target;
+use crate::forward::watch::Watch;
+use crate::listener::ServedName;
 use crate::telemetry::{
     AccessLog, AccessRecord, Finished, Metrics, OperationMetrics, RequestId, TraceContext,
 };
@@ -126,6 +128,8 @@ pub struct Exchange {
     pub reason: Cow<'static, str>,
     /// Bytes of request body that came.
     pub body_received: u64,
+    /// What the connection's TLS handshake was about, where there was one.
+    pub served_name: Option<Arc<ServedName>>,
     steps: SmallVec<[(&'static str, Duration); 6]>,
     last_step: Instant,
     series: Option<Arc<OperationMetrics>>,
@@ -163,6 +167,7 @@ impl Exchange {
             upstream: UpstreamStory::default(),
             reason: Cow::Borrowed(""),
             body_received: 0,
+            served_name: None,
             steps: SmallVec::new(),
             last_step: now,
             series: None,
@@ -206,7 +211,14 @@ impl Exchange {
         if head.headers.len() > self.shared.max_fields {
             return Err(Denial::HeadTooLarge);
         }
-        let target = Target::parse(target_of(head)?)?;
+        if head.version == http::Version::HTTP_2 {
+            check_http2(head)?;
+        }
+        let raw = target_of(head)?;
+        if raw == "*" && head.method == http::Method::OPTIONS {
+            return Err(Denial::MethodsAsked(served_methods()));
+        }
+        let target = Target::parse(raw)?;
         let classified = self.classify(head, &target, found);
         self.step("classify");
         let admitted = classified?;
@@ -223,6 +235,10 @@ impl Exchange {
         found: &mut Found,
     ) -> Result<Admitted, Denial> {
         let host = Host::of(head)?;
+        let name = self.served_name.as_ref();
+        if name.is_some_and(|name| name.misdirects(host.as_str())) {
+            return Err(Denial::Misdirected);
+        }
         let apis = self.shared.apis.load();
         let api = apis
             .select(host.as_str(), target.path)
@@ -392,9 +408,19 @@ impl Exchange {
 impl Drop for Exchange {
     /// A request that was cut off (a panic, a deadline, a client that left) is reported all the same.
     fn drop(&mut self) {
-        if self.reported || self.series.is_none() {
+        let panicked = std::thread::panicking();
+        if self.reported || (self.series.is_none() && !panicked) {
             return;
         }
+        if panicked {
+            self.fail(Denial::Internal);
+            self.reason = Cow::Borrowed("a panic");
+        } else if let Some(cut) = Watch::current().and_then(|watch| watch.over()) {
+            self.fail(cut.denial());
+            self.reason = Cow::Borrowed(cut.reason());
+        }
+        // Whoever holds the client's side answers a panic, unless an answer was on its way.
+        let answered = panicked && self.upstream.latency.is_none();
         if self.reason.is_empty() {
             self.reason = Cow::Borrowed("cut off before the answer was complete");
         }
@@ -402,7 +428,7 @@ impl Drop for Exchange {
             head: None,
             client: None,
             tls: false,
-            status: 0,
+            status: if answered { Denial::Internal.status() } else { 0 },
             response_bytes: 0,
             aborted: true,
         });

@@ -1,9 +1,12 @@
-//! The raw HTTP/1 head, judged strictly before the parser sees it (RFC 9112).
+//! The raw HTTP/1 head, judged strictly before the parser sees it (RFC 9112), and the head of an HTTP/2 request (RFC 9113).
 //!
 //! Two readers that disagree about where a request ends are how requests are smuggled. Whatever could be read in two ways is refused:
 //! bare LF, folded lines, white space before a colon, several or odd lengths, length beside coding, codings other than `chunked`.
 
+use http::Method;
+use http::header::{CONTENT_LENGTH, HOST};
 use memchr::{memchr, memchr2};
+use pingora_http::RequestHeader;
 
 use crate::denial::Denial;
 
@@ -150,10 +153,7 @@ impl Framing<'_> {
             }
         } else if name.eq_ignore_ascii_case(b"content-length") {
             self.lengths += 1;
-            let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-            if !digits || value.len() > MAX_LENGTH_DIGITS {
-                return Err(malformed("Content-Length is not a plain decimal number"));
-            }
+            judge_length(value)?;
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.codings += 1;
             if !value.eq_ignore_ascii_case(b"chunked") {
@@ -179,6 +179,47 @@ impl Framing<'_> {
             return Err(malformed("Transfer-Encoding in HTTP/1.0"));
         }
         Ok(())
+    }
+}
+
+/// Judges the head of an HTTP/2 request: what a service behind HTTP/1.1 could read in another way than we do.
+///
+/// # Errors
+/// The refusal; only this stream ends.
+pub fn check_http2(head: &RequestHeader) -> Result<(), Denial> {
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        return Err(Denial::MethodNotServed);
+    }
+    let only = |name, text| {
+        let mut values = head.headers.get_all(name).iter();
+        let value = values.next();
+        values.next().map_or(Ok(value), |_| Err(malformed(text)))
+    };
+    let host = only(HOST, "a request has at most one Host field")?;
+    let authority = head.uri.authority().map(|it| it.as_str().as_bytes());
+    match (authority, host) {
+        (None, None) => return Err(malformed("a request has :authority or Host")),
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host.as_bytes()) => {
+            return Err(malformed("Host differs from :authority"));
+        }
+        (Some(authority), _) => judge_host(authority)?,
+        (None, Some(host)) => judge_host(host.as_bytes())?,
+    }
+    if let Some(length) = only(CONTENT_LENGTH, "Content-Length is given more than once")? {
+        judge_length(length.as_bytes())?;
+    }
+    if !head.raw_path().starts_with(b"/") && !(head.method == Method::OPTIONS && head.raw_path() == b"*") {
+        return Err(malformed(":path is neither a path nor `*` of OPTIONS"));
+    }
+    Ok(())
+}
+
+fn judge_length(value: &[u8]) -> Result<(), Denial> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    if digits && value.len() <= MAX_LENGTH_DIGITS {
+        Ok(())
+    } else {
+        Err(malformed("Content-Length is not a plain decimal number"))
     }
 }
 

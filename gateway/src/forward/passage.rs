@@ -11,8 +11,9 @@ use smallvec::SmallVec;
 
 use super::Forwarder;
 use super::fields::{Origin, client_address};
-use super::watch::Watch;
+use super::watch::{Cut, Watch};
 use crate::denial::Denial;
+use crate::listener::ServedName;
 use crate::request::{Exchange, Journey, Seen, Shared};
 use crate::upstream::{EndpointAddress, Outcome, Picked};
 
@@ -28,6 +29,8 @@ pub struct Passage {
     pub(super) answered: bool,
     pub(super) watch: Option<Arc<Watch>>,
     pub(super) body_ended: bool,
+    /// How long the head of the answer may take, where the watch has to see to it.
+    pub(super) head_patience: Option<Duration>,
 }
 
 impl Passage {
@@ -42,11 +45,20 @@ impl Passage {
             answered: false,
             watch: None,
             body_ended: false,
+            head_patience: None,
         }
+    }
+
+    /// Which limit the watch ended this request by, if it did.
+    pub(super) fn cut(&self) -> Option<Cut> {
+        self.watch.as_ref()?.over()
     }
 
     /// Ends the attempt and blames the endpoint, or does not.
     pub(super) fn finish_attempt(&mut self, outcome: Outcome) {
+        if let Some(watch) = &self.watch {
+            watch.answer_came();
+        }
         let Some(picked) = self.picked.take() else {
             return;
         };
@@ -83,6 +95,12 @@ pub(super) fn origin_of(session: &Session) -> Origin {
             .digest()
             .is_some_and(|digest| digest.ssl_digest.is_some()),
     }
+}
+
+/// The name and certificates the connection was made by, where it is TLS.
+pub(super) fn served_name(session: &Session) -> Option<Arc<ServedName>> {
+    let tls = session.digest()?.ssl_digest.as_ref()?;
+    tls.extension.get::<Arc<ServedName>>().cloned()
 }
 
 impl Forwarder {
