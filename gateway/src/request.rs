@@ -428,7 +428,11 @@ impl Drop for Exchange {
             head: None,
             client: None,
             tls: false,
-            status: if answered { Denial::Internal.status() } else { 0 },
+            status: if answered {
+                Denial::Internal.status()
+            } else {
+                0
+            },
             response_bytes: 0,
             aborted: true,
         });

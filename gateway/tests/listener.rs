@@ -141,13 +141,11 @@ impl World {
                 .into_bytes()
         };
         let told = Arc::clone(&refusals);
-        let hook = move |peer, denial: &Denial| told.lock().push((peer, denial.clone()));
-        let door = Door::new(
-            limits.clone(),
-            Metrics::new(),
-            Arc::new(refuse),
-            Arc::new(hook),
-        );
+        let hook = move |peer, denial: &Denial| {
+            told.lock().push((peer, denial.clone()));
+            refuse(denial)
+        };
+        let door = Door::new(limits.clone(), Metrics::new(), Arc::new(hook));
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(limits.keep_alive);
         let app = Arc::new(Echo {

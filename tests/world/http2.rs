@@ -19,6 +19,27 @@ pub struct Http2Answer {
     pub trailers: Option<HeaderMap>,
 }
 
+impl Http2Answer {
+    /// Asserts that this is the problem called `code`, told as problem+json.
+    pub fn is_problem(&self, status: u16, code: &str) -> &Self {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(
+            self.headers["content-type"], "application/problem+json",
+            "{self:?}"
+        );
+        let problem: serde_json::Value = serde_json::from_slice(&self.body).expect("JSON");
+        assert_eq!(problem["instance"], self.request_id());
+        let kind = problem["type"].as_str().unwrap_or_default();
+        assert!(kind.ends_with(code), "{kind} is not {code}");
+        self
+    }
+
+    pub fn request_id(&self) -> &str {
+        let id = self.headers.get("x-request-id").expect("a request id");
+        id.to_str().unwrap()
+    }
+}
+
 /// Runs a test's asynchronous part, for a bounded time.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -133,4 +154,34 @@ async fn serve(stream: TcpStream) -> Result<(), h2::Error> {
         });
     }
     Ok(())
+}
+
+/// A connection on which several calls may be open at once.
+pub async fn connect(address: SocketAddr) -> h2::client::SendRequest<Bytes> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (send, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    send
+}
+
+/// A call whose body is never sent to its end, however long the answer takes.
+///
+/// # Errors
+/// The stream or the connection was reset.
+pub async fn call_unfinished(
+    address: SocketAddr,
+    request: Request<()>,
+    beginning: &[u8],
+) -> Result<Http2Answer, h2::Error> {
+    let mut send = connect(address).await.ready().await?;
+    let (response, mut sender) = send.send_request(request, false)?;
+    sender.send_data(Bytes::copy_from_slice(beginning), false)?;
+    let (head, incoming) = response.await?.into_parts();
+    let (body, trailers) = read(incoming).await?;
+    Ok(Http2Answer {
+        status: head.status,
+        headers: head.headers,
+        body,
+        trailers,
+    })
 }

@@ -330,6 +330,17 @@ impl World {
         read
     }
 
+    /// The access record of the request with this id, once it is written.
+    pub fn record(&self, request_id: &str) -> serde_json::Value {
+        let mut found = None;
+        eventually("the access record is written", || {
+            let all = self.access_log(0);
+            found = all.into_iter().find(|it| it["request_id"] == request_id);
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
     /// What it wrote to stderr so far.
     pub fn log(&self) -> String {
         self.said.text()

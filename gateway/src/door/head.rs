@@ -208,7 +208,9 @@ pub fn check_http2(head: &RequestHeader) -> Result<(), Denial> {
     if let Some(length) = only(CONTENT_LENGTH, "Content-Length is given more than once")? {
         judge_length(length.as_bytes())?;
     }
-    if !head.raw_path().starts_with(b"/") && !(head.method == Method::OPTIONS && head.raw_path() == b"*") {
+    if !head.raw_path().starts_with(b"/")
+        && !(head.method == Method::OPTIONS && head.raw_path() == b"*")
+    {
         return Err(malformed(":path is neither a path nor `*` of OPTIONS"));
     }
     Ok(())

@@ -15,7 +15,6 @@ use crate::denial::Denial;
 use crate::forward::Forwarder;
 use crate::listener::{self, Door, Drain};
 use crate::request::{Exchange, Seen, Shared};
-use crate::telemetry::RequestId;
 use crate::upstream::pool;
 
 /// How often a worker looks through its idle connections to the services.
@@ -33,7 +32,6 @@ pub(super) fn door(limits: &DoorLimits, shared: &Arc<Shared>) -> Door {
     Door::new(
         limits.clone(),
         shared.metrics.clone(),
-        Arc::new(|denial: &Denial| denial.http1_answer(RequestId::accept_or_new(None).as_str())),
         Arc::new(move |client: Option<SocketAddr>, denial: &Denial| {
             told.metrics.malformed(denial.code());
             let mut exchange = Exchange::new(told.clone());
@@ -46,6 +44,7 @@ pub(super) fn door(limits: &DoorLimits, shared: &Arc<Shared>) -> Door {
                 response_bytes: 0,
                 aborted: false,
             });
+            denial.http1_answer(exchange.request_id.as_str())
         }),
     )
 }

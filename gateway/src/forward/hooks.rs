@@ -238,7 +238,7 @@ impl ProxyHttp for Forwarder {
             passage.finish_attempt(match cut {
                 Cut::AnswerLate => Outcome::TimedOut,
                 Cut::Total if passage.body_ended => Outcome::TimedOut,
-                Cut::Total | Cut::BodySlow => Outcome::Abandoned,
+                Cut::Total | Cut::BodySlow | Cut::BodyMalformed => Outcome::Abandoned,
             });
             error.set_retry(false);
             return error;

@@ -191,6 +191,7 @@ impl Forwarder {
             session.set_keepalive(None);
         }
         stop_hop_fields(answer);
+        drop_idle_framing(answer);
         if session.req_header().version == http::Version::HTTP_10 {
             // RFC 9112, section 6.1: no coding for a client that cannot know it. The end of the connection ends the body.
             answer.remove_header(&http::header::TRANSFER_ENCODING);
@@ -270,6 +271,17 @@ pub(super) fn exhausted(error: &Error) -> bool {
         cause = inner.source();
     }
     false
+}
+
+/// A length or coding of a body that cannot be there (RFC 9110, section 8.6; RFC 9112, section 6.1): a client that believes it
+/// would take the next answer for a body. (The length in a 304 tells of the answer to a GET.)
+fn drop_idle_framing(answer: &mut ResponseHeader) {
+    if answer.status == http::StatusCode::NO_CONTENT {
+        answer.remove_header(&http::header::CONTENT_LENGTH);
+    }
+    if matches!(answer.status.as_u16(), 204 | 304) {
+        answer.remove_header(&http::header::TRANSFER_ENCODING);
+    }
 }
 
 /// Fields of the service's connection end here: those `Connection` names, and the old ones nobody names (RFC 9110, 7.6.1).

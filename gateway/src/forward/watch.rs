@@ -1,12 +1,12 @@
-//! Limits no single read timeout can hold: a request body that trickles, the head of an answer that does not come, and the total
+//! What ends a request before its time, and limits no single read timeout can hold: a request body that trickles, the head of an answer that does not come, and the total
 //! time of an exchange.
 //!
 //! A body that sends one byte a second never lets a read time out. The watch counts instead, beside the request. When a limit is
 //! over, the request is *cut*: the client's side stops giving bytes (the connection asks [`is_cut`] before it reads), so that the
 //! pump comes back with an error and answers as long as it still can. Nothing ticks for a request without limits.
 
-use std::sync::OnceLock;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,8 @@ pub enum Cut {
     AnswerLate,
     /// The request body came too slowly, or not at all.
     BodySlow,
+    /// The request body is not what its head announced.
+    BodyMalformed,
 }
 
 impl Cut {
@@ -51,6 +53,7 @@ impl Cut {
         match self {
             Self::Total | Self::AnswerLate => Denial::UpstreamTimeout,
             Self::BodySlow => Denial::BodyTooSlow,
+            Self::BodyMalformed => Denial::Malformed("the chunked body is not well-formed".into()),
         }
     }
 
@@ -60,6 +63,7 @@ impl Cut {
             Self::Total => "the total time of the exchange is over",
             Self::AnswerLate => "the head of the answer did not come in time",
             Self::BodySlow => "the request body came too slowly",
+            Self::BodyMalformed => "the chunked body is not well-formed",
         }
     }
 }
@@ -150,13 +154,18 @@ impl Watch {
         self.limits.lock().over
     }
 
+    /// Nothing more is read of this request.
+    pub fn cut_off(&self, cut: Cut) {
+        self.limits.lock().over.get_or_insert(cut);
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
     /// Returns when the request has to be cut off; from then on [`is_cut`] says so. `rate` is in bytes per second.
     pub async fn expired(&self, rate: u64) -> Cut {
         loop {
             match self.look(Instant::now(), rate) {
                 Look::Over(cut) => {
-                    self.limits.lock().over = Some(cut);
-                    self.cut.store(true, Ordering::Relaxed);
+                    self.cut_off(cut);
                     return cut;
                 }
                 Look::Nothing => self.armed.notified().await,
@@ -175,7 +184,11 @@ impl Watch {
         if limits.total.is_some_and(|end| now >= end) {
             return Look::Over(Cut::Total);
         }
-        if limits.body.as_ref().is_some_and(|it| it.trickles(now, rate)) {
+        if limits
+            .body
+            .as_ref()
+            .is_some_and(|it| it.trickles(now, rate))
+        {
             return Look::Over(Cut::BodySlow);
         }
         let answer = limits.answer.map(|(_, due)| due);

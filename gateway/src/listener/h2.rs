@@ -59,9 +59,7 @@ pub(super) async fn serve<A>(
         proxy_digest: None,
         socket_digest: connection.get_socket_digest(),
     });
-    let options = app
-        .h2_options()
-        .unwrap_or_else(|| h2_options(&door.limits));
+    let options = app.h2_options().unwrap_or_else(|| h2_options(&door.limits));
     let handshake = options.handshake::<_, Bytes>(connection);
     let Ok(Ok(mut streams)) = pingora_timeout::timeout(door.limits.head_timeout, handshake).await
     else {

@@ -381,7 +381,12 @@ impl Session for H2Session {
     }
 
     fn is_body_empty(&mut self) -> bool {
-        let none = || self.head.headers.get(CONTENT_LENGTH).is_some_and(|it| it == "0");
+        let none = || {
+            self.head
+                .headers
+                .get(CONTENT_LENGTH)
+                .is_some_and(|it| it == "0")
+        };
         self.received == 0 && (self.body.is_end_stream() || none())
     }
 

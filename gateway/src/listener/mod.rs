@@ -19,7 +19,7 @@ mod socket;
 mod stream;
 mod tls;
 
-pub use accept::{Door, RefusalHook, RefusalWriter, serve};
+pub use accept::{Door, RefusalHook, serve};
 pub use drain::{ConnectionGuard, Drain};
 pub use h2::h2_options;
 pub use socket::{Bound, Listener, Lock, lock};
