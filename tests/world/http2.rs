@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use h2::{RecvStream, SendStream};
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Request, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::PATIENCE;
@@ -81,15 +82,9 @@ pub async fn call_in_pieces(
     for (index, piece) in pieces.iter().enumerate() {
         sender.send_data(Bytes::copy_from_slice(piece), index + 1 == pieces.len())?;
     }
-    let (head, incoming) = response.await?.into_parts();
-    let (body, trailers) = read(incoming).await?;
+    let answer = answered(response).await;
     driver.abort();
-    Ok(Http2Answer {
-        status: head.status,
-        headers: head.headers,
-        body,
-        trailers,
-    })
+    answer
 }
 
 async fn read(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::Error> {
@@ -156,6 +151,31 @@ async fn serve(stream: TcpStream) -> Result<(), h2::Error> {
     Ok(())
 }
 
+/// One call without a body over a connection that is there.
+///
+/// # Errors
+/// The stream or the connection was reset.
+pub async fn call_over<S>(stream: S, request: Request<()>) -> Result<Http2Answer, h2::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (send, connection) = h2::client::handshake(stream).await?;
+    tokio::spawn(connection);
+    let (response, _) = send.ready().await?.send_request(request, true)?;
+    answered(response).await
+}
+
+async fn answered(response: h2::client::ResponseFuture) -> Result<Http2Answer, h2::Error> {
+    let (head, incoming) = response.await?.into_parts();
+    let (body, trailers) = read(incoming).await?;
+    Ok(Http2Answer {
+        status: head.status,
+        headers: head.headers,
+        body,
+        trailers,
+    })
+}
+
 /// A connection on which several calls may be open at once.
 pub async fn connect(address: SocketAddr) -> h2::client::SendRequest<Bytes> {
     let stream = TcpStream::connect(address).await.unwrap();
@@ -176,12 +196,5 @@ pub async fn call_unfinished(
     let mut send = connect(address).await.ready().await?;
     let (response, mut sender) = send.send_request(request, false)?;
     sender.send_data(Bytes::copy_from_slice(beginning), false)?;
-    let (head, incoming) = response.await?.into_parts();
-    let (body, trailers) = read(incoming).await?;
-    Ok(Http2Answer {
-        status: head.status,
-        headers: head.headers,
-        body,
-        trailers,
-    })
+    answered(response).await
 }

@@ -38,6 +38,21 @@ pub fn check(head: &[u8], max_fields: usize) -> Result<(), Denial> {
     }
 }
 
+/// Options of `Connection`: honest clients name one or two. The proxy behind us takes fewer than ten.
+const CONNECTION_OPTIONS: usize = 8;
+
+/// Fields that no client may have removed by naming them in `Connection`.
+const NEVER_OPTIONS: [&[u8]; 8] = [
+    b"host",
+    b"content-length",
+    b"transfer-encoding",
+    b"authorization",
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+];
+
 #[derive(Clone, Copy, PartialEq)]
 enum Version {
     Http10,
@@ -118,6 +133,8 @@ struct Framing<'h> {
     hosts: usize,
     lengths: usize,
     codings: usize,
+    /// Of all `Connection` fields.
+    options: usize,
 }
 
 impl Framing<'_> {
@@ -158,6 +175,35 @@ impl Framing<'_> {
             self.codings += 1;
             if !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(malformed("Transfer-Encoding other than `chunked`"));
+            }
+        } else if name.eq_ignore_ascii_case(b"connection") {
+            self.connection_options(value)?;
+        }
+        Ok(())
+    }
+
+    /// What `Connection` names is removed on the way (RFC 9110, section 7.6.1). Naming a field that says who calls, for whom, or where
+    /// the body ends is how such fields are made to vanish.
+    fn connection_options(&mut self, value: &[u8]) -> Result<(), Denial> {
+        let options = value
+            .split(|byte| *byte == b',')
+            .map(<[u8]>::trim_ascii)
+            .filter(|option| !option.is_empty());
+        for option in options {
+            self.options += 1;
+            if self.options > CONNECTION_OPTIONS {
+                return Err(malformed("Connection holds too many options"));
+            }
+            if !option.iter().all(|byte| is_token(*byte)) {
+                return Err(malformed("Connection holds an option that is no token"));
+            }
+            if NEVER_OPTIONS
+                .iter()
+                .any(|it| option.eq_ignore_ascii_case(it))
+            {
+                return Err(malformed(
+                    "Connection names a field that is not the client's to remove",
+                ));
             }
         }
         Ok(())
@@ -253,6 +299,7 @@ pub(crate) fn judge_host(host: &[u8]) -> Result<(), Denial> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -300,6 +347,10 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
             "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nX: a\u{0}b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Forwarded-For\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nConnection: host\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: \"close\"\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: a,b,c,d,e\r\nConnection: f,g,h,i\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a",
         ] {
             assert!(
@@ -328,6 +379,7 @@ mod tests {
             "GET / HTTP/1.0\r\n\r\n",
             "GET http://a/b?c=d HTTP/1.1\r\nHost: a\r\n\r\n",
             "OPTIONS * HTTP/1.1\r\nHost: a:8080\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive,, x-hop\r\nConnection: te\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: [::1]:80\r\nContent-Length: 0\r\n\r\n",
             "POST / HTTP/1.1\r\nhost: a\r\nTRANSFER-ENCODING: Chunked\r\nX:\r\nY: a\tb\r\n\r\n",
         ] {
@@ -342,5 +394,60 @@ mod tests {
             "A: b\r\n".repeat(100)
         );
         assert_eq!(judged(&head), Err(Denial::HeadTooLarge));
+    }
+
+    fn over_http2(
+        uri: &str,
+        method: Method,
+        fields: &[(&'static str, &str)],
+    ) -> Result<(), Denial> {
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        check_http2(&request.body(()).unwrap().into_parts().0.into())
+    }
+
+    #[test]
+    fn http2_heads_are_judged_by_the_same_rules() {
+        let refused = |uri, fields: &[(&'static str, &str)]| {
+            let judged = over_http2(uri, Method::GET, fields);
+            assert!(
+                matches!(judged, Err(Denial::Malformed(_))),
+                "{uri} {fields:?}"
+            );
+        };
+        refused("http://a/", &[("host", "b")]);
+        refused("http://a/", &[("host", "a"), ("host", "a")]);
+        refused("http://me@a/", &[]);
+        refused("http://a:b@c/", &[]);
+        refused("/", &[]);
+        refused("/", &[("host", "me@a")]);
+        refused(
+            "http://a/",
+            &[("content-length", "1"), ("content-length", "1")],
+        );
+        refused("http://a/", &[("content-length", "1, 1")]);
+        for method in [Method::CONNECT, Method::TRACE] {
+            assert_eq!(
+                over_http2("http://a/", method, &[]),
+                Err(Denial::MethodNotServed)
+            );
+        }
+        for (uri, fields) in [
+            ("http://a/", &[][..]),
+            (
+                "http://a:80/b?c",
+                &[("host", "A:80"), ("content-length", "5")],
+            ),
+            ("/b", &[("host", "a")]),
+            ("https://[::1]:443/", &[]),
+        ] {
+            assert_eq!(
+                over_http2(uri, Method::GET, fields),
+                Ok(()),
+                "{uri} {fields:?}"
+            );
+        }
     }
 }
