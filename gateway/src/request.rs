@@ -413,6 +413,10 @@ impl Drop for Exchange {
             return;
         }
         if panicked {
+            if self.series.is_none() {
+                self.shared.homeless.start();
+                self.series = Some(self.shared.homeless.clone());
+            }
             self.fail(Denial::Internal);
             self.reason = Cow::Borrowed("a panic");
         } else if let Some(cut) = Watch::current().and_then(|watch| watch.over()) {

@@ -146,3 +146,12 @@ impl<T, F: Future<Output = T> + Unpin> Future for Caught<F> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+mod tests;
