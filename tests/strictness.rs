@@ -423,6 +423,26 @@ fn the_record_of_a_refusal_has_the_id_that_the_client_was_told() {
     assert_eq!(world.record(id)["denial"], "malformed_request");
 }
 
+/// The parser has limits of its own; what only it refuses is known all the same.
+#[test]
+fn what_only_the_parser_refuses_is_recorded() {
+    let service = Service::new();
+    let world = Plan::bookstore(&service)
+        .api(
+            "books",
+            world::api_file(&world::bookstore(), &service.url(), ""),
+        )
+        .process("listeners: [{ address: 127.0.0.1:0 }]\nlimits: { head_fields: 1000 }\n")
+        .start();
+    let many: String = (0..300).map(|n| format!("X-{n}: 1\r\n")).collect();
+    let request = format!("GET /v1/books HTTP/1.1\r\nHost: x\r\n{many}\r\n");
+    assert_eq!(world.raw(request.as_bytes()).unwrap().status, 400);
+    assert_eq!(world.access_log(1)[0]["denial"], "malformed_request");
+    assert_eq!(world.access_log(1)[0]["status"], 400);
+    assert!(world.metrics().contains("cause=\"malformed_request\"} 1"));
+    assert_eq!(service.calls().len(), 0);
+}
+
 #[test]
 fn odd_chunks_are_refused() {
     let service = Service::new();

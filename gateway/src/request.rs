@@ -5,6 +5,8 @@
 //! refuse a request is in [`Exchange::admit`]; nothing after it refuses on policy. The state between the steps is a type, so no
 //! later step can ask for what an earlier one did not establish. `report` runs for every request, refused ones included.
 
+mod cut_off;
+
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +23,6 @@ use crate::apis::Apis;
 use crate::denial::{Denial, served_methods};
 use crate::door::head::{check_http2, judge_host};
 use crate::door::target::Target;
-use crate::forward::watch::Watch;
 use crate::listener::ServedName;
 use crate::telemetry::{
     AccessLog, AccessRecord, Finished, Metrics, OperationMetrics, RequestId, TraceContext,
@@ -402,44 +403,6 @@ impl Exchange {
         let field = |name: &str| head.headers.get(name).map(http::HeaderValue::as_bytes);
         self.request_id = RequestId::accept_or_new(field("x-request-id"));
         (self.trace, self.trace_continued) = TraceContext::accept_or_new(field("traceparent"));
-    }
-}
-
-impl Drop for Exchange {
-    /// A request that was cut off (a panic, a deadline, a client that left) is reported all the same.
-    fn drop(&mut self) {
-        let panicked = std::thread::panicking();
-        if self.reported || (self.series.is_none() && !panicked) {
-            return;
-        }
-        if panicked {
-            if self.series.is_none() {
-                self.shared.homeless.start();
-                self.series = Some(self.shared.homeless.clone());
-            }
-            self.fail(Denial::Internal);
-            self.reason = Cow::Borrowed("a panic");
-        } else if let Some(cut) = Watch::current().and_then(|watch| watch.over()) {
-            self.fail(cut.denial());
-            self.reason = Cow::Borrowed(cut.reason());
-        }
-        // Whoever holds the client's side answers a panic, unless an answer was on its way.
-        let answered = panicked && self.upstream.latency.is_none();
-        if self.reason.is_empty() {
-            self.reason = Cow::Borrowed("cut off before the answer was complete");
-        }
-        self.report(&Seen {
-            head: None,
-            client: None,
-            tls: false,
-            status: if answered {
-                Denial::Internal.status()
-            } else {
-                0
-            },
-            response_bytes: 0,
-            aborted: true,
-        });
     }
 }
 

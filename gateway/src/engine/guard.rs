@@ -4,6 +4,7 @@
 //! sent, counted and reported as `internal`, and felt by no other request or stream. Not here: what a request does.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -66,6 +67,23 @@ impl<P> Guarded<P> {
             aborted: written.is_err(),
         });
     }
+
+    /// The parser refused a head that the door had let in, with nothing but a status. The door is meant to be the stricter one;
+    /// where it is not, the refusal shall at least be known.
+    fn unheard_of(&self, client: Option<SocketAddr>) {
+        let denial = Denial::Malformed("the head is not well-formed".into());
+        self.shared.metrics.malformed(denial.code());
+        let mut exchange = Exchange::new(self.shared.clone());
+        exchange.refuse(denial.clone(), None, None);
+        exchange.report(&Seen {
+            head: None,
+            client,
+            tls: false,
+            status: denial.status(),
+            response_bytes: 0,
+            aborted: false,
+        });
+    }
 }
 
 async fn write_denial(session: &mut ServerSession, denial: &Denial, id: &str) -> Result<()> {
@@ -92,6 +110,7 @@ impl<P: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<P> {
             self.refuse_connect(&mut session).await;
             return None;
         }
+        let client = session.client_addr().and_then(|it| it.as_inet()).copied();
         let watch = Arc::new(Watch::default());
         let served = Caught {
             future: self.inner.process_new_http(session, shutdown),
@@ -109,10 +128,18 @@ impl<P: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<P> {
                 .await
                 .unwrap_or(Ok(None)),
         };
-        ended.unwrap_or_else(|Panicked| {
-            tracing::error!("a request panicked; it alone is lost");
-            None
-        })
+        match ended {
+            Ok(reused) => {
+                if !watch.is_named() {
+                    self.unheard_of(client);
+                }
+                reused
+            }
+            Err(Panicked) => {
+                tracing::error!("a request panicked; it alone is lost");
+                None
+            }
+        }
     }
 
     fn h2_options(&self) -> Option<H2Options> {

@@ -102,6 +102,11 @@ impl Watch {
         let _named_already = self.request_id.set(id);
     }
 
+    /// Whether the request came as far as having a name.
+    pub fn is_named(&self) -> bool {
+        self.request_id.get().is_some()
+    }
+
     /// The id of the current request; a new one where none is known yet.
     pub fn current_id() -> RequestId {
         Self::current()

@@ -6,6 +6,10 @@
 //! the body; where it cannot tell, it holds nothing and says so; a chunked body that two readers could read in two ways (the parser
 //! takes an empty size for a zero) goes no further. Not here: judging the framing (`door::head`).
 
+use std::io;
+
+use crate::forward::watch::{Cut, Watch};
+
 /// How far the body of the current request still reaches.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum Fence {
@@ -51,6 +55,16 @@ const TRAILER_BYTES: u16 = 8192;
 /// A chunked body that another reader could read in another way.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BadChunk;
+
+impl BadChunk {
+    /// The reader is told by an error, and whoever answers the request by its watch.
+    pub(super) fn end_request(self) -> io::Error {
+        if let Some(watch) = Watch::current() {
+            watch.cut_off(Cut::BodyMalformed);
+        }
+        io::Error::new(io::ErrorKind::InvalidData, "not a chunked body")
+    }
+}
 
 impl Chunk {
     const FIRST: Self = Self::Size { size: 0, digits: 0 };

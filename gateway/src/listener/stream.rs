@@ -26,7 +26,7 @@ use super::fence::{BadChunk, Fence};
 use super::flood::Flood;
 use super::socket::Accepted;
 use crate::denial::Denial;
-use crate::forward::watch::{self, Cut, Watch};
+use crate::forward::watch::{self, Watch};
 
 /// Answers up to this size leave in one write; larger pieces are not copied at all.
 const COLLECTED_BYTES: usize = 4096;
@@ -296,14 +296,6 @@ impl Connection {
     }
 }
 
-/// The request is over: its reader is told by an error, and whoever answers it by the watch.
-fn bad_body() -> io::Error {
-    if let Some(watch) = Watch::current() {
-        watch.cut_off(Cut::BodyMalformed);
-    }
-    io::Error::new(io::ErrorKind::InvalidData, "not a chunked body")
-}
-
 /// Moves as much as fits.
 fn take(from: &mut BytesMut, buf: &mut ReadBuf<'_>) {
     let length = from.len().min(buf.remaining());
@@ -327,7 +319,7 @@ impl AsyncRead for Connection {
         if !this.held.is_empty() {
             let window = this.held.len().min(buf.remaining());
             let window = this.held.get(..window).unwrap_or_default();
-            let passed = this.fence.pass(window).map_err(|BadChunk| bad_body())?;
+            let passed = this.fence.pass(window).map_err(BadChunk::end_request)?;
             buf.put_slice(this.held.get(..passed).unwrap_or_default());
             this.held.advance(passed);
             // The next request is here already: this one has nothing to read any more, and its parser only asks
@@ -344,7 +336,7 @@ impl AsyncRead for Connection {
         if received.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        let passed = this.fence.pass(received).map_err(|BadChunk| bad_body())?;
+        let passed = this.fence.pass(received).map_err(BadChunk::end_request)?;
         if passed < received.len() {
             this.held
                 .extend_from_slice(received.get(passed..).unwrap_or_default());

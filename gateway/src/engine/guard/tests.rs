@@ -1,6 +1,5 @@
 //! A panic costs its request alone: over real sockets, through the real proxy, with a service that panics where it is told to.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
