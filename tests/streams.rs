@@ -218,6 +218,11 @@ paths:
     )
 }
 
+fn review() -> Request<()> {
+    let request = Request::post(format!("http://{HOST}/reviews"));
+    request.body(()).unwrap()
+}
+
 /// A POST that announces more than it sends, over either protocol: what it is answered, and by which id.
 fn unfinished(world: &World) -> [(u16, serde_json::Value, String); 2] {
     let mut client = world.client();
@@ -228,9 +233,7 @@ fn unfinished(world: &World) -> [(u16, serde_json::Value, String); 2] {
         "nobody knows where the next request begins"
     );
     let id = first.header("x-request-id").expect("an id").to_owned();
-    let request = Request::post(format!("http://{HOST}/reviews"))
-        .body(())
-        .unwrap();
+    let request = review();
     let second = http2::block_on(http2::call_unfinished(world.address, request, b"hello"));
     let second = second.expect("an answer over HTTP/2");
     let problem = serde_json::from_slice(&second.body).unwrap();
@@ -304,9 +307,7 @@ fn a_service_that_says_nothing_is_answered_504_in_time() {
             .ask("POST", "/reviews", &[], b"hello")
             .is_problem(504, "upstream_timeout");
         world.get("/reviews").is_problem(504, "upstream_timeout");
-        let request = Request::post(format!("http://{HOST}/reviews"))
-            .body(())
-            .unwrap();
+        let request = review();
         http2::block_on(http2::call(world.address, request, b"hello"))
             .unwrap()
             .is_problem(504, "upstream_timeout");
@@ -332,9 +333,7 @@ fn a_body_may_pause_longer_than_its_head_may_take() {
     let answer = world.ask("POST", "/reviews", &[], b"hello");
     assert_eq!(answer.text(), "firstsecond");
     assert_eq!(world.get("/reviews").text(), "firstsecond");
-    let request = Request::post(format!("http://{HOST}/reviews"))
-        .body(())
-        .unwrap();
+    let request = review();
     let answer = http2::block_on(http2::call(world.address, request, b"hello")).unwrap();
     assert_eq!(answer.body, b"firstsecond");
 }
@@ -353,9 +352,7 @@ fn an_answer_over_its_total_time_is_torn() {
     let mut client = world.client();
     client.request("POST", "/reviews", &[], b"hello");
     assert!(matches!(client.answer(), Err(Broken::Torn(answer)) if answer.status == 200));
-    let request = Request::post(format!("http://{HOST}/reviews"))
-        .body(())
-        .unwrap();
+    let request = review();
     let torn = http2::block_on(http2::call(world.address, request, b"hello"));
     assert!(torn.is_err(), "{torn:?}");
     nothing_is_in_flight(&world);

@@ -26,6 +26,7 @@ use crate::denial::Denial;
 use crate::forward::watch::{WATCH, Watch};
 use crate::listener;
 use crate::request::{Exchange, Seen, Shared};
+use crate::telemetry::RequestId;
 
 /// How long a request that was cut off may take to say so.
 const LAST_WORD: Duration = Duration::from_secs(2);
@@ -72,18 +73,28 @@ impl<P> Guarded<P> {
     /// where it is not, the refusal shall at least be known.
     fn unheard_of(&self, client: Option<SocketAddr>) {
         let denial = Denial::Malformed("the head is not well-formed".into());
-        self.shared.metrics.malformed(denial.code());
-        let mut exchange = Exchange::new(self.shared.clone());
-        exchange.refuse(denial.clone(), None, None);
-        exchange.report(&Seen {
-            head: None,
-            client,
-            tls: false,
-            status: denial.status(),
-            response_bytes: 0,
-            aborted: false,
-        });
+        refused_unread(&self.shared, client, &denial);
     }
+}
+
+/// Counts and records the refusal of a request that was not read; gives the id it is recorded by.
+pub(super) fn refused_unread(
+    shared: &Arc<Shared>,
+    client: Option<SocketAddr>,
+    denial: &Denial,
+) -> RequestId {
+    shared.metrics.malformed(denial.code());
+    let mut exchange = Exchange::new(shared.clone());
+    exchange.refuse(denial.clone(), None, None);
+    exchange.report(&Seen {
+        head: None,
+        client,
+        tls: false,
+        status: denial.status(),
+        response_bytes: 0,
+        aborted: false,
+    });
+    exchange.request_id
 }
 
 async fn write_denial(session: &mut ServerSession, denial: &Denial, id: &str) -> Result<()> {

@@ -9,12 +9,12 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use tollgate_policy::settings::DoorLimits;
 
-use super::guard::Guarded;
+use super::guard::{Guarded, refused_unread};
 use super::sites::Share;
 use crate::denial::Denial;
 use crate::forward::Forwarder;
 use crate::listener::{self, Door, Drain};
-use crate::request::{Exchange, Seen, Shared};
+use crate::request::Shared;
 use crate::upstream::pool;
 
 /// How often a worker looks through its idle connections to the services.
@@ -33,18 +33,8 @@ pub(super) fn door(limits: &DoorLimits, shared: &Arc<Shared>) -> Door {
         limits.clone(),
         shared.metrics.clone(),
         Arc::new(move |client: Option<SocketAddr>, denial: &Denial| {
-            told.metrics.malformed(denial.code());
-            let mut exchange = Exchange::new(told.clone());
-            exchange.refuse(denial.clone(), None, None);
-            exchange.report(&Seen {
-                head: None,
-                client,
-                tls: false,
-                status: denial.status(),
-                response_bytes: 0,
-                aborted: false,
-            });
-            denial.http1_answer(exchange.request_id.as_str())
+            let id = refused_unread(&told, client, denial);
+            denial.http1_answer(id.as_str())
         }),
     )
 }

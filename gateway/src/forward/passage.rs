@@ -163,6 +163,7 @@ impl Forwarder {
         };
         let in_time = passage.deadline.is_none_or(|end| Instant::now() < end);
         in_time
+            && passage.cut().is_none()
             && !passage.answered
             && (unsent || method.is_idempotent())
             && passage.exchange.upstream.attempts <= u32::from(operation.settings.retries)
@@ -191,7 +192,7 @@ impl Forwarder {
             session.set_keepalive(None);
         }
         stop_hop_fields(answer);
-        drop_idle_framing(answer);
+        drop_idle_framing(answer)?;
         if session.req_header().version == http::Version::HTTP_10 {
             // RFC 9112, section 6.1: no coding for a client that cannot know it. The end of the connection ends the body.
             answer.remove_header(&http::header::TRANSFER_ENCODING);
@@ -273,15 +274,24 @@ pub(super) fn exhausted(error: &Error) -> bool {
     false
 }
 
-/// A length or coding of a body that cannot be there (RFC 9110, section 8.6; RFC 9112, section 6.1): a client that believes it
-/// would take the next answer for a body. (The length in a 304 tells of the answer to a GET.)
-fn drop_idle_framing(answer: &mut ResponseHeader) {
+/// Deals with a length or coding of a body that cannot be there (RFC 9110, section 8.6; RFC 9112, section 6.1): a client that
+/// believes it would take the next answer for a body. (The length in a 304 tells of the answer to a GET.)
+///
+/// # Errors
+/// A 204 that announces content: what follows on the connection is nobody's answer, so the connection is given up.
+fn drop_idle_framing(answer: &mut ResponseHeader) -> Result<()> {
     if answer.status == http::StatusCode::NO_CONTENT {
-        answer.remove_header(&http::header::CONTENT_LENGTH);
+        let length = answer.remove_header(&http::header::CONTENT_LENGTH);
+        if length.is_some_and(|length| length != "0") {
+            return Err(
+                Error::explain(ErrorType::InvalidHTTPHeader, "a 204 with content").into_up(),
+            );
+        }
     }
     if matches!(answer.status.as_u16(), 204 | 304) {
         answer.remove_header(&http::header::TRANSFER_ENCODING);
     }
+    Ok(())
 }
 
 /// Fields of the service's connection end here: those `Connection` names, and the old ones nobody names (RFC 9110, 7.6.1).

@@ -209,12 +209,7 @@ fn pass_chunks(chunk: &mut Chunk, bytes: &[u8]) -> Result<(usize, bool), BadChun
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::expect_used,
-    reason = "tests"
-)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
