@@ -20,6 +20,8 @@ pub enum Denial {
     MethodNotServed,
     /// No API serves this host and base path.
     UnknownApi,
+    /// The host asked for is served under another certificate than the one this TLS connection was made by.
+    Misdirected,
     /// No operation of the API matches.
     UnknownOperation,
     /// The path matches, the method does not; these do (for `Allow`).
@@ -51,6 +53,11 @@ pub enum Denial {
 /// Methods a refused CONNECT or TRACE is pointed to.
 const SERVED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
+/// The answer to `OPTIONS *`: what may be asked of this server at all (RFC 9110, section 9.3.7).
+pub fn served_methods() -> Vec<Arc<str>> {
+    SERVED_METHODS.split(", ").map(Arc::from).collect()
+}
+
 /// Seconds a client shall wait after an answer that says "not now". One is enough for an ejected endpoint to be replaced.
 const RETRY_AFTER_SECONDS: &str = "1";
 
@@ -63,6 +70,7 @@ impl Denial {
             Self::HeadTooLarge => "head_too_large",
             Self::MethodNotServed => "method_not_served",
             Self::UnknownApi => "unknown_api",
+            Self::Misdirected => "misdirected",
             Self::UnknownOperation => "unknown_operation",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::MethodsAsked(_) => "methods_asked",
@@ -86,6 +94,7 @@ impl Denial {
             Self::HeadTimeout | Self::BodyTooSlow => 408,
             Self::HeadTooLarge => 431,
             Self::MethodNotServed | Self::MethodNotAllowed(_) => 405,
+            Self::Misdirected => 421,
             Self::UnknownApi | Self::UnknownOperation => 404,
             Self::MethodsAsked(_) => 204,
             Self::CredentialRequired(_) => 401,
@@ -107,6 +116,7 @@ impl Denial {
             Self::BodyTooLarge => 8,
             Self::MethodNotServed
             | Self::UnknownApi
+            | Self::Misdirected
             | Self::UnknownOperation
             | Self::MethodNotAllowed(_)
             | Self::MethodsAsked(_)
@@ -125,6 +135,7 @@ impl Denial {
             Self::HeadTooLarge => "Request head too large",
             Self::MethodNotServed => "Method never served",
             Self::UnknownApi => "No API here",
+            Self::Misdirected => "Misdirected request",
             Self::UnknownOperation => "No such operation",
             Self::MethodNotAllowed(_) => "Method not allowed",
             Self::MethodsAsked(_) => "Methods of this path",
@@ -149,6 +160,9 @@ impl Denial {
             Self::HeadTooLarge => "the request line and header fields exceed the limit",
             Self::MethodNotServed => "CONNECT and TRACE are not served",
             Self::UnknownApi => "no API is published for this host and path",
+            Self::Misdirected => {
+                "this connection was made for another name; open one for the host asked for"
+            }
             Self::UnknownOperation => "no operation of this API has this path",
             Self::MethodNotAllowed(_) => "the path exists, the method does not; see Allow",
             Self::MethodsAsked(_) => "see Allow",
@@ -180,6 +194,7 @@ impl Denial {
             | Self::Overloaded
             | Self::Internal => true,
             Self::UnknownApi
+            | Self::Misdirected
             | Self::UnknownOperation
             | Self::MethodNotAllowed(_)
             | Self::MethodsAsked(_)
@@ -210,6 +225,7 @@ impl Denial {
             | Self::HeadTimeout
             | Self::HeadTooLarge
             | Self::UnknownApi
+            | Self::Misdirected
             | Self::UnknownOperation
             | Self::BodyTooLarge
             | Self::BodyTooSlow

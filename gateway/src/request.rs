@@ -5,6 +5,8 @@
 //! refuse a request is in [`Exchange::admit`]; nothing after it refuses on policy. The state between the steps is a type, so no
 //! later step can ask for what an earlier one did not establish. `report` runs for every request, refused ones included.
 
+mod cut_off;
+
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,9 +20,10 @@ use tollgate_policy::classify::Unclassified;
 
 use crate::api::{Api, Operation};
 use crate::apis::Apis;
-use crate::denial::Denial;
-use crate::door::head::judge_host;
+use crate::denial::{Denial, served_methods};
+use crate::door::head::{check_http2, judge_host};
 use crate::door::target::Target;
+use crate::listener::ServedName;
 use crate::telemetry::{
     AccessLog, AccessRecord, Finished, Metrics, OperationMetrics, RequestId, TraceContext,
 };
@@ -126,6 +129,8 @@ pub struct Exchange {
     pub reason: Cow<'static, str>,
     /// Bytes of request body that came.
     pub body_received: u64,
+    /// What the connection's TLS handshake was about, where there was one.
+    pub served_name: Option<Arc<ServedName>>,
     steps: SmallVec<[(&'static str, Duration); 6]>,
     last_step: Instant,
     series: Option<Arc<OperationMetrics>>,
@@ -163,6 +168,7 @@ impl Exchange {
             upstream: UpstreamStory::default(),
             reason: Cow::Borrowed(""),
             body_received: 0,
+            served_name: None,
             steps: SmallVec::new(),
             last_step: now,
             series: None,
@@ -206,7 +212,14 @@ impl Exchange {
         if head.headers.len() > self.shared.max_fields {
             return Err(Denial::HeadTooLarge);
         }
-        let target = Target::parse(target_of(head)?)?;
+        if head.version == http::Version::HTTP_2 {
+            check_http2(head)?;
+        }
+        let raw = target_of(head)?;
+        if raw == "*" && head.method == http::Method::OPTIONS {
+            return Err(Denial::MethodsAsked(served_methods()));
+        }
+        let target = Target::parse(raw)?;
         let classified = self.classify(head, &target, found);
         self.step("classify");
         let admitted = classified?;
@@ -223,6 +236,10 @@ impl Exchange {
         found: &mut Found,
     ) -> Result<Admitted, Denial> {
         let host = Host::of(head)?;
+        let name = self.served_name.as_ref();
+        if name.is_some_and(|name| name.misdirects(host.as_str())) {
+            return Err(Denial::Misdirected);
+        }
         let apis = self.shared.apis.load();
         let api = apis
             .select(host.as_str(), target.path)
@@ -386,26 +403,6 @@ impl Exchange {
         let field = |name: &str| head.headers.get(name).map(http::HeaderValue::as_bytes);
         self.request_id = RequestId::accept_or_new(field("x-request-id"));
         (self.trace, self.trace_continued) = TraceContext::accept_or_new(field("traceparent"));
-    }
-}
-
-impl Drop for Exchange {
-    /// A request that was cut off (a panic, a deadline, a client that left) is reported all the same.
-    fn drop(&mut self) {
-        if self.reported || self.series.is_none() {
-            return;
-        }
-        if self.reason.is_empty() {
-            self.reason = Cow::Borrowed("cut off before the answer was complete");
-        }
-        self.report(&Seen {
-            head: None,
-            client: None,
-            tls: false,
-            status: 0,
-            response_bytes: 0,
-            aborted: true,
-        });
     }
 }
 

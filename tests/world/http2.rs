@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use h2::{RecvStream, SendStream};
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Request, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::PATIENCE;
@@ -17,6 +18,27 @@ pub struct Http2Answer {
     pub headers: HeaderMap,
     pub body: Vec<u8>,
     pub trailers: Option<HeaderMap>,
+}
+
+impl Http2Answer {
+    /// Asserts that this is the problem called `code`, told as problem+json.
+    pub fn is_problem(&self, status: u16, code: &str) -> &Self {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(
+            self.headers["content-type"], "application/problem+json",
+            "{self:?}"
+        );
+        let problem: serde_json::Value = serde_json::from_slice(&self.body).expect("JSON");
+        assert_eq!(problem["instance"], self.request_id());
+        let kind = problem["type"].as_str().unwrap_or_default();
+        assert!(kind.ends_with(code), "{kind} is not {code}");
+        self
+    }
+
+    pub fn request_id(&self) -> &str {
+        let id = self.headers.get("x-request-id").expect("a request id");
+        id.to_str().unwrap()
+    }
 }
 
 /// Runs a test's asynchronous part, for a bounded time.
@@ -60,15 +82,9 @@ pub async fn call_in_pieces(
     for (index, piece) in pieces.iter().enumerate() {
         sender.send_data(Bytes::copy_from_slice(piece), index + 1 == pieces.len())?;
     }
-    let (head, incoming) = response.await?.into_parts();
-    let (body, trailers) = read(incoming).await?;
+    let answer = answered(response).await;
     driver.abort();
-    Ok(Http2Answer {
-        status: head.status,
-        headers: head.headers,
-        body,
-        trailers,
-    })
+    answer
 }
 
 async fn read(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::Error> {
@@ -133,4 +149,52 @@ async fn serve(stream: TcpStream) -> Result<(), h2::Error> {
         });
     }
     Ok(())
+}
+
+/// One call without a body over a connection that is there.
+///
+/// # Errors
+/// The stream or the connection was reset.
+pub async fn call_over<S>(stream: S, request: Request<()>) -> Result<Http2Answer, h2::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (send, connection) = h2::client::handshake(stream).await?;
+    tokio::spawn(connection);
+    let (response, _) = send.ready().await?.send_request(request, true)?;
+    answered(response).await
+}
+
+async fn answered(response: h2::client::ResponseFuture) -> Result<Http2Answer, h2::Error> {
+    let (head, incoming) = response.await?.into_parts();
+    let (body, trailers) = read(incoming).await?;
+    Ok(Http2Answer {
+        status: head.status,
+        headers: head.headers,
+        body,
+        trailers,
+    })
+}
+
+/// A connection on which several calls may be open at once.
+pub async fn connect(address: SocketAddr) -> h2::client::SendRequest<Bytes> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (send, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    send
+}
+
+/// A call whose body is never sent to its end, however long the answer takes.
+///
+/// # Errors
+/// The stream or the connection was reset.
+pub async fn call_unfinished(
+    address: SocketAddr,
+    request: Request<()>,
+    beginning: &[u8],
+) -> Result<Http2Answer, h2::Error> {
+    let mut send = connect(address).await.ready().await?;
+    let (response, mut sender) = send.send_request(request, false)?;
+    sender.send_data(Bytes::copy_from_slice(beginning), false)?;
+    answered(response).await
 }

@@ -55,6 +55,7 @@ pub struct Plan {
     arguments: Vec<String>,
     state: Option<PathBuf>,
     listen: String,
+    process: Option<String>,
 }
 
 impl Plan {
@@ -72,6 +73,7 @@ impl Plan {
             arguments: Vec::new(),
             state: None,
             listen: "127.0.0.1:0".to_owned(),
+            process: None,
         }
     }
 
@@ -95,6 +97,12 @@ impl Plan {
     /// An address in place of one of the gateway's choosing.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = address.to_string();
+        self
+    }
+
+    /// This `tollgate.yaml`, listeners included, beside the APIs given by [`Self::api`].
+    pub fn process(mut self, text: &str) -> Self {
+        self.process = Some(text.to_owned());
         self
     }
 
@@ -129,6 +137,9 @@ impl Plan {
                 std::fs::write(file, text).unwrap();
             }
         }
+        if let Some(text) = &self.process {
+            std::fs::write(directory.join("config/tollgate.yaml"), text).unwrap();
+        }
     }
 
     fn command(&self, directory: &Path) -> Command {
@@ -149,8 +160,11 @@ impl Plan {
         } else {
             command.arg("--config").arg(directory.join("config"));
         }
+        if self.process.is_none() {
+            command.args(["--listen", &self.listen]);
+        }
         command
-            .args(["--listen", &self.listen, "--admin", "127.0.0.1:0"])
+            .args(["--admin", "127.0.0.1:0"])
             .arg("--state-dir")
             .arg(
                 self.state
@@ -328,6 +342,26 @@ impl World {
             read.len() >= lines
         });
         read
+    }
+
+    /// The access record of the request with this id, once it is written.
+    pub fn record(&self, request_id: &str) -> serde_json::Value {
+        let mut found = None;
+        eventually("the access record is written", || {
+            let all = self.access_log(0);
+            found = all.into_iter().find(|it| it["request_id"] == request_id);
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// Addresses of all TCP listeners, in the order of the file.
+    pub fn listening(&self) -> Vec<SocketAddr> {
+        let text = self.said.text();
+        let lines = text
+            .lines()
+            .filter_map(|line| line.split_once("listening on "));
+        lines.filter_map(|(_, rest)| rest.parse().ok()).collect()
     }
 
     /// What it wrote to stderr so far.

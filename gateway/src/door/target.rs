@@ -1,6 +1,6 @@
 //! The target: the one path that is classified, forwarded and logged.
 //!
-//! Refused is whatever a second reader might read differently: dot segments (also encoded), `//`, backslash and NUL (also encoded), bytes
+//! Refused is whatever a second reader might read differently: dot segments (also encoded, also with spaces behind them), `//`, backslash and NUL (also encoded), bytes
 //! that must be encoded, bad escapes. `%2F`, `%25XX` and `;` are noted; whether they may stand is the matched operation's to say.
 
 use crate::denial::Denial;
@@ -120,6 +120,8 @@ impl Dots {
             (Self::One | Self::Two, b'/' | b';') => {
                 Err(refused("the path holds a dot segment (`.` or `..`)"))
             }
+            // Windows drops spaces at the end of a name: for services there, `..%20` is the parent.
+            (Self::One | Self::Two, b' ') => Ok(self),
             (_, b'/') => Ok(Self::Start),
             (Self::Start, b'.') => Ok(Self::One),
             (Self::One, b'.') => Ok(Self::Two),
@@ -148,6 +150,10 @@ mod tests {
             "/a/.%2E/b",
             "/a%2f..%2fb",
             "/..;x/b",
+            "/..%20/b",
+            "/a/.%20",
+            "/%2e%2E%20%20",
+            "/a%2f..%20%2fb",
             "//",
             "/a//b",
             "/a\\b",
@@ -176,6 +182,9 @@ mod tests {
             "/...",
             "/a..b",
             "/.a",
+            "/..%20a",
+            "/%20..",
+            "/...%20",
             "/a%20b?c=/../d",
             "/a:b@c",
             "/{x}",

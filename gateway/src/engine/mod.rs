@@ -3,6 +3,7 @@
 //! Each worker is one operating-system thread with a single-threaded runtime, its own listening sockets, its own proxy and its own
 //! connections to the services: workers share policy and counters, never a socket. Not here: what happens to a request.
 
+mod guard;
 mod sites;
 mod worker;
 

@@ -11,8 +11,9 @@ use smallvec::SmallVec;
 
 use super::Forwarder;
 use super::fields::{Origin, client_address};
-use super::watch::Watch;
+use super::watch::{Cut, Watch};
 use crate::denial::Denial;
+use crate::listener::ServedName;
 use crate::request::{Exchange, Journey, Seen, Shared};
 use crate::upstream::{EndpointAddress, Outcome, Picked};
 
@@ -28,6 +29,8 @@ pub struct Passage {
     pub(super) answered: bool,
     pub(super) watch: Option<Arc<Watch>>,
     pub(super) body_ended: bool,
+    /// How long the head of the answer may take, where the watch has to see to it.
+    pub(super) head_patience: Option<Duration>,
 }
 
 impl Passage {
@@ -42,11 +45,20 @@ impl Passage {
             answered: false,
             watch: None,
             body_ended: false,
+            head_patience: None,
         }
+    }
+
+    /// Which limit the watch ended this request by, if it did.
+    pub(super) fn cut(&self) -> Option<Cut> {
+        self.watch.as_ref()?.over()
     }
 
     /// Ends the attempt and blames the endpoint, or does not.
     pub(super) fn finish_attempt(&mut self, outcome: Outcome) {
+        if let Some(watch) = &self.watch {
+            watch.answer_came();
+        }
         let Some(picked) = self.picked.take() else {
             return;
         };
@@ -83,6 +95,12 @@ pub(super) fn origin_of(session: &Session) -> Origin {
             .digest()
             .is_some_and(|digest| digest.ssl_digest.is_some()),
     }
+}
+
+/// The name and certificates the connection was made by, where it is TLS.
+pub(super) fn served_name(session: &Session) -> Option<Arc<ServedName>> {
+    let tls = session.digest()?.ssl_digest.as_ref()?;
+    tls.extension.get::<Arc<ServedName>>().cloned()
 }
 
 impl Forwarder {
@@ -145,6 +163,7 @@ impl Forwarder {
         };
         let in_time = passage.deadline.is_none_or(|end| Instant::now() < end);
         in_time
+            && passage.cut().is_none()
             && !passage.answered
             && (unsent || method.is_idempotent())
             && passage.exchange.upstream.attempts <= u32::from(operation.settings.retries)
@@ -173,6 +192,7 @@ impl Forwarder {
             session.set_keepalive(None);
         }
         stop_hop_fields(answer);
+        drop_idle_framing(answer)?;
         if session.req_header().version == http::Version::HTTP_10 {
             // RFC 9112, section 6.1: no coding for a client that cannot know it. The end of the connection ends the body.
             answer.remove_header(&http::header::TRANSFER_ENCODING);
@@ -252,6 +272,26 @@ pub(super) fn exhausted(error: &Error) -> bool {
         cause = inner.source();
     }
     false
+}
+
+/// Deals with a length or coding of a body that cannot be there (RFC 9110, section 8.6; RFC 9112, section 6.1): a client that
+/// believes it would take the next answer for a body. (The length in a 304 tells of the answer to a GET.)
+///
+/// # Errors
+/// A 204 that announces content: what follows on the connection is nobody's answer, so the connection is given up.
+fn drop_idle_framing(answer: &mut ResponseHeader) -> Result<()> {
+    if answer.status == http::StatusCode::NO_CONTENT {
+        let length = answer.remove_header(&http::header::CONTENT_LENGTH);
+        if length.is_some_and(|length| length != "0") {
+            return Err(
+                Error::explain(ErrorType::InvalidHTTPHeader, "a 204 with content").into_up(),
+            );
+        }
+    }
+    if matches!(answer.status.as_u16(), 204 | 304) {
+        answer.remove_header(&http::header::TRANSFER_ENCODING);
+    }
+    Ok(())
 }
 
 /// Fields of the service's connection end here: those `Connection` names, and the old ones nobody names (RFC 9110, 7.6.1).

@@ -30,11 +30,9 @@ use super::{h1, h2};
 use crate::denial::Denial;
 use crate::telemetry::Metrics;
 
-/// Makes the complete HTTP/1.1 answer to a refusal, with `connection: close`.
-pub type RefusalWriter = Arc<dyn Fn(&Denial) -> Vec<u8> + Send + Sync>;
-
-/// Told of every refusal at the door: the client's address where it has one, and why.
-pub type RefusalHook = Arc<dyn Fn(Option<SocketAddr>, &Denial) + Send + Sync>;
+/// Told of every refusal at the door (the client's address where it has one, and why); gives the complete HTTP/1.1 answer, with
+/// `connection: close`. One call does both, so that the record and the answer bear the same id.
+pub type RefusalHook = Arc<dyn Fn(Option<SocketAddr>, &Denial) -> Vec<u8> + Send + Sync>;
 
 /// Pause after an accept that failed for lack of descriptors or memory; the listening socket stays readable, so without
 /// it the loop would burn the core that is needed to close something.
@@ -52,25 +50,17 @@ pub struct Door {
     pub limits: DoorLimits,
     /// Where connections are counted.
     pub metrics: Arc<Metrics>,
-    /// How a refusal looks on the wire.
-    pub refuse: RefusalWriter,
-    /// Who wants to know of refusals.
+    /// Who wants to know of refusals, and how they look on the wire.
     pub on_refused: RefusalHook,
     permits: Arc<Permits>,
 }
 
 impl Door {
     /// With nobody inside.
-    pub fn new(
-        limits: DoorLimits,
-        metrics: Arc<Metrics>,
-        refuse: RefusalWriter,
-        on_refused: RefusalHook,
-    ) -> Self {
+    pub fn new(limits: DoorLimits, metrics: Arc<Metrics>, on_refused: RefusalHook) -> Self {
         Self {
             limits,
             metrics,
-            refuse,
             on_refused,
             permits: Arc::default(),
         }
@@ -342,12 +332,7 @@ where
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::expect_used,
-    reason = "tests"
-)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use async_trait::async_trait;
     use pingora_core::apps::ReusedHttpStream;
@@ -372,12 +357,7 @@ mod tests {
     #[tokio::test]
     async fn a_silent_connection_holds_little_memory() {
         let limits = DoorLimits::default();
-        let door = Door::new(
-            limits,
-            Metrics::new(),
-            Arc::new(|_| Vec::new()),
-            Arc::new(|_, _| {}),
-        );
+        let door = Door::new(limits, Metrics::new(), Arc::new(|_, _| Vec::new()));
         let drain = Drain::new();
         let site = Site {
             name: Arc::from("test"),

@@ -110,8 +110,7 @@ async fn refuse(
     peer: Option<SocketAddr>,
     door: &Door,
 ) {
-    (door.on_refused)(peer, denial);
-    let answer = (door.refuse)(denial);
+    let answer = (door.on_refused)(peer, denial);
     let linger = async {
         connection.write_all(&answer).await?;
         connection.shutdown().await?;
