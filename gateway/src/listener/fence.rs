@@ -7,7 +7,7 @@
 
 /// How far the body of the current request still reaches.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) enum Fence {
+pub enum Fence {
     /// No fence: before the first request, on upgraded connections, and on HTTP/2.
     #[default]
     Open,
@@ -19,7 +19,7 @@ pub(super) enum Fence {
 
 /// Where in a chunked body we are.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Chunk {
+pub enum Chunk {
     /// In the digits of a chunk's size.
     Size(u64),
     /// Behind them, up to the line's end.
@@ -32,7 +32,7 @@ pub(super) enum Chunk {
 
 impl Fence {
     /// The fence of a head that was found acceptable.
-    pub(super) fn of(head: &[u8]) -> Self {
+    pub fn of(head: &[u8]) -> Self {
         let mut length = None;
         let mut chunked = false;
         let mut lines = head.split(|byte| *byte == b'\n');
@@ -68,7 +68,7 @@ impl Fence {
     }
 
     /// How many of these bytes belong to the current request.
-    pub(super) fn pass(&mut self, bytes: &[u8]) -> usize {
+    pub fn pass(&mut self, bytes: &[u8]) -> usize {
         match self {
             Self::Open => bytes.len(),
             Self::Length(left) => {

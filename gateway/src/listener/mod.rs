@@ -6,14 +6,14 @@
 
 mod accept;
 mod drain;
-mod fence;
+pub mod fence;
 mod flood;
 mod h1;
 mod h2;
 pub mod handover;
-mod head;
+pub mod head;
 mod permits;
-mod proxy_protocol;
+pub mod proxy_protocol;
 mod socket;
 mod stream;
 mod tls;

@@ -48,8 +48,11 @@ pub(super) async fn read(
     }
 }
 
-/// The client and the header's length, once it is complete.
-fn parse(bytes: &[u8]) -> io::Result<Option<(Option<SocketAddr>, usize)>> {
+/// The client and the header's length, once it is complete; the client is `None` where the proxy speaks for itself.
+///
+/// # Errors
+/// `InvalidData`: no header, or one that says what cannot be believed.
+pub fn parse(bytes: &[u8]) -> io::Result<Option<(Option<SocketAddr>, usize)>> {
     let common = bytes.len().min(V2_SIGNATURE.len());
     if bytes.get(..common) == V2_SIGNATURE.get(..common) {
         return parse_v2(bytes);

@@ -161,6 +161,87 @@ fn nesting_is_limited_in_both_syntaxes() {
 }
 
 #[test]
+fn every_limit_is_met_at_the_same_place_in_both_syntaxes() {
+    let limits = Limits {
+        bytes: 60,
+        depth: 3,
+        nodes: 10,
+        aliased_nodes: 5,
+    };
+    let bounded = |text: &str| Document::parse_within("big.yaml", text, &limits);
+    let (json, yaml) = ("[1,1,1,1,1,1,1,1,1,1]", "- 1\n".repeat(10));
+    let split = "split the file, or flatten it";
+    let alias = "write the repeated part once and refer to it by `$ref`";
+    // What just fits, what does not, and where, what and remedy.
+    let cases = [
+        (
+            " ".repeat(60),
+            " ".repeat(61),
+            1,
+            "more than 60 bytes",
+            split,
+        ),
+        (
+            "[[[1]]]".into(),
+            "\n[[[[1]]]]".into(),
+            2,
+            "more than 3 levels",
+            split,
+        ),
+        (
+            "- - - 1".into(),
+            "\n- - - - 1".into(),
+            2,
+            "more than 3 levels",
+            split,
+        ),
+        (
+            json.replacen("1,", "", 1),
+            json.into(),
+            1,
+            "more than 10 values",
+            split,
+        ),
+        (
+            yaml.replacen("- 1\n", "", 1),
+            yaml,
+            10,
+            "more than 10 values",
+            split,
+        ),
+        (
+            "a: &a 1\nb: [*a,*a,*a,*a]".into(),
+            "a: &a 1\nb: [*a,*a,*a,*a,*a]".into(),
+            2,
+            "add more than 5 values",
+            alias,
+        ),
+        (
+            "a: &a {x: 1}\nb: *a".into(),
+            "a: &a {x: 1}\nb: *a\nc: *a".into(),
+            3,
+            "add more than 5 values",
+            alias,
+        ),
+    ];
+    for (fits, too_much, line, what, remedy) in cases {
+        assert!(bounded(&fits).is_ok(), "{fits}: {:?}", bounded(&fits));
+        let finding = bounded(&too_much).expect_err(&too_much);
+        assert!(finding.what.contains(what), "{finding}");
+        let place = (&*finding.place.file, finding.place.line);
+        assert_eq!((place, &*finding.remedy), (("big.yaml", line), remedy));
+    }
+}
+
+#[test]
+fn a_text_that_is_too_large_is_not_even_looked_at() {
+    let large = " ".repeat(MAX_BYTES + 1);
+    for read in [Document::parse, Document::parse_json, Document::parse_yaml] {
+        assert_eq!(read("f", &large).unwrap_err().code, "too-large");
+    }
+}
+
+#[test]
 fn one_document_is_read_with_or_without_marks() {
     assert_eq!(read("\u{feff}{\"a\": 1}"), json!({"a": 1}));
     assert_eq!(read("\u{feff}a: 1"), json!({"a": 1}));
