@@ -134,11 +134,34 @@ fn servers_multiply_by_their_variables_and_lose_their_slash() {
     let many = load_text("f", many).unwrap();
     assert_eq!(many.operations[0].bases.len(), 100);
     assert_eq!(codes(&many, "too-many-bases"), 1);
+    let listed: String = (0..101).map(|n| format!("  - url: /v{n}\n")).collect();
+    let listed =
+        format!("openapi: 3.0.0\nservers:\n{listed}paths: {{/p: {{get: {{operationId: p}}}}}}");
+    let listed = load_text("f", &listed).unwrap();
+    assert_eq!(listed.operations[0].bases.len(), 100);
+    assert_eq!(codes(&listed, "too-many-bases"), 1);
     let none = load_text(
         "f",
         "openapi: 3.0.0\nservers: [{url: '/{a}'}]\npaths: {/p: {get: {operationId: p}}}",
     );
     assert!(none.unwrap().operations.is_empty());
+}
+
+#[test]
+fn a_server_whose_url_would_grow_without_end_is_ignored() {
+    // Filled in, each of these would have gigabytes.
+    let (many, value) = ("{a}".repeat(2_500), "x".repeat(1_000_000));
+    let variables = format!("variables: {{ a: {{ default: {value} }} }}");
+    for url in [format!("https://h/{many}"), "x".repeat(9_000)] {
+        let text = format!(
+            "openapi: 3.0.0\nservers:\n- url: '{url}'\n  {variables}\n- url: /v1\n\
+            paths: {{/p: {{get: {{operationId: p}}}}}}"
+        );
+        let description = load_text("f", &text).unwrap();
+        assert_eq!(self::text(&description.operations[0].bases), ["/v1"]);
+        assert_eq!(codes(&description, "long-server-url"), 1);
+        assert!(description.servers.is_empty());
+    }
 }
 
 #[test]
