@@ -22,7 +22,8 @@ static SHARED: LazyLock<Arc<Shared>> = LazyLock::new(|| {
     let metrics = Metrics::new();
     let compile = |file: &str, security, hosts| {
         let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(file);
-        let mut config = ApiConfig::for_spec(&file, "http://127.0.0.1:9", security).expect("a good URL");
+        let mut config =
+            ApiConfig::for_spec(&file, "http://127.0.0.1:9", security).expect("a good URL");
         config.hosts = hosts;
         let description = openapi::load(&file).expect("a readable file");
         let (api, _) = Api::compile(config, description, 1, None, &metrics).expect("a good API");
@@ -30,8 +31,16 @@ static SHARED: LazyLock<Arc<Shared>> = LazyLock::new(|| {
     };
     let odd_hosts = vec![HostPattern::Suffix(".odd.test".into())];
     let apis = vec![
-        compile("openapi-specs/bookstore.yaml", SecurityMode::Enforce, Vec::new()),
-        compile("policy/fixtures/classify-sample.yaml", SecurityMode::Off, odd_hosts),
+        compile(
+            "openapi-specs/bookstore.yaml",
+            SecurityMode::Enforce,
+            Vec::new(),
+        ),
+        compile(
+            "policy/fixtures/classify-sample.yaml",
+            SecurityMode::Off,
+            odd_hosts,
+        ),
     ];
     Arc::new(Shared {
         apis: Arc::new(ArcSwap::from_pointee(Apis::new(apis))),
@@ -52,7 +61,12 @@ fuzz_target!(|text: &str| {
     let outcome = exchange.admit(&head);
     match (&outcome, &exchange.journey) {
         (Ok(()), Journey::Admitted(admitted)) => fits(admitted, &head),
-        (Err(denial), Journey::Refused { denial: kept, api, .. }) => {
+        (
+            Err(denial),
+            Journey::Refused {
+                denial: kept, api, ..
+            },
+        ) => {
             assert_eq!(denial, kept);
             assert!((400..600).contains(&denial.status()) || denial.status() == 204);
             if let Some(api) = api {
@@ -68,7 +82,11 @@ fn head(text: &str) -> Option<RequestHeader> {
     let mut words = lines.next()?.splitn(3, ' ');
     let (version, method, target) = (words.next()?, words.next()?, words.next()?);
     let mut head = if version == "2" {
-        let request = http::Request::builder().method(method).uri(target).body(()).ok()?;
+        let request = http::Request::builder()
+            .method(method)
+            .uri(target)
+            .body(())
+            .ok()?;
         request.into_parts().0.into()
     } else {
         RequestHeader::build(method, target.as_bytes(), None).ok()?
@@ -89,7 +107,9 @@ fn head(text: &str) -> Option<RequestHeader> {
 fn path(head: &RequestHeader) -> &str {
     let raw = std::str::from_utf8(head.raw_path()).expect("admission saw text");
     let origin = match raw.split_once("://") {
-        Some((_, rest)) if !raw.starts_with('/') => rest.find(['/', '?']).map_or("/", |at| &rest[at..]),
+        Some((_, rest)) if !raw.starts_with('/') => {
+            rest.find(['/', '?']).map_or("/", |at| &rest[at..])
+        }
         _ => raw,
     };
     origin.split_once('?').map_or(origin, |(path, _)| path)
@@ -97,14 +117,23 @@ fn path(head: &RequestHeader) -> &str {
 
 /// What an admission promises.
 fn fits(admitted: &Admitted, head: &RequestHeader) {
-    let operation = admitted.operation().expect("an admitted request has an operation");
+    let operation = admitted
+        .operation()
+        .expect("an admitted request has an operation");
     let (method, path) = (head.method.as_str(), path(head));
     assert!(*operation.method == *method || (method == "HEAD" && *operation.method == *"GET"));
-    assert!(!operation.settings.demands, "nobody can show a credential yet");
+    assert!(
+        !operation.settings.demands,
+        "nobody can show a credential yet"
+    );
     assert!(head.headers.len() <= SHARED.max_fields);
     let (base, rest) = path.split_at(admitted.base_length);
     assert!(admitted.api.bases.iter().any(|served| **served == *base));
-    assert!(matches(&operation.template, rest), "{} for {rest}", operation.template);
+    assert!(
+        matches(&operation.template, rest),
+        "{} for {rest}",
+        operation.template
+    );
     assert!(!path.contains("//"));
     for segment in path.split('/').map(decoded) {
         assert!(segment != "." && segment != "..");
@@ -118,7 +147,8 @@ fn justified(denial: &Denial, api: &Api, head: &RequestHeader) {
         api.operations.iter().any(|operation| {
             method.is_none_or(|method| *operation.method == *method)
                 && api.bases.iter().any(|base| {
-                    path.strip_prefix(&**base).is_some_and(|rest| matches(&operation.template, rest))
+                    path.strip_prefix(&**base)
+                        .is_some_and(|rest| matches(&operation.template, rest))
                 })
         })
     };
@@ -149,12 +179,18 @@ fn fit(template: &str, path: &str) -> bool {
         return path.is_empty();
     };
     if first != '{' {
-        return path.strip_prefix(first).is_some_and(|rest| fit(&template[first.len_utf8()..], rest));
+        return path
+            .strip_prefix(first)
+            .is_some_and(|rest| fit(&template[first.len_utf8()..], rest));
     }
     let (name, after) = template[1..].split_once('}').expect("a closed expression");
     // In these two files the parameters named `path` span segments, and `{+rest}`.
     let spans = name == "path" || name.starts_with('+');
-    let longest = if spans { path.len() } else { path.find('\n').unwrap_or(path.len()) };
+    let longest = if spans {
+        path.len()
+    } else {
+        path.find('\n').unwrap_or(path.len())
+    };
     (1..=longest).any(|length| path.is_char_boundary(length) && fit(after, &path[length..]))
 }
 
@@ -163,9 +199,14 @@ fn decoded(segment: &str) -> String {
     let mut rest = segment.as_bytes();
     while let Some((first, after)) = rest.split_first() {
         let digits = after.get(..2).filter(|_| *first == b'%');
-        let escaped = digits.and_then(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
+        let escaped =
+            digits.and_then(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
         bytes.push(escaped.unwrap_or(*first));
-        rest = if escaped.is_some() { &after[2..] } else { after };
+        rest = if escaped.is_some() {
+            &after[2..]
+        } else {
+            after
+        };
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -10,7 +10,10 @@ use tollgate_policy::classify::Classifier;
 use tollgate_policy::openapi;
 
 static CLASSIFIER: LazyLock<Classifier> = LazyLock::new(|| {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../policy/fixtures/classify-sample.yaml");
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../policy/fixtures/classify-sample.yaml"
+    );
     let description = openapi::load(file.as_ref()).expect("the fixture is readable");
     Classifier::compile(&description).0
 });

@@ -13,18 +13,24 @@ const HEAD_BYTES: usize = 4096;
 const FIELDS: usize = 100;
 
 fuzz_target!(|input: &[u8]| {
-    let Some((how, bytes)) = input.split_first() else { return };
+    let Some((how, bytes)) = input.split_first() else {
+        return;
+    };
     let (cut, h2) = (usize::from(how >> 1).max(1), how & 1 == 1);
     let whole = Scan::default().look(bytes, h2, HEAD_BYTES);
     let mut scan = Scan::default();
     let pieces = (0..bytes.len()).step_by(cut).skip(1).chain([bytes.len()]);
-    let cut_up = pieces.into_iter().find_map(|end| scan.look(&bytes[..end], h2, HEAD_BYTES));
+    let cut_up = pieces
+        .into_iter()
+        .find_map(|end| scan.look(&bytes[..end], h2, HEAD_BYTES));
     match (&whole, &cut_up) {
         // Which mistake is seen first may depend on how much is there.
         (Some(Arrival::Refused(_)), Some(Arrival::Refused(_))) => {}
         _ => assert_eq!(whole, cut_up),
     }
-    let Some(Arrival::Head(length)) = whole else { return };
+    let Some(Arrival::Head(length)) = whole else {
+        return;
+    };
     let (head, body) = bytes.split_at(length);
     let head = head.strip_prefix(b"\r\n").unwrap_or(head);
     if check(head, FIELDS).is_ok() {
@@ -38,13 +44,22 @@ fuzz_target!(|input: &[u8]| {
 fn as_parsed(head: &[u8]) -> Fence {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
     let mut request = httparse::Request::new(&mut fields);
-    let parsed = request.parse(head).expect("the parser takes what the door takes");
+    let parsed = request
+        .parse(head)
+        .expect("the parser takes what the door takes");
     assert_eq!(parsed, httparse::Status::Complete(head.len()));
     let values = |name: &str| -> Vec<&[u8]> {
-        let named = request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+        let named = request
+            .headers
+            .iter()
+            .filter(|field| field.name.eq_ignore_ascii_case(name));
         named.map(|field| field.value).collect()
     };
-    let (hosts, lengths, codings) = (values("host"), values("content-length"), values("transfer-encoding"));
+    let (hosts, lengths, codings) = (
+        values("host"),
+        values("content-length"),
+        values("transfer-encoding"),
+    );
     assert!(hosts.len() == 1 || (hosts.is_empty() && request.version == Some(0)));
     assert!(lengths.len() + codings.len() <= 1);
     assert!(!matches!(request.method, Some("CONNECT" | "TRACE")));
@@ -54,7 +69,9 @@ fn as_parsed(head: &[u8]) -> Fence {
     match (lengths.first(), codings.first()) {
         (Some(length), _) => {
             assert!(length.iter().all(u8::is_ascii_digit));
-            let length = std::str::from_utf8(length).ok().and_then(|text| text.parse().ok());
+            let length = std::str::from_utf8(length)
+                .ok()
+                .and_then(|text| text.parse().ok());
             Fence::Length(length.expect("a length in digits"))
         }
         (None, Some(coding)) => {
@@ -97,7 +114,9 @@ fn body_ends(fence: &Fence, mut whole: Fence, body: &[u8], cut: usize) {
 fn chunked_end(body: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
-        let httparse::Status::Complete((line, size)) = httparse::parse_chunk_size(&body[at..]).ok()? else {
+        let httparse::Status::Complete((line, size)) =
+            httparse::parse_chunk_size(&body[at..]).ok()?
+        else {
             return None;
         };
         at += line;

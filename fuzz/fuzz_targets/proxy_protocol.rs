@@ -16,7 +16,8 @@ fuzz_target!(|bytes: &[u8]| {
         (Ok(Some((client, length))), Some(Ok(Some(early)))) => {
             assert_eq!((client, length), early, "what follows changes nothing");
             assert!(length <= bytes.len());
-            if let (Some(client), Some(text)) = (client, bytes[..length].strip_prefix(b"PROXY TCP")) {
+            if let (Some(client), Some(text)) = (client, bytes[..length].strip_prefix(b"PROXY TCP"))
+            {
                 let text = std::str::from_utf8(text).expect("a line accepted is text");
                 let words: Vec<&str> = text.trim_end().split(' ').collect();
                 assert_eq!(words.len(), 5);

@@ -12,7 +12,10 @@ use tollgate_policy::settings::{ProcessConfig, check, read_api, read_process};
 /// A directory of this process alone; the readers open files.
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
     let directory = std::env::temp_dir().join(format!("tollgate-fuzz-{}", std::process::id()));
-    let spec = concat!(env!("CARGO_MANIFEST_DIR"), "/../policy/fixtures/classify-sample.yaml");
+    let spec = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../policy/fixtures/classify-sample.yaml"
+    );
     std::fs::create_dir_all(directory.join("apis")).expect("the directory can be made");
     std::fs::copy(spec, directory.join("spec.yaml")).expect("the fixture is there");
     directory
@@ -41,13 +44,20 @@ fn judge<T: PartialEq + std::fmt::Debug>(
     if let Err(findings) = first {
         assert!(!findings.is_empty(), "a refusal says why");
         helpful(&findings);
-        assert!(findings.iter().all(|finding| *finding.place.file == *file.display().to_string()));
+        assert!(
+            findings
+                .iter()
+                .all(|finding| *finding.place.file == *file.display().to_string())
+        );
     }
 }
 
 fn helpful(findings: &[Finding]) {
     for finding in findings {
-        assert!(!finding.what.is_empty() && !finding.remedy.is_empty(), "{finding:?}");
+        assert!(
+            !finding.what.is_empty() && !finding.remedy.is_empty(),
+            "{finding:?}"
+        );
     }
 }
 

@@ -5,19 +5,29 @@ use libfuzzer_sys::fuzz_target;
 use tollgate_gateway::door::target::Target;
 
 fuzz_target!(|raw: &str| {
-    let Ok(target) = Target::parse(raw) else { return };
+    let Ok(target) = Target::parse(raw) else {
+        return;
+    };
     let again = match target.query {
         Some(query) => format!("{}?{query}", target.path),
         None => target.path.to_owned(),
     };
     assert_eq!(again, raw, "nothing is lost or changed");
-    assert_eq!(Target::parse(&again).as_ref(), Ok(&target), "parsing is idempotent");
+    assert_eq!(
+        Target::parse(&again).as_ref(),
+        Ok(&target),
+        "parsing is idempotent"
+    );
     assert!(raw.bytes().all(|byte| byte.is_ascii_graphic()));
     assert!(target.path.starts_with('/') && !target.path.contains("//"));
     assert!(!target.path.contains(['#', '\\', '?']));
 
     let decoded = decode(target.path.as_bytes());
-    assert!(!decoded.iter().any(|byte| *byte < b' ' || matches!(byte, b'\\' | 0x7f)));
+    assert!(
+        !decoded
+            .iter()
+            .any(|byte| *byte < b' ' || matches!(byte, b'\\' | 0x7f))
+    );
     assert!(!has_dot_segment(&decoded), "once decoded");
     if !target.semicolon {
         assert!(!decoded.contains(&b';'));

@@ -132,13 +132,15 @@ impl Framing<'_> {
                 "a header field name is not a token directly before its colon",
             ));
         }
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        // Judged before it is trimmed: a form feed at its edge is white space to some readers only.
+        let value = value.get(1..).unwrap_or_default();
         if value
             .iter()
             .any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f)
         {
             return Err(malformed("a header field value holds a control character"));
         }
+        let value = value.trim_ascii();
         if name.eq_ignore_ascii_case(b"host") {
             self.hosts += 1;
             judge_host(value)?;
@@ -257,6 +259,8 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
             "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nX: a\u{0}b\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \u{c}chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\u{c}\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a",
         ] {
             assert!(

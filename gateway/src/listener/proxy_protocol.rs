@@ -87,7 +87,11 @@ fn parse_v1(bytes: &[u8]) -> io::Result<Option<(Option<SocketAddr>, usize)>> {
                 return Err(invalid());
             };
             let address = |text: &str| text.parse::<IpAddr>().map_err(|_| invalid());
-            let port = |text: &str| text.parse::<u16>().map_err(|_| invalid());
+            // One spelling of each number: no sign, no leading zero.
+            let port = |text: &str| match text.parse::<u16>() {
+                Ok(port) if port.to_string() == text => Ok(port),
+                _ => Err(invalid()),
+            };
             let (source, destination) = (address(source)?, address(destination)?);
             port(destination_port)?;
             if source.is_ipv4() != (family == "TCP4") || destination.is_ipv4() != source.is_ipv4() {
@@ -193,6 +197,8 @@ mod tests {
             b"PROXY TCP4 192.0.2.7 10.0.0.1 12345\r\n".to_vec(),
             b"PROXY TCP4 ::1 ::1 1 2\r\n".to_vec(),
             b"PROXY TCP4 192.0.2.7 10.0.0.1 123456 80\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.7 10.0.0.1 +1234 80\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.7 10.0.0.1 1234 080\r\n".to_vec(),
             b"PROXY UNKNOWN\n".to_vec(),
             [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 100]].concat(),
             v2(0x21, 0x11, &[1, 2, 3]),
