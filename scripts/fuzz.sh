@@ -12,6 +12,8 @@ if ! cargo +nightly fuzz --version >/dev/null 2>&1; then
     echo "fuzz: cargo-fuzz is missing: cargo +nightly install cargo-fuzz --locked" >&2
     exit 1
 fi
+# The target `settings` writes a file for each input.
+[ -d /dev/shm ] && export TMPDIR=/dev/shm
 [ $# -gt 0 ] || set -- $(cargo +nightly fuzz list --fuzz-dir fuzz)
 for target; do
     echo "fuzz: $target"

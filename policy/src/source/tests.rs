@@ -160,8 +160,8 @@ fn nesting_is_limited_in_both_syntaxes() {
     assert_eq!(refused(&aliased).code, "too-deep");
 }
 
-#[test]
-fn every_limit_is_met_at_the_same_place_in_both_syntaxes() {
+/// Asserts that the first text is read within small limits and the second is not: where, what and remedy.
+fn met(fits: &str, too_much: &str, line: u32, what: &str, remedy: &str) {
     let limits = Limits {
         bytes: 60,
         depth: 3,
@@ -169,68 +169,43 @@ fn every_limit_is_met_at_the_same_place_in_both_syntaxes() {
         aliased_nodes: 5,
     };
     let bounded = |text: &str| Document::parse_within("big.yaml", text, &limits);
-    let (json, yaml) = ("[1,1,1,1,1,1,1,1,1,1]", "- 1\n".repeat(10));
-    let split = "split the file, or flatten it";
-    let alias = "write the repeated part once and refer to it by `$ref`";
-    // What just fits, what does not, and where, what and remedy.
-    let cases = [
-        (
-            " ".repeat(60),
-            " ".repeat(61),
-            1,
-            "more than 60 bytes",
-            split,
-        ),
-        (
-            "[[[1]]]".into(),
-            "\n[[[[1]]]]".into(),
-            2,
-            "more than 3 levels",
-            split,
-        ),
-        (
-            "- - - 1".into(),
-            "\n- - - - 1".into(),
-            2,
-            "more than 3 levels",
-            split,
-        ),
-        (
-            json.replacen("1,", "", 1),
-            json.into(),
-            1,
-            "more than 10 values",
-            split,
-        ),
-        (
-            yaml.replacen("- 1\n", "", 1),
-            yaml,
-            10,
-            "more than 10 values",
-            split,
-        ),
-        (
-            "a: &a 1\nb: [*a,*a,*a,*a]".into(),
-            "a: &a 1\nb: [*a,*a,*a,*a,*a]".into(),
-            2,
-            "add more than 5 values",
-            alias,
-        ),
-        (
-            "a: &a {x: 1}\nb: *a".into(),
-            "a: &a {x: 1}\nb: *a\nc: *a".into(),
-            3,
-            "add more than 5 values",
-            alias,
-        ),
-    ];
-    for (fits, too_much, line, what, remedy) in cases {
-        assert!(bounded(&fits).is_ok(), "{fits}: {:?}", bounded(&fits));
-        let finding = bounded(&too_much).expect_err(&too_much);
-        assert!(finding.what.contains(what), "{finding}");
-        let place = (&*finding.place.file, finding.place.line);
-        assert_eq!((place, &*finding.remedy), (("big.yaml", line), remedy));
-    }
+    assert!(bounded(fits).is_ok(), "{fits}: {:?}", bounded(fits));
+    let finding = bounded(too_much).expect_err(too_much);
+    assert!(finding.what.contains(what), "{finding}");
+    let place = (&*finding.place.file, finding.place.line);
+    assert_eq!((place, &*finding.remedy), (("big.yaml", line), remedy));
+}
+
+#[test]
+fn size_depth_and_number_of_values_are_limited_in_both_syntaxes() {
+    let remedy = "split the file, or flatten it";
+    let bytes = (" ".repeat(60), " ".repeat(61));
+    met(&bytes.0, &bytes.1, 1, "more than 60 bytes", remedy);
+    let levels = "more than 3 levels";
+    met("[[[1]]]", "\n[[[[1]]]]", 2, levels, remedy);
+    met("- - - 1", "\n- - - - 1", 2, levels, remedy);
+    // The list itself is a value too.
+    let values = "more than 10 values";
+    met(
+        "[1,1,1,1,1,1,1,1,1]",
+        "[1,1,1,1,1,1,1,1,1,1]",
+        1,
+        values,
+        remedy,
+    );
+    met(&"- 1\n".repeat(9), &"- 1\n".repeat(10), 10, values, remedy);
+}
+
+#[test]
+fn what_aliases_add_is_limited_before_it_is_copied() {
+    let (what, remedy) = (
+        "add more than 5 values",
+        "write the repeated part once and refer to it by `$ref`",
+    );
+    let scalar = ("a: &a 1\nb: [*a,*a,*a,*a]", "a: &a 1\nb: [*a,*a,*a,*a,*a]");
+    met(scalar.0, scalar.1, 2, what, remedy);
+    let map = ("a: &a {x: 1}\nb: *a", "a: &a {x: 1}\nb: *a\nc: *a");
+    met(map.0, map.1, 3, what, remedy);
 }
 
 #[test]
