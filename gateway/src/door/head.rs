@@ -153,13 +153,15 @@ impl Framing<'_> {
                 "a header field name is not a token directly before its colon",
             ));
         }
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        // Judged before it is trimmed: a form feed at its edge is white space to some readers only.
+        let value = value.get(1..).unwrap_or_default();
         if value
             .iter()
             .any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f)
         {
             return Err(malformed("a header field value holds a control character"));
         }
+        let value = value.trim_ascii();
         if name.eq_ignore_ascii_case(b"host") {
             self.hosts += 1;
             judge_host(value)?;
@@ -352,6 +354,8 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nConnection: host\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: \"close\"\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: a,b,c,d,e\r\nConnection: f,g,h,i\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \u{c}chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\u{c}\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a",
         ] {
             assert!(

@@ -12,7 +12,7 @@ use crate::forward::watch::{Cut, Watch};
 
 /// How far the body of the current request still reaches.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) enum Fence {
+pub enum Fence {
     /// No fence: before the first request, on upgraded connections, and on HTTP/2.
     #[default]
     Open,
@@ -24,11 +24,21 @@ pub(super) enum Fence {
 
 /// Where in a chunked body we are.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Chunk {
+pub enum Chunk {
     /// In the digits of a chunk's size.
-    Size { size: u64, digits: u8 },
+    Size {
+        /// What they say so far.
+        size: u64,
+        /// How many there were.
+        digits: u8,
+    },
     /// In its extensions, which may be so long yet.
-    Extension { size: u64, left: u16 },
+    Extension {
+        /// The chunk's size.
+        size: u64,
+        /// Bytes extensions may have yet.
+        left: u16,
+    },
     /// Before the LF of the size's line.
     SizeEnd(u64),
     /// In the data.
@@ -38,9 +48,19 @@ pub(super) enum Chunk {
     /// Before the LF behind the data.
     DataLf,
     /// In a trailer line; whether it has content, and how long trailers may be yet.
-    Trailer { content: bool, left: u16 },
+    Trailer {
+        /// The line is not empty.
+        content: bool,
+        /// Bytes trailers may have yet.
+        left: u16,
+    },
     /// Before the LF of a trailer line.
-    TrailerEnd { content: bool, left: u16 },
+    TrailerEnd {
+        /// The line is not empty.
+        content: bool,
+        /// Bytes trailers may have yet.
+        left: u16,
+    },
 }
 
 /// Fifteen digits are 2^60 bytes: nobody sends more, and no reader's number overflows.
@@ -53,8 +73,8 @@ const EXTENSION_BYTES: u16 = 1024;
 const TRAILER_BYTES: u16 = 8192;
 
 /// A chunked body that another reader could read in another way.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct BadChunk;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadChunk;
 
 impl BadChunk {
     /// The reader is told by an error, and whoever answers the request by its watch.
@@ -67,7 +87,8 @@ impl BadChunk {
 }
 
 impl Chunk {
-    const FIRST: Self = Self::Size { size: 0, digits: 0 };
+    /// The first byte of a body comes.
+    pub const FIRST: Self = Self::Size { size: 0, digits: 0 };
 
     /// What comes behind this byte; `None` behind the last one of the body. (Data is passed in one piece elsewhere.)
     fn step(&self, byte: u8) -> Result<Option<Self>, BadChunk> {
@@ -127,7 +148,7 @@ impl Chunk {
 
 impl Fence {
     /// The fence of a head that was found acceptable.
-    pub(super) fn of(head: &[u8]) -> Self {
+    pub fn of(head: &[u8]) -> Self {
         let mut length = None;
         let mut chunked = false;
         let mut lines = head.split(|byte| *byte == b'\n');
@@ -166,7 +187,7 @@ impl Fence {
     ///
     /// # Errors
     /// A chunked body is not what RFC 9112, section 7.1 says: it may not be read any further.
-    pub(super) fn pass(&mut self, bytes: &[u8]) -> Result<usize, BadChunk> {
+    pub fn pass(&mut self, bytes: &[u8]) -> Result<usize, BadChunk> {
         match self {
             Self::Open => Ok(bytes.len()),
             Self::Length(left) => Ok(pass_data(left, bytes)),

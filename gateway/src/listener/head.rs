@@ -21,7 +21,7 @@ const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Arrival {
+pub enum Arrival {
     /// A complete head of this many bytes.
     Head(usize),
     /// The preface of HTTP/2, still held by the connection.
@@ -98,7 +98,7 @@ async fn first_bytes(
 
 /// How far a head has been looked at, so that no byte is looked at twice.
 #[derive(Debug, Default)]
-struct Scan {
+pub struct Scan {
     at: usize,
     line_began: usize,
     /// Behind the empty line that some clients send before a request (RFC 9112, section 2.2).
@@ -106,7 +106,9 @@ struct Scan {
 }
 
 impl Scan {
-    fn look(&mut self, bytes: &[u8], h2: bool, head_bytes: usize) -> Option<Arrival> {
+    /// What `bytes`, all that was received so far, amount to; `None`: more is needed. `h2` recognises the preface of HTTP/2,
+    /// `head_bytes` is the longest head accepted.
+    pub fn look(&mut self, bytes: &[u8], h2: bool, head_bytes: usize) -> Option<Arrival> {
         if h2 && bytes.starts_with(PREFACE) {
             return Some(Arrival::H2);
         }

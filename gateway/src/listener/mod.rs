@@ -6,15 +6,15 @@
 
 mod accept;
 mod drain;
-mod fence;
+pub mod fence;
 mod flood;
 mod h1;
 mod h2;
 mod h2_session;
 pub mod handover;
-mod head;
+pub mod head;
 mod permits;
-mod proxy_protocol;
+pub mod proxy_protocol;
 mod socket;
 mod stream;
 mod tls;
