@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tollgate_policy::settings::{ListenAddress, ProcessConfig};
 
 use crate::admin::{self, AdminState};
+use crate::descriptors;
 use crate::listener::{self, Drain, Lock, TlsKeys, handover};
 use crate::live::{Live, Origin, state_dir};
 use crate::request::Shared;
@@ -73,6 +74,7 @@ impl Engine {
         let predecessor = predecessor(&process.state_dir, take_over)?;
         let (mut sites, mut locks) = open(&process, predecessor.as_ref())?;
         let admin = bind_admin(&process, take_over)?;
+        descriptors::share_out(&mut process.limits, sites.len(), process.workers);
         let live = Live::load(origin, Some(process.state_dir.clone()), metrics.clone())?;
         let mut offer = handover::Offer {
             sockets: Vec::new(),

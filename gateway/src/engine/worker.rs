@@ -119,7 +119,7 @@ impl GatewayApp {
     fn new(shared: Arc<Shared>, limits: DoorLimits) -> Self {
         let conf = ServerConf {
             max_retries: MOST_ATTEMPTS,
-            upstream_keepalive_pool_size: PUMP_POOL,
+            upstream_keepalive_pool_size: PUMP_POOL.min(pool::idle_limit()),
             ..ServerConf::default()
         };
         let mut options = HttpServerOptions::default();

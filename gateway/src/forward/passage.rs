@@ -13,8 +13,9 @@ use super::Forwarder;
 use super::fields::{Origin, client_address};
 use super::watch::Watch;
 use crate::denial::Denial;
+use crate::descriptors;
 use crate::request::{Exchange, Journey, Seen, Shared};
-use crate::upstream::{EndpointAddress, Outcome, Picked};
+use crate::upstream::{EndpointAddress, InFlight, Outcome, Picked};
 
 /// One request on its way through the pump.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Passage {
     /// The journey.
     pub exchange: Exchange,
     pub(super) picked: Option<Picked>,
+    /// The endpoint is busy with the answer until its end.
+    answering: Option<InFlight>,
     pub(super) asked_at: Option<Instant>,
     pub(super) failed_at: Option<EndpointAddress>,
     pub(super) deadline: Option<Instant>,
@@ -36,6 +39,7 @@ impl Passage {
         Self {
             exchange: Exchange::new(shared),
             picked: None,
+            answering: None,
             asked_at: None,
             failed_at: None,
             deadline: None,
@@ -54,12 +58,14 @@ impl Passage {
             .asked_at
             .map_or(Duration::ZERO, |asked| asked.elapsed());
         self.exchange.upstream.outcome = outcome_name(outcome);
-        if matches!(outcome, Outcome::Answered | Outcome::ServerError) {
+        let answered = matches!(outcome, Outcome::Answered | Outcome::ServerError);
+        if answered {
             self.exchange.upstream.latency = Some(latency);
         } else {
             self.failed_at = Some(picked.address().clone());
         }
-        picked.finish(outcome, latency);
+        let in_flight = picked.finish(outcome, latency);
+        self.answering = answered.then_some(in_flight);
     }
 }
 
@@ -183,6 +189,7 @@ impl Forwarder {
 
     /// Writes the report of a finished request.
     pub(super) fn report(&self, session: &Session, passage: &mut Passage, aborted: bool) {
+        passage.answering = None;
         let head = session.req_header();
         let peer = session
             .client_addr()
@@ -243,10 +250,7 @@ pub(super) fn exhausted(error: &Error) -> bool {
         .as_deref()
         .map(|cause| cause as &(dyn std::error::Error + 'static));
     while let Some(inner) = cause {
-        let code = inner
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::raw_os_error);
-        if matches!(code, Some(libc::EMFILE | libc::ENFILE)) {
+        if inner.downcast_ref().is_some_and(descriptors::lacking) {
             return true;
         }
         cause = inner.source();

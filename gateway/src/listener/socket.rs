@@ -245,8 +245,13 @@ pub fn lock(state_dir: &Path, address: &ListenAddress) -> Result<Lock, String> {
         file,
         address: address.clone(),
     };
-    lock.sign()
-        .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    // The lock holds without our name in it, on a full disk for one.
+    if let Err(error) = lock.sign() {
+        tracing::warn!(
+            "cannot write our process id into {}: {error}",
+            path.display()
+        );
+    }
     Ok(lock)
 }
 

@@ -9,6 +9,7 @@ mod metrics;
 mod process;
 mod request_id;
 mod series;
+pub(crate) mod time;
 mod trace;
 
 pub use access_log::{AccessLog, AccessRecord};
