@@ -245,10 +245,14 @@ impl Forwarder {
 
 /// Whether this process ran out of descriptors (EMFILE, ENFILE).
 pub(super) fn exhausted(error: &Error) -> bool {
-    let mut cause = error
-        .cause
-        .as_deref()
-        .map(|cause| cause as &(dyn std::error::Error + 'static));
+    let Some(cause) = error.cause.as_deref() else {
+        return false;
+    };
+    // pingora's errors keep theirs to themselves: `source` does not lead on from them.
+    if let Some(inner) = cause.downcast_ref::<Box<Error>>() {
+        return exhausted(inner);
+    }
+    let mut cause = Some(cause as &(dyn std::error::Error + 'static));
     while let Some(inner) = cause {
         if inner.downcast_ref().is_some_and(descriptors::lacking) {
             return true;
@@ -283,5 +287,29 @@ fn stop_hop_fields(answer: &mut ResponseHeader) {
     }
     for name in ["keep-alive", "proxy-connection"] {
         answer.remove_header(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_of_descriptors_is_found_however_deep_it_lies() {
+        let io = |code| std::io::Error::from_raw_os_error(code);
+        let table = [
+            (libc::EMFILE, true),
+            (libc::ENFILE, true),
+            (libc::ECONNREFUSED, false),
+        ];
+        for (code, ours) in table {
+            let flat = Error::because(ErrorType::SocketError, "no socket", io(code));
+            assert_eq!(exhausted(&flat), ours);
+            // As the connector wraps it.
+            let deep = Error::because(ErrorType::InternalError, "cannot connect", flat);
+            assert_eq!(exhausted(&deep), ours);
+            assert_eq!(exhausted(&deep.more_context("and more")), ours);
+        }
+        assert!(!exhausted(&Error::new(ErrorType::ConnectError)));
     }
 }
