@@ -118,6 +118,18 @@ fn the_picker_prefers_the_less_loaded_endpoint() {
 }
 
 #[test]
+fn a_call_is_in_flight_until_its_answer_is_over() {
+    let cluster = Cluster::new("api", &config(&[("127.0.0.1", 1)]), None).unwrap();
+    let in_flight = || cluster.endpoints()[0].in_flight;
+    let answering = cluster.pick(None).unwrap().finish(Outcome::Answered, MS);
+    assert_eq!(in_flight(), 1);
+    drop(answering);
+    assert_eq!(in_flight(), 0);
+    drop(cluster.pick(None).unwrap());
+    assert_eq!(in_flight(), 0, "never reported");
+}
+
+#[test]
 fn an_endpoint_to_avoid_is_avoided_while_there_is_another() {
     let cluster = three();
     for _ in 0..100 {
