@@ -13,7 +13,6 @@ use super::Forwarder;
 use super::fields::{Origin, client_address};
 use super::watch::Watch;
 use crate::denial::Denial;
-use crate::descriptors;
 use crate::request::{Exchange, Journey, Seen, Shared};
 use crate::upstream::{EndpointAddress, InFlight, Outcome, Picked};
 
@@ -254,7 +253,10 @@ pub(super) fn exhausted(error: &Error) -> bool {
     }
     let mut cause = Some(cause as &(dyn std::error::Error + 'static));
     while let Some(inner) = cause {
-        if inner.downcast_ref().is_some_and(descriptors::lacking) {
+        if inner
+            .downcast_ref()
+            .is_some_and(crate::descriptors::lacking)
+        {
             return true;
         }
         cause = inner.source();
