@@ -268,9 +268,17 @@ fn flapping() -> Service {
                 Then::Close
             }
             2 => {
-                // An answer nobody asked for, which the next caller must not get.
-                let _ = ok(stream, asked);
-                ok(stream, "somebody else's")
+                // With an answer nobody asked for, which the next caller must not get. In one piece: what comes after the
+                // next request was sent is an answer to that as far as anybody can tell.
+                let answer = |text: &str| {
+                    format!(
+                        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}",
+                        text.len()
+                    )
+                };
+                let both = answer(asked) + &answer("somebody else's");
+                let _ = stream.write_all(both.as_bytes());
+                Then::Continue
             }
             3 => {
                 std::thread::sleep(Duration::from_millis(30));
