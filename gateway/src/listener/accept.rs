@@ -305,7 +305,6 @@ where
     let cleartext = matches!(connection.transport(), Transport::Plain(_));
     let expected = Expected {
         h2: alpn_h2 || cleartext,
-        first: true,
     };
     let mut draining = site.shutdown.clone();
     let arrival = head::arrive(&mut connection, &site.door.limits, expected, &mut draining).await;
