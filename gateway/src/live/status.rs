@@ -7,7 +7,7 @@ use tollgate_policy::settings::HostPattern;
 
 use super::entry::Entry;
 use crate::api::Api;
-use crate::telemetry::time::Utc;
+use crate::telemetry::rfc3339;
 
 /// State of one API, as `/apis` and `tollgate status` show it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -84,7 +84,7 @@ impl ApiStatus {
             loaded_at: entry
                 .serving
                 .as_ref()
-                .map(|s| Utc(s.loaded_at).to_string())
+                .map(|s| rfc3339(s.loaded_at))
                 .unwrap_or_default(),
             last_error: entry.last_error.clone(),
             warnings: entry

@@ -3,11 +3,10 @@
 //! Promises: valid JSON on one line whatever the fields hold; no character in it breaks a line or commands a terminal;
 //! every text is cut, so that a line has a greatest length.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::access_log::AccessRecord;
 use super::request_id::hex_digit;
-use super::time::Utc;
 
 /// More steps than a request has.
 const STEPS: usize = 16;
@@ -15,7 +14,7 @@ const STEPS: usize = 16;
 /// Appends the record and a line feed.
 pub(super) fn write_line(out: &mut Vec<u8>, record: &AccessRecord<'_>, now: SystemTime) {
     out.extend_from_slice(b"{\"time\":\"");
-    print(out, format_args!("{:.3}", Utc(now)));
+    write_time(out, now);
     out.push(b'"');
     text(out, "request_id", record.request_id, 64);
     text(out, "trace_id", record.trace_id, 32);
@@ -130,12 +129,55 @@ fn plain(byte: u8) -> bool {
     (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\'
 }
 
+/// RFC 3339 in UTC with milliseconds. Days to date after Howard Hinnant's `civil_from_days`.
+pub(super) fn write_time(out: &mut Vec<u8>, now: SystemTime) {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (seconds, millis) = (since.as_secs(), since.subsec_millis());
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    // Months are counted from March, so that the leap day is the last of the year.
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 {
+        from_march + 3
+    } else {
+        from_march - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    print(
+        out,
+        format_args!(
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"
+        ),
+    );
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
-    use std::time::UNIX_EPOCH;
-
     use super::*;
+
+    #[test]
+    fn times_are_rfc_3339() {
+        let table = [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_799_999, "2000-02-29T23:59:59.999Z"),
+            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (1_735_689_599_001, "2024-12-31T23:59:59.001Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ];
+        for (millis, expected) in table {
+            let mut out = Vec::new();
+            write_time(&mut out, UNIX_EPOCH + Duration::from_millis(millis));
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
 
     #[test]
     fn naughty_strings_survive_in_every_field_on_one_line() {
