@@ -9,6 +9,7 @@
 mod world;
 
 use std::net::TcpStream;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use world::service::ok;
@@ -68,6 +69,30 @@ fn a_crowd_beyond_the_descriptors_is_turned_away_and_costs_nobody_else_anything(
             .is_some_and(|mut client| asks(&mut client, "/v1/books") == 200)
     });
     assert!(gone.elapsed() < 2 * SECOND, "{:?}", gone.elapsed());
+}
+
+#[test]
+fn idle_connections_to_a_service_leave_descriptors_to_others() {
+    const CALLS: usize = 60;
+    let all_came = Arc::new(Barrier::new(CALLS));
+    let service = Service::answering(move |_, stream| {
+        all_came.wait();
+        ok(stream, "ok")
+    });
+    let world = Plan::bookstore(&service).descriptors(256).start();
+    let before = world.descriptors();
+    let mut clients: Vec<Client> = (0..CALLS).map(|_| world.client()).collect();
+    for client in &mut clients {
+        client.request("GET", "/v1/books", &[], b"");
+    }
+    for client in &mut clients {
+        assert_eq!(client.answer().unwrap().status, 200);
+    }
+    drop(clients);
+    // A sixth of what is above the reserve.
+    let idle = (256 - 64) / 6;
+    eventually("few are kept", || world.descriptors() <= before + idle);
+    assert_eq!(service.connections(), CALLS, "there was one for each call");
 }
 
 #[test]

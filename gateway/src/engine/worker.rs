@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -58,8 +59,14 @@ pub(super) fn door(limits: &DoorLimits, shared: &Arc<Shared>) -> Door {
     )
 }
 
-/// Serves until the drain is over. Runs on a thread of its own.
-pub(super) fn work(mine: Vec<Share>, shared: Arc<Shared>, door: Arc<Door>, drain: Drain) {
+/// Serves until the drain is over. Runs on a thread of its own; says `started` once it accepts.
+pub(super) fn work(
+    mine: Vec<Share>,
+    shared: Arc<Shared>,
+    door: Arc<Door>,
+    drain: Drain,
+    started: Sender<()>,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -90,6 +97,8 @@ pub(super) fn work(mine: Vec<Share>, shared: Arc<Shared>, door: Arc<Door>, drain
                 drain.clone(),
             ));
         }
+        let _nobody_waits = started.send(());
+        drop(started);
         let sweeping = tokio::spawn(sweep());
         drain.started().await;
         app.http_cleanup().await;
