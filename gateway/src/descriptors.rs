@@ -50,10 +50,16 @@ pub(crate) fn share_out(limits: &mut DoorLimits, listeners: usize, workers: usiz
     let each = |share: u64, of: usize| usize::try_from(share).unwrap_or(usize::MAX) / of.max(1);
     let clients = each(shares.clients, listeners).max(1);
     if clients < limits.connections {
-        tracing::warn!(
+        let lowered = format!(
             "limits.connections is lowered from {} to {clients}: only {limit} files may be open (ulimit -n)",
             limits.connections
         );
+        // Nobody may have asked for so many.
+        if limits.connections == DoorLimits::default().connections {
+            tracing::info!("{lowered}");
+        } else {
+            tracing::warn!("{lowered}");
+        }
         limits.connections = clients;
     }
     // Two pools a worker: that of the direct path and that of the pump.
