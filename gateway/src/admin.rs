@@ -34,6 +34,7 @@ use tollgate_policy::settings::{
     AccessLogTarget, ApiConfig, HostPattern, ListenAddress, ProcessConfig,
 };
 
+use crate::descriptors;
 use crate::live::Live;
 use crate::telemetry::Metrics;
 
@@ -97,7 +98,9 @@ pub async fn serve(
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "admin port cannot accept");
+                    if descriptors::may_tell() {
+                        tracing::warn!(%error, "admin port cannot accept");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod api;
 pub mod apis;
 pub mod denial;
+mod descriptors;
 pub mod door;
 pub mod engine;
 

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use h2::{RecvStream, SendStream};
 use hyper::body::Bytes;
@@ -97,7 +98,8 @@ async fn read(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::
     Ok((bytes, body.trailers().await?))
 }
 
-/// A service that speaks HTTP/2 only, sends back what it got, and ends with `grpc-status: 0` in the trailers.
+/// A service that speaks HTTP/2 only, sends back what it got, and ends with `grpc-status: 0` in the trailers. Where it is asked
+/// to be torn (`x-torn`), it resets the stream before that.
 pub struct GrpcService {
     address: SocketAddr,
     _runtime: tokio::runtime::Runtime,
@@ -134,6 +136,7 @@ async fn serve(stream: TcpStream) -> Result<(), h2::Error> {
         let (request, mut respond) = accepted?;
         tokio::spawn(async move {
             let path = request.uri().path().to_owned();
+            let torn = request.headers().contains_key("x-torn");
             let (body, _) = read(request.into_body()).await?;
             let head = Response::builder()
                 .header("content-type", "application/grpc")
@@ -142,6 +145,12 @@ async fn serve(stream: TcpStream) -> Result<(), h2::Error> {
                 .unwrap();
             let mut sender: SendStream<Bytes> = respond.send_response(head, false)?;
             sender.send_data(Bytes::from(body), false)?;
+            if torn {
+                // A reset discards what has not left yet.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                sender.send_reset(h2::Reason::INTERNAL_ERROR);
+                return Ok(());
+            }
             let mut trailers = HeaderMap::new();
             trailers.insert("grpc-status", "0".parse().unwrap());
             trailers.insert("x-late", "yes".parse().unwrap());

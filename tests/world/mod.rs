@@ -20,7 +20,9 @@
 pub mod client;
 pub mod http2;
 pub mod load;
+pub mod measure;
 pub mod service;
+pub mod tls;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -56,6 +58,7 @@ pub struct Plan {
     state: Option<PathBuf>,
     listen: String,
     process: Option<String>,
+    descriptors: Option<u32>,
 }
 
 impl Plan {
@@ -74,6 +77,7 @@ impl Plan {
             state: None,
             listen: "127.0.0.1:0".to_owned(),
             process: None,
+            descriptors: None,
         }
     }
 
@@ -103,6 +107,12 @@ impl Plan {
     /// This `tollgate.yaml`, listeners included, beside the APIs given by [`Self::api`].
     pub fn process(mut self, text: &str) -> Self {
         self.process = Some(text.to_owned());
+        self
+    }
+
+    /// So many files may be open (`ulimit -n`).
+    pub fn descriptors(mut self, limit: u32) -> Self {
+        self.descriptors = Some(limit);
         self
     }
 
@@ -143,7 +153,15 @@ impl Plan {
     }
 
     fn command(&self, directory: &Path) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match self.descriptors {
+            None => Command::new(binary()),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &script, binary()]);
+                shell
+            }
+        };
         command.arg("gateway");
         if self.apis.is_empty() {
             let own = directory.join("spec.yaml");
@@ -369,6 +387,10 @@ impl World {
         self.said.text()
     }
 
+    pub fn id(&self) -> u32 {
+        self.process.0.id()
+    }
+
     pub fn signal(&self, name: &str) {
         let id = self.process.0.id();
         let sent = Command::new("sh")
@@ -395,6 +417,16 @@ impl World {
             .argument("--take-over")
             .start_in(home, |_| ());
         started.expect("the successor did not start")
+    }
+
+    /// What it says before it ends, where it does not start.
+    pub fn refused(plan: Plan) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        plan.write(directory.path());
+        match plan.start_in(Home::Own(directory), |_| ()) {
+            Ok(_) => panic!("it started"),
+            Err(said) => said,
+        }
     }
 
     /// A second gateway in the same place by accident: what it says before it ends.

@@ -10,6 +10,7 @@ mod worker;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokio::sync::oneshot;
 use tollgate_policy::settings::{ListenAddress, ProcessConfig};
 
 use crate::admin::{self, AdminState};
+use crate::descriptors;
 use crate::listener::{self, Drain, Lock, TlsKeys, handover};
 use crate::live::{Live, Origin, state_dir};
 use crate::request::Shared;
@@ -74,6 +76,7 @@ impl Engine {
         let predecessor = predecessor(&process.state_dir, take_over)?;
         let (mut sites, mut locks) = open(&process, predecessor.as_ref())?;
         let admin = bind_admin(&process, take_over)?;
+        descriptors::share_out(&mut process.limits, sites.len(), process.workers);
         let live = Live::load(origin, Some(process.state_dir.clone()), metrics.clone())?;
         let mut offer = handover::Offer {
             sockets: Vec::new(),
@@ -151,17 +154,24 @@ impl Engine {
         });
         let door = Arc::new(worker::door(&self.process.limits, &shared));
         let workers = self.process.workers.max(1);
+        let (started, all_started) = mpsc::channel();
         for index in 0..workers {
             let mine = sites
                 .iter_mut()
                 .flat_map(|site| site.share(index, workers))
                 .collect();
             let (shared, door, drain) = (shared.clone(), door.clone(), self.drain.clone());
+            let started = started.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
-                .spawn(move || worker::work(mine, shared, door, drain))
+                .spawn(move || worker::work(mine, shared, door, drain, started))
                 .map_err(|error| format!("a worker thread cannot be started: {error}"))?;
             self.workers.push(thread);
+        }
+        drop(started);
+        // Connections to a worker that never came up would wait for ever in its queue.
+        if all_started.iter().take(workers).count() < workers {
+            return Err("a worker ended at its start".to_owned().into());
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use pingora_core::apps::HttpServerApp;
@@ -39,8 +40,14 @@ pub(super) fn door(limits: &DoorLimits, shared: &Arc<Shared>) -> Door {
     )
 }
 
-/// Serves until the drain is over. Runs on a thread of its own.
-pub(super) fn work(mine: Vec<Share>, shared: Arc<Shared>, door: Arc<Door>, drain: Drain) {
+/// Serves until the drain is over. Runs on a thread of its own; says `started` once it accepts.
+pub(super) fn work(
+    mine: Vec<Share>,
+    shared: Arc<Shared>,
+    door: Arc<Door>,
+    drain: Drain,
+    started: Sender<()>,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -72,6 +79,8 @@ pub(super) fn work(mine: Vec<Share>, shared: Arc<Shared>, door: Arc<Door>, drain
                 drain.clone(),
             ));
         }
+        let _nobody_waits = started.send(());
+        drop(started);
         let sweeping = tokio::spawn(sweep());
         drain.started().await;
         app.http_cleanup().await;
@@ -93,7 +102,7 @@ async fn sweep() {
 fn proxy(shared: &Arc<Shared>) -> Arc<HttpProxy<Forwarder>> {
     let conf = ServerConf {
         max_retries: MOST_ATTEMPTS,
-        upstream_keepalive_pool_size: PUMP_POOL,
+        upstream_keepalive_pool_size: PUMP_POOL.min(pool::idle_limit()),
         ..ServerConf::default()
     };
     let forwarder = Forwarder::new(shared.clone());

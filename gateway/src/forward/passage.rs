@@ -15,7 +15,7 @@ use super::watch::{Cut, Watch};
 use crate::denial::Denial;
 use crate::listener::ServedName;
 use crate::request::{Exchange, Journey, Seen, Shared};
-use crate::upstream::{EndpointAddress, Outcome, Picked};
+use crate::upstream::{EndpointAddress, InFlight, Outcome, Picked};
 
 /// One request on its way through the pump.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Passage {
     /// The journey.
     pub exchange: Exchange,
     pub(super) picked: Option<Picked>,
+    /// The endpoint is busy with the answer until its end.
+    answering: Option<InFlight>,
     pub(super) asked_at: Option<Instant>,
     pub(super) failed_at: Option<EndpointAddress>,
     pub(super) deadline: Option<Instant>,
@@ -39,6 +41,7 @@ impl Passage {
         Self {
             exchange: Exchange::new(shared),
             picked: None,
+            answering: None,
             asked_at: None,
             failed_at: None,
             deadline: None,
@@ -66,12 +69,14 @@ impl Passage {
             .asked_at
             .map_or(Duration::ZERO, |asked| asked.elapsed());
         self.exchange.upstream.outcome = outcome_name(outcome);
-        if matches!(outcome, Outcome::Answered | Outcome::ServerError) {
+        let answered = matches!(outcome, Outcome::Answered | Outcome::ServerError);
+        if answered {
             self.exchange.upstream.latency = Some(latency);
         } else {
             self.failed_at = Some(picked.address().clone());
         }
-        picked.finish(outcome, latency);
+        let in_flight = picked.finish(outcome, latency);
+        self.answering = answered.then_some(in_flight);
     }
 }
 
@@ -203,6 +208,7 @@ impl Forwarder {
 
     /// Writes the report of a finished request.
     pub(super) fn report(&self, session: &Session, passage: &mut Passage, aborted: bool) {
+        passage.answering = None;
         let head = session.req_header();
         let peer = session
             .client_addr()
@@ -258,15 +264,19 @@ impl Forwarder {
 
 /// Whether this process ran out of descriptors (EMFILE, ENFILE).
 pub(super) fn exhausted(error: &Error) -> bool {
-    let mut cause = error
-        .cause
-        .as_deref()
-        .map(|cause| cause as &(dyn std::error::Error + 'static));
+    let Some(cause) = error.cause.as_deref() else {
+        return false;
+    };
+    // pingora's errors keep theirs to themselves: `source` does not lead on from them.
+    if let Some(inner) = cause.downcast_ref::<Box<Error>>() {
+        return exhausted(inner);
+    }
+    let mut cause = Some(cause as &(dyn std::error::Error + 'static));
     while let Some(inner) = cause {
-        let code = inner
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::raw_os_error);
-        if matches!(code, Some(libc::EMFILE | libc::ENFILE)) {
+        if inner
+            .downcast_ref()
+            .is_some_and(crate::descriptors::lacking)
+        {
             return true;
         }
         cause = inner.source();
@@ -319,5 +329,29 @@ fn stop_hop_fields(answer: &mut ResponseHeader) {
     }
     for name in ["keep-alive", "proxy-connection"] {
         answer.remove_header(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_of_descriptors_is_found_however_deep_it_lies() {
+        let io = |code| std::io::Error::from_raw_os_error(code);
+        let table = [
+            (libc::EMFILE, true),
+            (libc::ENFILE, true),
+            (libc::ECONNREFUSED, false),
+        ];
+        for (code, ours) in table {
+            let flat = Error::because(ErrorType::SocketError, "no socket", io(code));
+            assert_eq!(exhausted(&flat), ours);
+            // As the connector wraps it.
+            let deep = Error::because(ErrorType::InternalError, "cannot connect", flat);
+            assert_eq!(exhausted(&deep), ours);
+            assert_eq!(exhausted(&deep.more_context("and more")), ours);
+        }
+        assert!(!exhausted(&Error::new(ErrorType::ConnectError)));
     }
 }

@@ -66,10 +66,7 @@ pub(super) async fn serve<A>(
             return close(connection).await;
         }
         connection.rest();
-        let expected = Expected {
-            h2: false,
-            first: false,
-        };
+        let expected = Expected { h2: false };
         arrival = head::arrive(&mut connection, &door.limits, expected, &mut draining).await;
     }
 }

@@ -16,8 +16,9 @@ use crate::denial::Denial;
 /// The connection preface of HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A client that has just connected when the drain begins has its request under way: this long it is waited for.
-const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+/// A client that has just connected or just had its answer when the drain begins may have a request under way, which would be lost
+/// with the connection: this long it is waited for. Its answer says that the connection ends.
+const REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,8 +38,6 @@ pub enum Arrival {
 pub(super) struct Expected {
     /// Whether the preface of HTTP/2 is recognised.
     pub(super) h2: bool,
-    /// Whether this is the connection's first request.
-    pub(super) first: bool,
 }
 
 /// Waits for a request, for at most `keep_alive`, and then for its whole head, for at most `head_timeout`.
@@ -48,9 +47,7 @@ pub(super) async fn arrive(
     expected: Expected,
     draining: &mut ShutdownWatch,
 ) -> Arrival {
-    if connection.held().is_empty()
-        && !first_bytes(connection, limits.keep_alive, expected.first, draining).await
-    {
+    if connection.held().is_empty() && !first_bytes(connection, limits.keep_alive, draining).await {
         return Arrival::Silence;
     }
     let mut scan = Scan::default();
@@ -75,15 +72,12 @@ pub(super) async fn arrive(
 async fn first_bytes(
     connection: &mut Connection,
     limit: Duration,
-    first: bool,
     draining: &mut ShutdownWatch,
 ) -> bool {
     let mut receive = poll_fn(|cx| connection.poll_receive(cx));
     let drained = async {
         drain::started(draining).await;
-        if first {
-            pingora_timeout::sleep(FIRST_REQUEST_GRACE).await;
-        }
+        pingora_timeout::sleep(REQUEST_GRACE).await;
     };
     let received = pingora_timeout::timeout(limit, async {
         tokio::select! {
