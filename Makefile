@@ -4,7 +4,7 @@
 CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 
-.PHONY: demo build test lint bench fuzz setup
+.PHONY: demo build test lint bench fuzz audit setup
 
 demo: setup ## the bookstore API in front of a service that echoes
 	$(CARGO) build --release --locked -p tollgate
@@ -27,6 +27,9 @@ bench: build ## beside nginx and HAProxy: benches/README.md
 
 fuzz: ## ten minutes per target (needs nightly and cargo-fuzz)
 	sh scripts/fuzz.sh
+
+audit: ## licences, sources and advisories of the dependencies (needs cargo-deny)
+	sh scripts/audit.sh
 
 setup: ## what the build needs: cmake and a C compiler
 	@sh scripts/setup.sh

@@ -61,17 +61,17 @@ cat <<TRY
 
 The bookstore is served at http://127.0.0.1:$port/v1. Try, in another terminal:
 
-  curl -i 'http://127.0.0.1:$port/v1/books?limit=2'                     # listBooks
+  curl -i 'http://127.0.0.1:$port/v1/books?limit=2'                   # listBooks
   curl http://127.0.0.1:$port/v1/books/new-arrivals                   # a literal beats {book}
   curl http://127.0.0.1:$port/v1/books/moby-dick                      # getBook
   curl -d '{"reader":"me"}' http://127.0.0.1:$port/v1/books/moby-dick:reserve
   curl http://127.0.0.1:$port/v1/covers/9780142437247.png             # two parameters in one segment
   curl http://127.0.0.1:$port/v1/files/moby-dick/chapters/1.txt       # a path of any depth
-  curl -N 'http://127.0.0.1:$port/v1/events?count=3'                    # a stream
+  curl -N 'http://127.0.0.1:$port/v1/events?count=3'                  # a stream
   curl -i http://127.0.0.1:$port/v1/admin/stats                       # 401: the file demands an API key
   curl -i -X PATCH http://127.0.0.1:$port/v1/books                    # 405, with Allow
   curl -i http://127.0.0.1:$port/v1/nothing                           # 404
-  curl http://127.0.0.1:$admin/metrics                                # counted by operation
+  curl http://127.0.0.1:$admin/metrics                                 # counted by operation
   $tollgate status --admin 127.0.0.1:$admin
 
 Access log: $state/access.log. Ctrl-C stops the demo.

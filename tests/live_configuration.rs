@@ -9,8 +9,10 @@
 mod world;
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use world::load::Load;
+use world::tls::{self, TlsService};
 use world::{Plan, Service, World, eventually};
 
 /// One API under `base` with the operations `/steady` and `/{extra}`.
@@ -23,7 +25,7 @@ paths:
   /steady:
     get: {{ operationId: steady, responses: {{ '200': {{ description: fine }} }} }}
   /{extra}:
-    get: {{ operationId: extra, responses: {{ '200': {{ description: fine }} }} }}
+    get: {{ operationId: {extra}, responses: {{ '200': {{ description: fine }} }} }}
 "
     )
 }
@@ -42,8 +44,12 @@ struct Two {
 
 impl Two {
     fn new() -> Self {
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    fn at(home: tempfile::TempDir) -> Self {
         let two = Self {
-            home: tempfile::tempdir().unwrap(),
+            home,
             service: Service::new(),
         };
         std::fs::write(two.file("red.yaml"), spec("/red", "first")).unwrap();
@@ -187,4 +193,127 @@ fn of_two_apis_for_one_base_path_the_serving_one_stays() {
     });
     assert_eq!(world.get("/red/first").status, 200);
     assert_eq!(world.get("/red/usurped").status, 404);
+}
+
+#[test]
+fn who_loses_a_base_path_leaves_no_series() {
+    let two = Two::new();
+    let world = two.start();
+    world.get("/blue/first");
+    replace(&two.file("blue.yaml"), &spec("/red", "usurped"));
+    eventually("the conflict is shown", || {
+        world.api("blue")["state"] == "conflicting"
+    });
+    assert_eq!(world.labels("operation", "usurped").len(), 0);
+    assert_eq!(
+        world.get("/blue/first").status,
+        200,
+        "its previous version stays"
+    );
+    // A newcomer that never served has nothing to count at all.
+    std::fs::remove_file(two.file("config/apis/blue.yaml")).unwrap();
+    eventually("blue is gone", || world.get("/blue/first").status == 404);
+    let late = world::api_file(&two.file("blue.yaml"), &two.service.url(), "");
+    replace(&two.file("config/apis/late.yaml"), &late);
+    eventually("the newcomer is refused", || {
+        world.apis().to_string().contains("conflicting")
+    });
+    let metrics = world.metrics();
+    let late: Vec<_> = metrics
+        .lines()
+        .filter(|line| line.contains("api=\"late\""))
+        .collect();
+    assert!(
+        late.iter().all(|line| line.starts_with("tollgate_api_")),
+        "only that it was refused: {late:?}"
+    );
+}
+
+#[test]
+fn a_replaced_certificate_is_taken_into_use_without_another_file_changing() {
+    let service = TlsService::new();
+    let home = tempfile::tempdir().unwrap();
+    let (description, trusted) = (home.path().join("red.yaml"), home.path().join("pki/ca.pem"));
+    std::fs::create_dir(home.path().join("pki")).unwrap();
+    std::fs::write(&description, spec("/red", "first")).unwrap();
+    std::fs::write(&trusted, tls::stranger()).unwrap();
+    let policy = format!(
+        "  tls: {{ server_name: {}, ca: {} }}\n",
+        tls::NAME,
+        trusted.display()
+    );
+    let url = format!("https://{}", service.address);
+    let plan = || Plan::before(&url).api("red", world::api_file(&description, &url, &policy));
+    plan().write(home.path());
+    let world = plan().start_again(home.path());
+    assert_eq!(
+        world.get("/red/first").status,
+        502,
+        "a service nobody knows"
+    );
+    replace(&trusted, &service.certificate);
+    eventually("the service is known", || {
+        world.get("/red/first").status == 200
+    });
+    // And back, in the way Kubernetes' volumes never do: written in place.
+    std::fs::write(&trusted, tls::stranger()).unwrap();
+    eventually("the service is a stranger again", || {
+        world.get("/red/first").status == 502
+    });
+    std::fs::write(&trusted, "no certificate").unwrap();
+    eventually("the broken file is refused", || {
+        world.api("red")["state"] == "serving_previous"
+    });
+    let error = world.api("red")["last_error"].to_string();
+    assert!(error.contains("ca.pem"), "{error}");
+}
+
+#[test]
+fn a_thousand_reloads_under_load_fail_no_request_and_leave_nothing_behind() {
+    // In memory where there is such a place: each version is kept durably, and waiting for a disk proves nothing here.
+    let home = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    let two = Two::at(home.unwrap());
+    let world = two.start();
+    let kept = Load::kept(world.address, "/red/steady");
+    let fresh = Load::on(world.address, "/blue/steady");
+    let mut client = world.client();
+    let mut early = None;
+    let begun = Instant::now();
+    for round in 1..=1000 {
+        let operation = format!("round{round}");
+        replace(&two.file("red.yaml"), &spec("/red", &operation));
+        world.signal("HUP");
+        let path = format!("/red/{operation}");
+        loop {
+            client.request("GET", &path, &[], b"");
+            if client.answer().expect("an answer").status == 200 {
+                break;
+            }
+            assert!(
+                begun.elapsed() < Duration::from_secs(300),
+                "stuck at {round}"
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if round == 100 {
+            early = Some(world.footprint());
+        }
+    }
+    let took = begun.elapsed();
+    kept.lost_nothing();
+    fresh.lost_nothing();
+    let (early, late) = (early.unwrap(), world.footprint());
+    eprintln!("1,000 reloads in {took:?}: {early:?}, then {late:?}");
+    assert_eq!(world.api("red")["generation"], 1001);
+    assert!(
+        late.resident_kib <= early.resident_kib + 5 * 1024,
+        "{early:?} {late:?}"
+    );
+    assert!(
+        late.descriptors <= early.descriptors + 8,
+        "{early:?} {late:?}"
+    );
+    assert!(late.series <= early.series + 100, "{early:?} {late:?}");
+    let operations = world.labels("operation", "round");
+    assert!(operations.len() <= 2, "{operations:?}");
 }

@@ -110,11 +110,13 @@ fn hand_overs_under_load_lose_nothing() {
     let mut world = Plan::bookstore(&service).start();
     // Its directory has to outlive the first gateway.
     let load = Load::on(world.address, "/v1/books");
+    let kept = Load::kept(world.address, "/v1/books");
     let mut retired = Vec::new();
     for _ in 0..20 {
         let successor = world.successor(Plan::bookstore(&service));
         assert_eq!(successor.address, world.address);
         load.goes_on();
+        kept.goes_on();
         assert!(
             world.ended().success(),
             "the old one drained: {}",
@@ -123,6 +125,7 @@ fn hand_overs_under_load_lose_nothing() {
         retired.push(std::mem::replace(&mut world, successor));
     }
     load.lost_nothing();
+    kept.lost_nothing();
     assert_eq!(world.get("/v1/books").status, 200);
 }
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use hyper::Request;
 use world::http2::{self, GrpcService};
 use world::service::chunk;
-use world::{HOST, PATIENCE, Plan, Service, Then};
+use world::{Broken, HOST, PATIENCE, Plan, Service, Then, World, eventually};
 
 const GRPC: &str = "
 openapi: 3.1.0
@@ -200,4 +200,165 @@ fn grpc_callers_are_refused_in_their_own_language() {
         .and_then(|trailers| trailers.get("grpc-status"));
     let status = answer.headers.get("grpc-status").or(in_trailers);
     assert_eq!(status.expect("a grpc-status"), "12");
+}
+
+/// The bookstore's reviews with these timeouts, in `x-tollgate` of the operation.
+fn impatient(timeouts: &str) -> String {
+    format!(
+        "
+openapi: 3.1.0
+info: {{ title: Slow, version: '1' }}
+security: []
+paths:
+  /reviews:
+    x-tollgate: {{ timeouts: {timeouts} }}
+    post: {{ operationId: review, responses: {{ '200': {{ description: fine }} }} }}
+    get: {{ operationId: read, responses: {{ '200': {{ description: fine }} }} }}
+"
+    )
+}
+
+fn review() -> Request<()> {
+    let request = Request::post(format!("http://{HOST}/reviews"));
+    request.body(()).unwrap()
+}
+
+/// A POST that announces more than it sends, over either protocol: what it is answered, and by which id.
+fn unfinished(world: &World) -> [(u16, serde_json::Value, String); 2] {
+    let mut client = world.client();
+    client.send(b"POST /reviews HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nhello");
+    let first = client.answer().expect("an answer over HTTP/1.1");
+    assert!(
+        client.is_closed(),
+        "nobody knows where the next request begins"
+    );
+    let id = first.header("x-request-id").expect("an id").to_owned();
+    let request = review();
+    let second = http2::block_on(http2::call_unfinished(world.address, request, b"hello"));
+    let second = second.expect("an answer over HTTP/2");
+    let problem = serde_json::from_slice(&second.body).unwrap();
+    let second_id = second.request_id().to_owned();
+    [
+        (first.status, first.json(), id),
+        (second.status.as_u16(), problem, second_id),
+    ]
+}
+
+fn are_told(world: &World, status: u16, code: &str) {
+    for (answered, problem, id) in unfinished(world) {
+        assert_eq!(answered, status, "{problem}");
+        assert!(
+            problem["type"].as_str().unwrap().ends_with(code),
+            "{problem}"
+        );
+        let record = world.record(&id);
+        assert_eq!(record["status"], status, "{record}");
+        assert_eq!(record["denial"], code, "{record}");
+    }
+    let cause = format!("cause=\"{code}\"}} 2");
+    assert!(world.metrics().contains(&cause), "{}", world.metrics());
+    nothing_is_in_flight(world);
+}
+
+fn nothing_is_in_flight(world: &World) {
+    eventually("nothing is in flight", || {
+        let metrics = world.metrics();
+        let mut gauges = metrics
+            .lines()
+            .filter(|line| line.starts_with("tollgate_requests_in_flight{"));
+        gauges.all(|line| line.ends_with(" 0"))
+    });
+}
+
+#[test]
+fn a_body_that_stops_coming_is_answered_408() {
+    let service = Service::new();
+    let world = Plan::bookstore(&service)
+        .spec(&impatient("{ first_byte: 300ms }"))
+        .start();
+    are_told(&world, 408, "body_too_slow");
+}
+
+#[test]
+fn a_body_that_trickles_is_answered_408() {
+    let service = Service::new();
+    let world = Plan::bookstore(&service)
+        .spec(&impatient("{ first_byte: 60s }"))
+        .start();
+    are_told(&world, 408, "body_too_slow");
+}
+
+#[test]
+fn an_exchange_over_its_total_time_is_answered_504() {
+    let service = Service::new();
+    let world = Plan::bookstore(&service)
+        .spec(&impatient("{ total: 500ms }"))
+        .start();
+    are_told(&world, 504, "upstream_timeout");
+}
+
+/// Both ways over HTTP/1.1, and HTTP/2: a call the service does not answer.
+#[test]
+fn a_service_that_says_nothing_is_answered_504_in_time() {
+    for timeouts in ["{ first_byte: 300ms }", "{ total: 300ms }"] {
+        let service = Service::answering(|_, _| Then::Hold);
+        let world = Plan::bookstore(&service).spec(&impatient(timeouts)).start();
+        world
+            .ask("POST", "/reviews", &[], b"hello")
+            .is_problem(504, "upstream_timeout");
+        world.get("/reviews").is_problem(504, "upstream_timeout");
+        let request = review();
+        http2::block_on(http2::call(world.address, request, b"hello"))
+            .unwrap()
+            .is_problem(504, "upstream_timeout");
+        nothing_is_in_flight(&world);
+    }
+}
+
+/// The limit on the head of the answer is none on its body.
+#[test]
+fn a_body_may_pause_longer_than_its_head_may_take() {
+    let service = Service::answering(|_, stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+        chunk(stream, b"first");
+        // The pause is what is tested.
+        std::thread::sleep(std::time::Duration::from_millis(1200));
+        chunk(stream, b"second");
+        chunk(stream, b"");
+        Then::Continue
+    });
+    let world = Plan::bookstore(&service)
+        .spec(&impatient("{ first_byte: 400ms, idle: 20s }"))
+        .start();
+    let answer = world.ask("POST", "/reviews", &[], b"hello");
+    assert_eq!(answer.text(), "firstsecond");
+    assert_eq!(world.get("/reviews").text(), "firstsecond");
+    let request = review();
+    let answer = http2::block_on(http2::call(world.address, request, b"hello")).unwrap();
+    assert_eq!(answer.body, b"firstsecond");
+}
+
+/// Once an answer has begun, a limit can only end it, and never cleanly.
+#[test]
+fn an_answer_over_its_total_time_is_torn() {
+    let service = Service::answering(|_, stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+        chunk(stream, b"first");
+        Then::Hold
+    });
+    let world = Plan::bookstore(&service)
+        .spec(&impatient("{ total: 500ms }"))
+        .start();
+    let mut client = world.client();
+    client.request("POST", "/reviews", &[], b"hello");
+    assert!(matches!(client.answer(), Err(Broken::Torn(answer)) if answer.status == 200));
+    let request = review();
+    let torn = http2::block_on(http2::call(world.address, request, b"hello"));
+    assert!(torn.is_err(), "{torn:?}");
+    nothing_is_in_flight(&world);
+    for record in world.access_log(2) {
+        assert_eq!(record["denial"], "upstream_timeout", "{record}");
+        assert_eq!(record["status"], 200, "{record}");
+        assert_eq!(record["aborted"], true, "{record}");
+    }
 }

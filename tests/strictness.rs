@@ -342,6 +342,215 @@ fn http2_is_as_strict() {
     still_serves(&world);
 }
 
+/// Requests over HTTP/2 that the HTTP library lets through and we do not.
+fn bad_http2_requests() -> Vec<(&'static str, Request<()>, u16, &'static str)> {
+    let get = |uri: &str| Request::get(uri.to_owned());
+    let fine = format!("http://{HOST}/v1/books");
+    let odd = |request: hyper::http::request::Builder| request.body(()).unwrap();
+    vec![
+        (
+            "another Host",
+            odd(get(&fine).header("host", "other.test")),
+            400,
+            "malformed_request",
+        ),
+        (
+            "two Hosts",
+            odd(get(&fine).header("host", HOST).header("host", HOST)),
+            400,
+            "malformed_request",
+        ),
+        (
+            "user in :authority",
+            odd(get(&format!("http://me@{HOST}/v1/books"))),
+            400,
+            "malformed_request",
+        ),
+        (
+            "the same length twice",
+            odd(Request::post(format!("http://{HOST}/v1/books/1/reviews"))
+                .header("content-length", "0")
+                .header("content-length", "0")),
+            400,
+            "malformed_request",
+        ),
+        (
+            "CONNECT",
+            odd(Request::connect("example.com:443")),
+            405,
+            "method_not_served",
+        ),
+        (
+            "TRACE",
+            odd(Request::trace(fine.clone())),
+            405,
+            "method_not_served",
+        ),
+    ]
+}
+
+#[test]
+fn http2_refusals_are_told_and_recorded_like_any_other() {
+    let service = Service::new();
+    let world = Plan::bookstore(&service).start();
+    for (name, request, status, code) in bad_http2_requests() {
+        let answer = http2::block_on(http2::call(world.address, request, b""))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        answer.is_problem(status, code);
+        let record = world.record(answer.request_id());
+        assert_eq!(record["status"], status, "{name}: {record}");
+        assert_eq!(record["denial"], code, "{name}: {record}");
+    }
+    assert_eq!(service.calls().len(), 0);
+    let metrics = world.metrics();
+    let counted = |cause: &str, count: usize| {
+        let series = format!(
+            "tollgate_denials_total{{api=\"none\",operation=\"unmatched\",cause=\"{cause}\"}} {count}"
+        );
+        assert!(metrics.contains(&series), "no {series} in {metrics}");
+    };
+    counted("malformed_request", 4);
+    counted("method_not_served", 2);
+    still_serves(&world);
+}
+
+#[test]
+fn the_record_of_a_refusal_has_the_id_that_the_client_was_told() {
+    let service = Service::new();
+    let world = Plan::bookstore(&service).start();
+    let answer = world.raw(b"GET / HTTP/1.1\r\n\r\n").expect("an answer");
+    let id = answer.header("x-request-id").expect("an id");
+    assert_eq!(world.record(id)["denial"], "malformed_request");
+}
+
+/// The parser has limits of its own; what only it refuses is known all the same.
+#[test]
+fn what_only_the_parser_refuses_is_recorded() {
+    let service = Service::new();
+    let world = Plan::bookstore(&service)
+        .api(
+            "books",
+            world::api_file(&world::bookstore(), &service.url(), ""),
+        )
+        .process("listeners: [{ address: 127.0.0.1:0 }]\nlimits: { head_fields: 1000 }\n")
+        .start();
+    let many: String = (0..300).map(|n| format!("X-{n}: 1\r\n")).collect();
+    let request = format!("GET /v1/books HTTP/1.1\r\nHost: x\r\n{many}\r\n");
+    assert_eq!(world.raw(request.as_bytes()).unwrap().status, 400);
+    assert_eq!(world.access_log(1)[0]["denial"], "malformed_request");
+    assert_eq!(world.access_log(1)[0]["status"], 400);
+    assert!(world.metrics().contains("cause=\"malformed_request\"} 1"));
+    assert_eq!(service.calls().len(), 0);
+}
+
+#[test]
+fn odd_chunks_are_refused() {
+    let service = Service::new();
+    let world = Plan::bookstore(&service).start();
+    for chunks in [
+        "\r\n\r\n",
+        "\r\n0\r\n\r\n",
+        ";x\r\n\r\n",
+        " 5\r\nhello\r\n0\r\n\r\n",
+        "+5\r\nhello\r\n0\r\n\r\n",
+        "-5\r\nhello\r\n0\r\n\r\n",
+        "0x5\r\nhello\r\n0\r\n\r\n",
+        "5\nhello\r\n0\r\n\r\n",
+        "5;a\nb\r\nhello\r\n0\r\n\r\n",
+        "5;a\rb\r\nhello\r\n0\r\n\r\n",
+        "5 \r\nhello\r\n0\r\n\r\n",
+        "5\r\nhelloxx0\r\n\r\n",
+        "5\r\nhello\n\n0\r\n\r\n",
+        "5\r\nhello\r\n\r\n0\r\n\r\n",
+        "10000000000000005\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0\n\r\n",
+    ] {
+        let mut client = world.client();
+        let head =
+            "POST /v1/books/1/reviews HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+        client.send(head.as_bytes());
+        client.send(chunks.as_bytes());
+        client.send(b"GET /v1/books/smuggled HTTP/1.1\r\nHost: x\r\n\r\n");
+        let answer = client
+            .answer()
+            .unwrap_or_else(|broken| panic!("{chunks:?}: {broken:?}"));
+        assert_eq!(answer.status, 400, "{chunks:?}: {answer:?}");
+        answer.is_problem(400, "malformed_request");
+        assert!(client.is_closed(), "{chunks:?}: the connection stays open");
+    }
+    assert_eq!(service.calls().len(), 0, "{:?}", service.calls());
+    still_serves(&world);
+}
+
+#[test]
+fn what_the_server_can_do_at_all_may_be_asked() {
+    let service = Service::new();
+    let world = Plan::bookstore(&service).start();
+    let request = b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut client = world.client();
+    client.send(request);
+    let answer = client.answer_to("OPTIONS").unwrap();
+    assert_eq!(answer.status, 204, "{answer:?}");
+    assert!(answer.header("allow").unwrap().contains("PATCH"));
+    client.request("GET", "/v1/books", &[], b"");
+    assert_eq!(client.answer().unwrap().status, 200, "the connection stays");
+    assert_eq!(service.calls().len(), 1);
+}
+
+/// Whatever a service says about a body that cannot be there, the next answer is the next call's.
+#[test]
+fn a_body_where_none_may_be_is_not_the_next_answer() {
+    let odd: [&'static [u8]; 7] = [
+        b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\nHTTP/",
+        b"HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\ncontent-length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello!",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil",
+    ];
+    for said in odd {
+        let shown = String::from_utf8_lossy(said).into_owned();
+        let service = Service::answering(move |call, stream| {
+            if call.target().ends_with("/odd") {
+                let _ = std::io::Write::write_all(stream, said);
+                // Without a length we can read, only the end of the connection ends it.
+                return match said.windows(4).any(|it| it == b"gzip") {
+                    true => world::Then::Close,
+                    false => world::Then::Continue,
+                };
+            }
+            world::service::ok(stream, "mine")
+        });
+        let world = Plan::bookstore(&service).start();
+        for headers in [&[][..], &[("x-pump", "1"), ("te", "trailers")][..]] {
+            let mut client = world.client();
+            client.request("GET", "/v1/books/odd", headers, b"");
+            match client.answer() {
+                Ok(answer) if matches!(answer.status, 204 | 304) => {
+                    assert!(
+                        answer.header("transfer-encoding").is_none(),
+                        "{shown}: {answer:?}"
+                    );
+                }
+                Ok(answer) => assert!(
+                    answer.status == 502 || matches!(answer.text().as_str(), "hello" | "ok"),
+                    "{shown}: {answer:?}"
+                ),
+                Err(_torn) => client = world.client(),
+            }
+            client.request("GET", "/v1/books/next", headers, b"");
+            let next = client
+                .answer()
+                .unwrap_or_else(|_closed| world.get("/v1/books/next"));
+            assert_eq!(next.text(), "mine", "{shown}: {next:?}");
+            for _ in 0..3 {
+                assert_eq!(world.get("/v1/books/next").text(), "mine", "{shown}");
+            }
+        }
+    }
+}
+
 #[test]
 fn many_resets_cut_the_connection_off_and_nothing_else() {
     let service = Service::new();

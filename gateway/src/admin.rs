@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -34,7 +34,11 @@ use tollgate_policy::settings::{
     AccessLogTarget, ApiConfig, HostPattern, ListenAddress, ProcessConfig,
 };
 
+use crate::descriptors;
+use crate::explain::{self, Described};
+use crate::journey::Shared;
 use crate::live::Live;
+use crate::shadow::ShadowLine;
 use crate::telemetry::Metrics;
 
 /// Connections at once; more wait in the backlog of the socket. Probes, a scraper and a few operators need ten.
@@ -47,6 +51,8 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of a request head.
 const HEAD_BYTES: usize = 16 * 1024;
+/// Bytes of the description of a call.
+const BODY_BYTES: usize = 64 * 1024;
 /// Pause after `accept` failed, as it does when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -55,6 +61,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct AdminState {
     /// `/metrics`.
     pub metrics: Arc<Metrics>,
+    /// `/explain`, `/shadow`.
+    pub shared: Arc<Shared>,
     /// `/apis`, `/config`.
     pub live: Arc<Live>,
     /// Whether the listeners accept; set by the start-up.
@@ -97,7 +105,9 @@ pub async fn serve(
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "admin port cannot accept");
+                    if descriptors::may_tell() {
+                        tracing::warn!(%error, "admin port cannot accept");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -138,13 +148,14 @@ async fn connection(stream: TcpStream, router: Router) {
     let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await;
 }
 
-/// Everything that can refuse a request. Bodies are never read.
+/// Everything that can refuse a request. Only the description of a call to explain is read.
 #[allow(
     clippy::result_large_err,
     reason = "an answer, made at most once per operator's request"
 )]
 fn admit<B>(request: &Request<B>, local: IpAddr) -> Result<(), Response> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+    let described = *request.method() == Method::POST && request.uri().path() == "/explain";
+    if !described && !matches!(*request.method(), Method::GET | Method::HEAD) {
         let allow = [(ALLOW, "GET, HEAD")];
         return Err((StatusCode::METHOD_NOT_ALLOWED, allow, "only GET and HEAD\n").into_response());
     }
@@ -214,6 +225,10 @@ fn router(state: AdminState) -> Router {
         .route("/metrics", get(metrics))
         .route("/apis", get(apis))
         .route("/config", get(config))
+        .route("/shadow", get(shadow))
+        .route("/explain", post(explain))
+        .route("/explain/{request_id}", get(explain_recent))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(state)
 }
 
@@ -222,7 +237,33 @@ async fn index() -> &'static str {
      /readyz   200 while it takes traffic\n\
      /metrics  Prometheus text format\n\
      /apis     state of every API\n\
-     /config   the configuration in effect\n"
+     /config   the configuration in effect\n\
+     /shadow   whom rules in shadow would have refused\n\
+     /explain  POST a call, or GET /explain/REQUEST-ID: every rule that took part\n"
+}
+
+async fn shadow(State(state): State<AdminState>) -> Json<Vec<ShadowLine>> {
+    Json(state.shared.shadows.report())
+}
+
+async fn explain(State(state): State<AdminState>, Json(call): Json<Described>) -> Response {
+    match explain::described(&state.shared, &call).await {
+        Ok(explained) => Json(explained).into_response(),
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn explain_recent(
+    State(state): State<AdminState>,
+    Path(request_id): Path<String>,
+) -> Response {
+    match state.shared.recent.explain(&request_id) {
+        Some(explained) => Json(explained).into_response(),
+        None => {
+            let text = "no recent call has this request id; the last 1024 are kept\n";
+            (StatusCode::NOT_FOUND, text).into_response()
+        }
+    }
 }
 
 async fn readyz(State(state): State<AdminState>) -> (StatusCode, &'static str) {

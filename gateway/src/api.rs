@@ -13,9 +13,9 @@ use tollgate_policy::openapi::{self, Description, SchemeKind};
 use tollgate_policy::settings::{ApiConfig, SecurityMode};
 use tollgate_policy::{Finding, Place, Severity};
 
+use crate::apis::{MAX_BASE_SEGMENTS, base_segments};
 use crate::authoriser::Authoriser;
 use crate::identity::issuer::Issuer;
-use crate::apis::{MAX_BASE_SEGMENTS, base_segments};
 use crate::telemetry::{Metrics, OperationMetrics};
 use crate::upstream::Cluster;
 
@@ -176,6 +176,14 @@ impl Api {
             config,
         };
         Ok((api, findings))
+    }
+
+    /// Keeps endpoints and the keys of issuers up to date, on the current runtime.
+    pub fn maintain(&self) {
+        self.cluster.maintain();
+        for issuer in &self.issuers {
+            issuer.keys.maintain();
+        }
     }
 
     /// How many operations demand a credential.

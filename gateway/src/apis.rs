@@ -139,12 +139,6 @@ fn dots(host: &str) -> usize {
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::expect_used,
-    reason = "tests"
-)]
 mod tests {
     use super::*;
 

@@ -20,6 +20,8 @@ pub enum Denial {
     MethodNotServed,
     /// No API serves this host and base path.
     UnknownApi,
+    /// The host asked for is served under another certificate than the one this TLS connection was made by.
+    Misdirected,
     /// No operation of the API matches.
     UnknownOperation,
     /// The path matches, the method does not; these do (for `Allow`).
@@ -91,6 +93,11 @@ pub enum Forbidden {
 /// Methods a refused CONNECT or TRACE is pointed to.
 const SERVED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
+/// The answer to `OPTIONS *`: what may be asked of this server at all (RFC 9110, section 9.3.7).
+pub fn served_methods() -> Vec<Arc<str>> {
+    SERVED_METHODS.split(", ").map(Arc::from).collect()
+}
+
 /// Seconds a client shall wait after an answer that says "not now". One is enough for an ejected endpoint to be replaced.
 const RETRY_AFTER_SECONDS: &str = "1";
 
@@ -103,6 +110,7 @@ impl Denial {
             Self::HeadTooLarge => "head_too_large",
             Self::MethodNotServed => "method_not_served",
             Self::UnknownApi => "unknown_api",
+            Self::Misdirected => "misdirected",
             Self::UnknownOperation => "unknown_operation",
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::MethodsAsked(_) => "methods_asked",
@@ -141,11 +149,12 @@ impl Denial {
             Self::HeadTimeout | Self::BodyTooSlow => 408,
             Self::HeadTooLarge => 431,
             Self::MethodNotServed | Self::MethodNotAllowed(_) => 405,
+            Self::Misdirected => 421,
             Self::UnknownApi | Self::UnknownOperation => 404,
             Self::MethodsAsked(_) => 204,
-            Self::CredentialRequired(_)
-            | Self::CredentialInvalid(_)
-            | Self::CredentialRevoked => 401,
+            Self::CredentialRequired(_) | Self::CredentialInvalid(_) | Self::CredentialRevoked => {
+                401
+            }
             Self::ScopeMissing(_) | Self::NotPermitted(_) | Self::TermsNotAccepted { .. } => 403,
             Self::TooManyUnknown => 429,
             Self::BodyTooLarge => 413,
@@ -167,6 +176,7 @@ impl Denial {
             Self::BodyTooLarge | Self::TooManyUnknown => 8,
             Self::MethodNotServed
             | Self::UnknownApi
+            | Self::Misdirected
             | Self::UnknownOperation
             | Self::MethodNotAllowed(_)
             | Self::MethodsAsked(_)
@@ -176,9 +186,9 @@ impl Denial {
             | Self::NoEndpoint
             | Self::UpstreamFailed
             | Self::PolicyUnavailable => 14,
-            Self::CredentialRequired(_)
-            | Self::CredentialInvalid(_)
-            | Self::CredentialRevoked => 16,
+            Self::CredentialRequired(_) | Self::CredentialInvalid(_) | Self::CredentialRevoked => {
+                16
+            }
         }
     }
 
@@ -198,6 +208,7 @@ impl Denial {
             | Self::HeadTooLarge
             | Self::MethodNotServed
             | Self::UnknownApi
+            | Self::Misdirected
             | Self::UnknownOperation
             | Self::MethodNotAllowed(_)
             | Self::MethodsAsked(_)
@@ -221,6 +232,7 @@ impl Denial {
             Self::HeadTooLarge => "Request head too large",
             Self::MethodNotServed => "Method never served",
             Self::UnknownApi => "No API here",
+            Self::Misdirected => "Misdirected request",
             Self::UnknownOperation => "No such operation",
             Self::MethodNotAllowed(_) => "Method not allowed",
             Self::MethodsAsked(_) => "Methods of this path",
@@ -252,13 +264,18 @@ impl Denial {
             Self::HeadTooLarge => "the request line and header fields exceed the limit",
             Self::MethodNotServed => "CONNECT and TRACE are not served",
             Self::UnknownApi => "no API is published for this host and path",
+            Self::Misdirected => {
+                "this connection was made for another name; open one for the host asked for"
+            }
             Self::UnknownOperation => "no operation of this API has this path",
             Self::MethodNotAllowed(_) => "the path exists, the method does not; see Allow",
             Self::MethodsAsked(_) => "see Allow",
             Self::CredentialRequired(_) => {
                 "this operation demands a credential, and none was given"
             }
-            Self::CredentialInvalid(_) => "the credential is unknown, expired, revoked or malformed",
+            Self::CredentialInvalid(_) => {
+                "the credential is unknown, expired, revoked or malformed"
+            }
             Self::ScopeMissing(scope) => {
                 return Cow::Owned(format!("the token lacks the scope `{scope}`"));
             }
@@ -303,6 +320,7 @@ impl Denial {
             | Self::CredentialRevoked
             | Self::Internal => true,
             Self::UnknownApi
+            | Self::Misdirected
             | Self::UnknownOperation
             | Self::MethodNotAllowed(_)
             | Self::MethodsAsked(_)
@@ -327,10 +345,12 @@ impl Denial {
             Self::MethodNotAllowed(allow) | Self::MethodsAsked(allow) => {
                 vec![("allow", allow.join(", "))]
             }
-            Self::CredentialRequired(challenges) | Self::CredentialInvalid(challenges) => challenges
-                .iter()
-                .map(|challenge| ("www-authenticate", challenge.clone().into_owned()))
-                .collect(),
+            Self::CredentialRequired(challenges) | Self::CredentialInvalid(challenges) => {
+                challenges
+                    .iter()
+                    .map(|challenge| ("www-authenticate", challenge.clone().into_owned()))
+                    .collect()
+            }
             Self::GrpcNeedsHttp2 => vec![("upgrade", "h2c".to_owned())],
             Self::ScopeMissing(scope) => vec![(
                 "www-authenticate",
@@ -350,6 +370,7 @@ impl Denial {
             | Self::HeadTimeout
             | Self::HeadTooLarge
             | Self::UnknownApi
+            | Self::Misdirected
             | Self::UnknownOperation
             | Self::BodyTooLarge
             | Self::BodyTooSlow
@@ -375,9 +396,8 @@ impl Denial {
         } = self
         {
             let (terms, link) = (quoted(terms), quoted(link));
-            members = format!(
-                ",\"terms\":{{\"name\":{terms},\"version\":{version},\"link\":{link}}}"
-            );
+            members =
+                format!(",\"terms\":{{\"name\":{terms},\"version\":{version},\"link\":{link}}}");
         }
         format!(
             "{{\"type\":\"urn:tollgate:problem:{}\",\"title\":{},\"status\":{},\"detail\":{},\"instance\":{}{members}}}\n",

@@ -17,8 +17,8 @@ use tollgate_policy::time::Timestamp;
 
 use crate::api::Api;
 use crate::denial::Denial;
-use crate::identity::{self, Identified};
 use crate::door::asked::{raw_host, target_of};
+use crate::identity::{self, Identified};
 use crate::journey::{Asked, Called, Journey, Peer, Shared};
 use crate::request::{CurrentPolicy, Exchange, decide};
 
@@ -146,7 +146,8 @@ pub async fn described(shared: &Arc<Shared>, call: &Described) -> Result<Explain
     let mut head = RequestHeader::build(&*call.method, target.as_bytes(), None)
         .map_err(|error| format!("`{} {target}` is no request: {error}", call.method))?;
     let wrong = |name: &str| format!("`{name}` is no header field");
-    head.insert_header("host", host).map_err(|_| wrong("host"))?;
+    head.insert_header("host", host)
+        .map_err(|_| wrong("host"))?;
     for (name, value) in &call.headers {
         head.append_header(name.to_ascii_lowercase(), value)
             .map_err(|_| wrong(name))?;
@@ -154,6 +155,7 @@ pub async fn described(shared: &Arc<Shared>, call: &Described) -> Result<Explain
     let peer = Peer {
         client: call.client,
         certificate: None,
+        served_name: None,
     };
     let (journey, ear, reason) = Exchange::explain(shared.clone(), &head, &peer).await;
     let mut explained = Explained {
@@ -291,7 +293,11 @@ impl Recent {
     pub fn explain(&self, request_id: &str) -> Option<Explained> {
         let slots = self.slots.iter();
         slots
-            .filter_map(|slot| slot.lock().as_ref().and_then(|kept| kept.explain(request_id)))
+            .filter_map(|slot| {
+                slot.lock()
+                    .as_ref()
+                    .and_then(|kept| kept.explain(request_id))
+            })
             .next()
     }
 }
@@ -354,7 +360,8 @@ impl Kept {
             ..Explained::default()
         };
         let Some(api) = self.api.upgrade() else {
-            "the API was reloaded since: its rules of that time are gone".clone_into(&mut explained.note);
+            "the API was reloaded since: its rules of that time are gone"
+                .clone_into(&mut explained.note);
             return Some(explained);
         };
         explained.about(&api, self.operation);
@@ -367,8 +374,7 @@ impl Kept {
     }
 
     fn judged_again(&self, api: Arc<Api>, operation: usize) -> Option<Explanation> {
-        let mut head =
-            RequestHeader::build(&*self.method, self.target.as_bytes(), None).ok()?;
+        let mut head = RequestHeader::build(&*self.method, self.target.as_bytes(), None).ok()?;
         head.insert_header("host", &*self.host).ok()?;
         let (path, query) = match self.target.split_once('?') {
             Some((path, query)) => (path, Some(query)),

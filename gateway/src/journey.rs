@@ -8,15 +8,18 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use tollgate_policy::access::Grant;
 use tollgate_policy::credentials::certificate::CertificateIdentity;
+use tollgate_policy::settings::DoorLimits;
+use tollgate_proto::ControlClient;
 
 use crate::api::{Api, Operation};
 use crate::apis::Apis;
-use crate::audit::Auditor;
+use crate::audit::{Auditor, Delivery};
 use crate::denial::Denial;
 use crate::explain::Recent;
 use crate::forward::watch::Watch;
 use crate::identity::standing::{self, Listed};
 use crate::identity::{self, Identified, Identities};
+use crate::listener::ServedName;
 use crate::shadow::Shadows;
 use crate::telemetry::{AccessLog, Metrics, OperationMetrics};
 
@@ -49,6 +52,35 @@ pub struct Shared {
     pub auditor: Arc<Auditor>,
     /// Whether the fast path may be taken; off only in tests that compare both ways.
     pub fast_path: bool,
+}
+
+impl Shared {
+    /// With default limits, and the far end of the audit queue.
+    pub fn new(
+        apis: Arc<ArcSwap<Apis>>,
+        metrics: Arc<Metrics>,
+        access_log: AccessLog,
+        control: ControlClient,
+    ) -> (Self, Delivery) {
+        let (auditor, delivery) = Auditor::new();
+        let limits = DoorLimits::default();
+        let shared = Self {
+            apis,
+            homeless: metrics.operation("", "", ""),
+            metrics,
+            access_log,
+            trusted_hops: 0,
+            max_body: limits.body_bytes,
+            max_fields: limits.head_fields,
+            draining: Arc::default(),
+            identities: Identities::new(control),
+            recent: Arc::default(),
+            shadows: Arc::default(),
+            auditor,
+            fast_path: true,
+        };
+        (shared, delivery)
+    }
 }
 
 /// How far a request came.
@@ -108,6 +140,8 @@ pub struct Peer {
     pub client: Option<IpAddr>,
     /// The client certificate, verified against the listener's roots.
     pub certificate: Option<Arc<CertificateIdentity>>,
+    /// What the connection's TLS handshake was about, where there was one.
+    pub served_name: Option<Arc<ServedName>>,
 }
 
 impl Admitted {
@@ -138,21 +172,25 @@ pub struct Called {
 
 impl Called {
     /// Bytes of a request body this operation takes.
-    fn max_body(&self, shared: &Shared) -> u64 {
+    pub(crate) fn max_body(&self, shared: &Shared) -> u64 {
         let operation = self.api.operations.get(self.operation);
         let settled = operation.and_then(|operation| operation.settings.max_body);
         settled.unwrap_or(shared.max_body)
     }
 
     /// From here on the call ends when what it stands on is withdrawn.
-    fn admitted(self, identified: Identified, grant: Grant) -> Result<Admitted, Denial> {
+    pub(crate) fn admitted(self, identified: Identified, grant: Grant) -> Result<Admitted, Denial> {
         let mut listed = None;
         if !identified.standings.is_empty()
             && let Some(watch) = Watch::current()
         {
             listed = Some(standing::list(identified.standings.clone(), watch));
             // A revocation between identification and the line above found nothing to end.
-            if identified.standings.iter().any(|standing| standing.withdrawn()) {
+            if identified
+                .standings
+                .iter()
+                .any(|standing| standing.withdrawn())
+            {
                 return Err(Denial::CredentialRevoked);
             }
         }

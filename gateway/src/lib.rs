@@ -8,6 +8,7 @@ pub mod apis;
 pub mod audit;
 pub mod authoriser;
 pub mod denial;
+mod descriptors;
 pub mod door;
 pub mod engine;
 pub mod explain;

@@ -23,9 +23,9 @@ use tollgate_proto::{Acceptance, Answer, ControlClient, Question, TermsText};
 
 use crate::api::Api;
 use crate::denial::Denial;
+use crate::door::asked::target_of;
 use crate::forward::answer;
 use crate::identity::clock;
-use crate::door::asked::target_of;
 use crate::journey::{Journey, Own};
 use crate::request::Exchange;
 
@@ -68,7 +68,7 @@ struct Reply {
 #[serde(deny_unknown_fields)]
 struct Accepted {
     version: u32,
-    text_hash: Option<Arc<str>>,
+    text_hash: Option<String>,
     #[serde(default)]
     purpose: String,
 }
@@ -148,10 +148,7 @@ async fn overview(own: &Own, control: &ControlClient) -> std::result::Result<Rep
     }
 }
 
-async fn terms(
-    own: &Own,
-    control: &ControlClient,
-) -> std::result::Result<Vec<TermsText>, Denial> {
+async fn terms(own: &Own, control: &ControlClient) -> std::result::Result<Vec<TermsText>, Denial> {
     let question = Question::Terms {
         consumer: consumer(own)?,
         api: own.api.config.name.clone(),
@@ -213,10 +210,14 @@ async fn accept(
 ) -> std::result::Result<Reply, Denial> {
     let malformed = |text: String| Denial::Malformed(text.into());
     let accepted: Accepted = serde_json::from_slice(body).map_err(|error| {
-        malformed(format!("the body is not {{\"version\": 1, \"purpose\": \"…\"}}: {error}"))
+        malformed(format!(
+            "the body is not {{\"version\": 1, \"purpose\": \"…\"}}: {error}"
+        ))
     })?;
     if accepted.purpose.len() > LONGEST_PURPOSE {
-        return Err(malformed(format!("`purpose` is longer than {LONGEST_PURPOSE} bytes")));
+        return Err(malformed(format!(
+            "`purpose` is longer than {LONGEST_PURPOSE} bytes"
+        )));
     }
     let texts = terms(own, control).await?;
     let text = newest(&texts, name)?;
@@ -226,7 +227,7 @@ async fn accept(
         credential: caller.map_or_else(|| "".into(), |caller| caller.credential.id.clone()),
         terms: text.terms.clone(),
         version: accepted.version,
-        text_hash: accepted.text_hash,
+        text_hash: accepted.text_hash.map(Into::into),
         purpose: accepted.purpose,
         at: clock::now(),
         from: session

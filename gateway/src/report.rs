@@ -169,26 +169,6 @@ impl Exchange {
     }
 }
 
-impl Drop for Exchange {
-    /// A request that was cut off (a panic, a deadline, a client that left) is reported all the same.
-    fn drop(&mut self) {
-        if self.reported || self.series.is_none() {
-            return;
-        }
-        if self.reason.is_empty() {
-            self.reason = Cow::Borrowed("cut off before the answer was complete");
-        }
-        self.report(&Seen {
-            head: None,
-            client: None,
-            tls: false,
-            status: 0,
-            response_bytes: 0,
-            aborted: true,
-        });
-    }
-}
-
 fn protocol_name(version: http::Version) -> &'static str {
     match version {
         http::Version::HTTP_10 => "HTTP/1.0",

@@ -5,6 +5,8 @@
 //! refuse a request is in [`Exchange::admit`]; nothing after it refuses on policy. The state between the steps is a type, so no
 //! later step can ask for what an earlier one did not establish. `report` runs for every request, refused ones included.
 
+mod cut_off;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,8 +17,9 @@ use tollgate_policy::access::{self, Circumstances, Grant, Witness};
 use tollgate_policy::classify::Unclassified;
 
 use crate::api::Api;
-use crate::denial::{Denial, Forbidden};
+use crate::denial::{Denial, Forbidden, served_methods};
 use crate::door::asked::{Host, is_grpc, target_of};
+use crate::door::head::check_http2;
 use crate::door::target::Target;
 use crate::explain::{self, Ear};
 use crate::identity::{self, Identified, clock};
@@ -117,8 +120,19 @@ impl Exchange {
         if head.headers.len() > self.shared.max_fields {
             return Err(Denial::HeadTooLarge);
         }
-        let target = Target::parse(target_of(head)?)?;
+        if head.version == http::Version::HTTP_2 {
+            check_http2(head)?;
+        }
+        let raw = target_of(head)?;
+        if raw == "*" && head.method == http::Method::OPTIONS {
+            return Err(Denial::MethodsAsked(served_methods()));
+        }
+        let target = Target::parse(raw)?;
         let host = Host::of(head)?;
+        let name = peer.served_name.as_ref();
+        if name.is_some_and(|name| name.misdirects(host.as_str())) {
+            return Err(Denial::Misdirected);
+        }
         let classified = self.classify(head, &host, &target, found);
         self.step("classify");
         let classified = classified?;
@@ -152,7 +166,10 @@ impl Exchange {
         let grant = decide(&policy, &asked, &mut self.ear);
         self.step("decide");
         let granted = match grant {
-            Ok(grant) => self.authorise(&operation, &identified, &asked).await.map(|()| grant),
+            Ok(grant) => self
+                .authorise(&operation, &identified, &asked)
+                .await
+                .map(|()| grant),
             Err(refusal) => Err(self.refused_by(&operation, refusal)),
         };
         self.ear.show_to(&identified);
@@ -229,7 +246,13 @@ impl Exchange {
         let identified = self
             .shared
             .identities
-            .identify(&api.access, &api.issuers, called.operation, request, witness)
+            .identify(
+                &api.access,
+                &api.issuers,
+                called.operation,
+                request,
+                witness,
+            )
             .await;
         identified.map_err(|why| {
             self.reason = verdict::reason_of(&why);
@@ -245,9 +268,7 @@ impl Exchange {
         request: identity::Request<'_>,
     ) -> Result<Journey, Denial> {
         let identities = self.shared.identities.clone();
-        let identified = identities
-            .anybody(&api.access, &api.issuers, request)
-            .await;
+        let identified = identities.anybody(&api.access, &api.issuers, request).await;
         self.step("identify");
         let identified = identified.map_err(|why| {
             self.reason = verdict::reason_of(&why);
@@ -389,7 +410,11 @@ fn current_policy<'c>(
     called: &'c Called,
     identified: &'c Identified,
 ) -> Result<CurrentPolicy<'c>, Denial> {
-    if identified.standings.iter().any(|standing| standing.withdrawn()) {
+    if identified
+        .standings
+        .iter()
+        .any(|standing| standing.withdrawn())
+    {
         return Err(Denial::CredentialRevoked);
     }
     Ok(CurrentPolicy { called, identified })

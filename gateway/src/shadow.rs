@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tollgate_policy::Place;
 use tollgate_policy::access::RuleRef;
 
 /// Entries kept; a consumer beyond them is counted under `(others)`.
@@ -13,10 +14,17 @@ const MOST: usize = 10_000;
 /// Would-be refusals since the start. Held for moments, and only by calls that a shadow rule would have refused.
 #[derive(Debug, Default)]
 pub struct Shadows {
-    counts: Mutex<HashMap<Key, u64>>,
+    counts: Mutex<HashMap<Key, Count>>,
 }
 
-type Key = (Arc<str>, Arc<RuleRef>, Arc<str>);
+/// API, kind and name of the rule, consumer.
+type Key = (Arc<str>, &'static str, Arc<str>, Arc<str>);
+
+#[derive(Debug, Default)]
+struct Count {
+    calls: u64,
+    place: Option<Place>,
+}
 
 /// One line of the report.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -38,34 +46,32 @@ pub struct ShadowLine {
 impl Shadows {
     /// Counts one would-be refusal.
     pub fn count(&self, api: &Arc<str>, rule: &Arc<RuleRef>, consumer: &Arc<str>) {
+        let key = |consumer| (api.clone(), rule.kind, rule.name.clone(), consumer);
         let mut counts = self.counts.lock();
-        let known = |counts: &HashMap<Key, u64>, consumer: &Arc<str>| {
-            let (api, rule) = (api.clone(), rule.clone());
-            let key = (api, rule, consumer.clone());
-            counts.contains_key(&key).then_some(key)
+        let own = key(consumer.clone());
+        let key = match counts.contains_key(&own) || counts.len() < MOST {
+            true => own,
+            false => key("(others)".into()),
         };
-        let key = match known(&counts, consumer) {
-            Some(key) => key,
-            None if counts.len() < MOST => (api.clone(), rule.clone(), consumer.clone()),
-            None => (api.clone(), rule.clone(), "(others)".into()),
-        };
-        *counts.entry(key).or_default() += 1;
+        let count = counts.entry(key).or_default();
+        count.calls += 1;
+        count.place.clone_from(&rule.place);
     }
 
     /// All of them, sorted.
     pub fn report(&self) -> Vec<ShadowLine> {
         let counts = self.counts.lock();
-        let line = |((api, rule, consumer), calls): (&Key, &u64)| ShadowLine {
+        let line = |((api, kind, rule, consumer), count): (&Key, &Count)| ShadowLine {
             api: api.to_string(),
-            kind: rule.kind.to_owned(),
-            rule: rule.name.to_string(),
-            place: rule
+            kind: (*kind).to_owned(),
+            rule: rule.to_string(),
+            place: count
                 .place
                 .as_ref()
                 .map(ToString::to_string)
                 .unwrap_or_default(),
             consumer: consumer.to_string(),
-            calls: *calls,
+            calls: count.calls,
         };
         let mut lines: Vec<_> = counts.iter().map(line).collect();
         drop(counts);

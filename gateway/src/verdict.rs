@@ -10,8 +10,8 @@ use crate::api::Api;
 use crate::denial::{Denial, Forbidden};
 use crate::identity::Unidentified;
 use crate::identity::shown::decoded;
-use crate::own;
 use crate::journey::Asked;
+use crate::own;
 
 /// The answer to a caller who was not identified.
 pub fn unidentified(api: &Api, operation: usize, why: Unidentified) -> Denial {
@@ -27,7 +27,10 @@ pub fn unidentified_own(api: &Api, why: Unidentified) -> Denial {
         .iter()
         .find(|operation| operation.settings.demands);
     let challenges = demanding.map(|operation| operation.settings.challenges.clone());
-    answer(challenges.unwrap_or_else(|| vec![Cow::Borrowed("Bearer")]), why)
+    answer(
+        challenges.unwrap_or_else(|| vec![Cow::Borrowed("Bearer")]),
+        why,
+    )
 }
 
 fn answer(challenges: Vec<Cow<'static, str>>, why: Unidentified) -> Denial {
@@ -113,7 +116,12 @@ pub struct RequestValues<'r> {
 }
 
 /// Fields that hold credentials; no rule sees them.
-const SECRET_FIELDS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "x-api-key"];
+const SECRET_FIELDS: [&str; 4] = [
+    "authorization",
+    "cookie",
+    "proxy-authorization",
+    "x-api-key",
+];
 
 impl Values for RequestValues<'_> {
     fn path(&self, name: &str) -> Option<Cow<'_, str>> {

@@ -141,13 +141,11 @@ impl World {
                 .into_bytes()
         };
         let told = Arc::clone(&refusals);
-        let hook = move |peer, denial: &Denial| told.lock().push((peer, denial.clone()));
-        let door = Door::new(
-            limits.clone(),
-            Metrics::new(),
-            Arc::new(refuse),
-            Arc::new(hook),
-        );
+        let hook = move |peer, denial: &Denial| {
+            told.lock().push((peer, denial.clone()));
+            refuse(denial)
+        };
+        let door = Door::new(limits.clone(), Metrics::new(), Arc::new(hook));
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(limits.keep_alive);
         let app = Arc::new(Echo {
@@ -598,6 +596,53 @@ async fn http2_is_served_with_prior_knowledge_and_by_alpn() {
     });
     let stream = tls(&world, "one.example", &[der], b"h2").await.unwrap();
     assert!(h2_get(stream, "/b").await.starts_with("/b 127.0.0.1:"));
+}
+
+#[tokio::test]
+async fn an_idle_http2_connection_is_closed_and_a_busy_one_is_not() {
+    let limits = DoorLimits {
+        keep_alive: Duration::from_millis(100),
+        ..DoorLimits::default()
+    };
+    let world = World::start(Setting {
+        limits,
+        ..Setting::default()
+    });
+    let (client, connection) = h2::client::handshake(world.connect().await).await.unwrap();
+    let closed = tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let request = http::Request::get("http://a/slow").body(()).unwrap();
+    let (response, _) = client.send_request(request, true).unwrap();
+    world.app.arrived.notified().await;
+    // Longer than an idle connection may live.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!closed.is_finished());
+    world.app.go.notify_one();
+    assert_eq!(response.await.unwrap().status(), 200);
+    let closed = tokio::time::timeout(Duration::from_secs(10), closed).await;
+    assert!(closed.is_ok(), "it is idle now");
+    assert!(world.drain.wait_idle(Duration::from_secs(10)).await);
+}
+
+#[tokio::test]
+async fn a_drain_lets_http2_streams_finish_and_takes_no_new_ones() {
+    let world = World::start(Setting::default());
+    let (client, connection) = h2::client::handshake(world.connect().await).await.unwrap();
+    let closed = tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let request = || http::Request::get("http://a/slow").body(()).unwrap();
+    let (response, _) = client.send_request(request(), true).unwrap();
+    world.app.arrived.notified().await;
+    world.drain.start();
+    assert!(!world.drain.wait_idle(Duration::from_millis(10)).await);
+    world.app.go.notify_one();
+    assert_eq!(response.await.unwrap().status(), 200);
+    assert!(world.drain.wait_idle(Duration::from_secs(10)).await);
+    assert!(
+        closed.await.unwrap().is_ok(),
+        "GOAWAY, not a broken connection"
+    );
+    assert!(client.ready().await.is_err());
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";

@@ -315,6 +315,30 @@ fn two_hundred_reloads_leave_one_generation() {
 }
 
 #[test]
+fn however_many_reloads_are_asked_for_at_once_the_last_change_is_seen() {
+    let world = World::new();
+    world.api("a", "/a", "first");
+    let live = world.load();
+    let written = std::sync::Mutex::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    let mut last = written.lock().unwrap();
+                    *last += 1;
+                    world.write("config/specs/a.yaml", spec(&format!("operation{last}")));
+                    drop(last);
+                    live.reload();
+                }
+            });
+        }
+    });
+    let (_, generation, operation) = served(&live, "/a").unwrap();
+    assert_eq!(operation, "operation320");
+    assert!(generation <= 321, "{generation}");
+}
+
+#[test]
 fn no_garbage_in_a_file_panics_or_touches_another_api() {
     let world = World::new();
     world.api("a", "/a", "first");

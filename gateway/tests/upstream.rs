@@ -66,7 +66,7 @@ fn eject(cluster: &Cluster, address: &EndpointAddress) {
         } else {
             Outcome::Answered
         };
-        picked.finish(outcome, MS);
+        drop(picked.finish(outcome, MS));
         if cluster.endpoints().iter().any(|one| one.ejected) {
             return;
         }
@@ -93,7 +93,7 @@ fn the_picker_prefers_the_faster_endpoint() {
         let picked = cluster.pick(None).unwrap();
         let is_slow = *picked.address() == tcp(2);
         slow += u32::from(is_slow);
-        picked.finish(Outcome::Answered, if is_slow { 200 * MS } else { MS });
+        drop(picked.finish(Outcome::Answered, if is_slow { 200 * MS } else { MS }));
     }
     assert!(slow < 50, "{slow} of 1000 calls went to the slow endpoint");
 }
@@ -102,7 +102,7 @@ fn the_picker_prefers_the_faster_endpoint() {
 fn the_picker_prefers_the_less_loaded_endpoint() {
     let cluster = three();
     for _ in 0..100 {
-        cluster.pick(None).unwrap().finish(Outcome::Answered, MS);
+        drop(cluster.pick(None).unwrap().finish(Outcome::Answered, MS));
     }
     let held: Vec<_> = (0..300).map(|_| cluster.pick(None).unwrap()).collect();
     for endpoint in cluster.endpoints() {
@@ -115,6 +115,18 @@ fn the_picker_prefers_the_less_loaded_endpoint() {
             .iter()
             .all(|endpoint| endpoint.in_flight == 0)
     );
+}
+
+#[test]
+fn a_call_is_in_flight_until_its_answer_is_over() {
+    let cluster = Cluster::new("api", &config(&[("127.0.0.1", 1)]), None).unwrap();
+    let in_flight = || cluster.endpoints()[0].in_flight;
+    let answering = cluster.pick(None).unwrap().finish(Outcome::Answered, MS);
+    assert_eq!(in_flight(), 1);
+    drop(answering);
+    assert_eq!(in_flight(), 0);
+    drop(cluster.pick(None).unwrap());
+    assert_eq!(in_flight(), 0, "never reported");
 }
 
 #[test]
@@ -137,7 +149,7 @@ fn a_failing_endpoint_is_ejected_and_one_good_probe_brings_it_back() {
         if ejected_at.elapsed() < 40 * MS {
             assert_ne!(*picked.address(), tcp(2));
         }
-        picked.finish(Outcome::Answered, MS);
+        drop(picked.finish(Outcome::Answered, MS));
     }
     // The time is over: exactly one call tries it, however many are under way.
     let mut held = Vec::new();
@@ -154,7 +166,7 @@ fn a_failing_endpoint_is_ejected_and_one_good_probe_brings_it_back() {
         .into_iter()
         .partition(|picked| *picked.address() == tcp(2));
     assert_eq!(probes.len(), 1);
-    probes.remove(0).finish(Outcome::Answered, MS);
+    drop(probes.remove(0).finish(Outcome::Answered, MS));
     drop(others);
     assert!(cluster.endpoints().iter().all(|endpoint| !endpoint.ejected));
 }
@@ -163,7 +175,7 @@ fn a_failing_endpoint_is_ejected_and_one_good_probe_brings_it_back() {
 fn abandoned_calls_blame_nobody() {
     let cluster = Cluster::new("api", &config(&[("127.0.0.1", 1)]), None).unwrap();
     for _ in 0..100 {
-        cluster.pick(None).unwrap().finish(Outcome::Abandoned, MS);
+        drop(cluster.pick(None).unwrap().finish(Outcome::Abandoned, MS));
     }
     assert!(!cluster.endpoints()[0].ejected);
 }
@@ -175,7 +187,7 @@ fn when_all_are_ejected_all_are_used() {
     for _ in 0..300 {
         let picked = cluster.pick(None).unwrap();
         seen.insert(picked.address().clone());
-        picked.finish(Outcome::ConnectFailed, MS);
+        drop(picked.finish(Outcome::ConnectFailed, MS));
     }
     assert!(cluster.endpoints().iter().all(|endpoint| endpoint.ejected));
     assert_eq!(seen.len(), 3);
@@ -221,7 +233,7 @@ fn a_peer_has_every_limit_set() {
         assert_eq!((options.max_h2_streams, &options.alpn), (100, &ALPN::H2));
         assert!(!peer.tls() && peer.group_key != 0 && peer.group_key == picked.group_key());
         authorities.insert(picked.authority().to_owned());
-        picked.finish(Outcome::Answered, MS);
+        drop(picked.finish(Outcome::Answered, MS));
     }
     let expected = ["127.0.0.1", "[::1]:81", "localhost"].map(str::to_owned);
     assert_eq!(authorities, expected.into());

@@ -49,7 +49,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         (None, Some(method), Some(url)) => {
             let headers = args.headers.iter().map(|text| field(text));
             let headers = headers.collect::<anyhow::Result<Vec<_>>>()?;
-            let call = json!({ "method": method, "url": url, "headers": headers, "client": args.client });
+            let call =
+                json!({ "method": method, "url": url, "headers": headers, "client": args.client });
             admin::post(args.admin, "/explain", &call.to_string())?
         }
         _ => bail!("name METHOD and URL, or --request-id"),

@@ -2,10 +2,12 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use h2::{RecvStream, SendStream};
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Request, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::PATIENCE;
@@ -17,6 +19,27 @@ pub struct Http2Answer {
     pub headers: HeaderMap,
     pub body: Vec<u8>,
     pub trailers: Option<HeaderMap>,
+}
+
+impl Http2Answer {
+    /// Asserts that this is the problem called `code`, told as problem+json.
+    pub fn is_problem(&self, status: u16, code: &str) -> &Self {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(
+            self.headers["content-type"], "application/problem+json",
+            "{self:?}"
+        );
+        let problem: serde_json::Value = serde_json::from_slice(&self.body).expect("JSON");
+        assert_eq!(problem["instance"], self.request_id());
+        let kind = problem["type"].as_str().unwrap_or_default();
+        assert!(kind.ends_with(code), "{kind} is not {code}");
+        self
+    }
+
+    pub fn request_id(&self) -> &str {
+        let id = self.headers.get("x-request-id").expect("a request id");
+        id.to_str().unwrap()
+    }
 }
 
 /// Runs a test's asynchronous part, for a bounded time.
@@ -60,15 +83,9 @@ pub async fn call_in_pieces(
     for (index, piece) in pieces.iter().enumerate() {
         sender.send_data(Bytes::copy_from_slice(piece), index + 1 == pieces.len())?;
     }
-    let (head, incoming) = response.await?.into_parts();
-    let (body, trailers) = read(incoming).await?;
+    let answer = answered(response).await;
     driver.abort();
-    Ok(Http2Answer {
-        status: head.status,
-        headers: head.headers,
-        body,
-        trailers,
-    })
+    answer
 }
 
 async fn read(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::Error> {
@@ -81,7 +98,8 @@ async fn read(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::
     Ok((bytes, body.trailers().await?))
 }
 
-/// A service that speaks HTTP/2 only, sends back what it got, and ends with `grpc-status: 0` in the trailers.
+/// A service that speaks HTTP/2 only, sends back what it got, and ends with `grpc-status: 0` in the trailers. Where it is asked
+/// to be torn (`x-torn`), it resets the stream before that.
 pub struct GrpcService {
     address: SocketAddr,
     _runtime: tokio::runtime::Runtime,
@@ -118,6 +136,7 @@ async fn serve(stream: TcpStream) -> Result<(), h2::Error> {
         let (request, mut respond) = accepted?;
         tokio::spawn(async move {
             let path = request.uri().path().to_owned();
+            let torn = request.headers().contains_key("x-torn");
             let (body, _) = read(request.into_body()).await?;
             let head = Response::builder()
                 .header("content-type", "application/grpc")
@@ -126,6 +145,12 @@ async fn serve(stream: TcpStream) -> Result<(), h2::Error> {
                 .unwrap();
             let mut sender: SendStream<Bytes> = respond.send_response(head, false)?;
             sender.send_data(Bytes::from(body), false)?;
+            if torn {
+                // A reset discards what has not left yet.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                sender.send_reset(h2::Reason::INTERNAL_ERROR);
+                return Ok(());
+            }
             let mut trailers = HeaderMap::new();
             trailers.insert("grpc-status", "0".parse().unwrap());
             trailers.insert("x-late", "yes".parse().unwrap());
@@ -133,4 +158,52 @@ async fn serve(stream: TcpStream) -> Result<(), h2::Error> {
         });
     }
     Ok(())
+}
+
+/// One call without a body over a connection that is there.
+///
+/// # Errors
+/// The stream or the connection was reset.
+pub async fn call_over<S>(stream: S, request: Request<()>) -> Result<Http2Answer, h2::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (send, connection) = h2::client::handshake(stream).await?;
+    tokio::spawn(connection);
+    let (response, _) = send.ready().await?.send_request(request, true)?;
+    answered(response).await
+}
+
+async fn answered(response: h2::client::ResponseFuture) -> Result<Http2Answer, h2::Error> {
+    let (head, incoming) = response.await?.into_parts();
+    let (body, trailers) = read(incoming).await?;
+    Ok(Http2Answer {
+        status: head.status,
+        headers: head.headers,
+        body,
+        trailers,
+    })
+}
+
+/// A connection on which several calls may be open at once.
+pub async fn connect(address: SocketAddr) -> h2::client::SendRequest<Bytes> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (send, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    send
+}
+
+/// A call whose body is never sent to its end, however long the answer takes.
+///
+/// # Errors
+/// The stream or the connection was reset.
+pub async fn call_unfinished(
+    address: SocketAddr,
+    request: Request<()>,
+    beginning: &[u8],
+) -> Result<Http2Answer, h2::Error> {
+    let mut send = connect(address).await.ready().await?;
+    let (response, mut sender) = send.send_request(request, false)?;
+    sender.send_data(Bytes::copy_from_slice(beginning), false)?;
+    answered(response).await
 }

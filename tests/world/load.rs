@@ -1,5 +1,6 @@
-//! Steady load while something happens, every request on a connection of its own, every failure kept.
+//! Steady load while something happens, every failure kept.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,15 +19,29 @@ pub struct Load {
 }
 
 impl Load {
+    /// A connection for each request.
     pub fn on(address: SocketAddr, path: &'static str) -> Self {
+        Self::by(move || ask(address, path))
+    }
+
+    /// Connections are kept while the gateway keeps them.
+    pub fn kept(address: SocketAddr, path: &'static str) -> Self {
+        thread_local! {
+            static KEPT: RefCell<Option<Client>> = const { RefCell::new(None) };
+        }
+        Self::by(move || KEPT.with_borrow_mut(|client| ask_on(client, address, path)))
+    }
+
+    fn by(ask: impl Fn() -> Option<String> + Clone + Send + 'static) -> Self {
         let stopped = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicUsize::new(0));
         let client = || {
             let (stopped, done) = (Arc::clone(&stopped), Arc::clone(&done));
+            let ask = ask.clone();
             std::thread::spawn(move || {
                 let mut failures = Vec::new();
                 while !stopped.load(Ordering::SeqCst) {
-                    failures.extend(ask(address, path));
+                    failures.extend(ask());
                     done.fetch_add(1, Ordering::SeqCst);
                 }
                 failures
@@ -74,6 +89,31 @@ fn ask(address: SocketAddr, path: &str) -> Option<String> {
     };
     client.request("GET", path, &[("connection", "close")], b"");
     match client.answer() {
+        Ok(answer) if answer.status == 200 => None,
+        Ok(answer) => Some(format!("{}: {}", answer.status, answer.text())),
+        Err(broken) => Some(format!("{broken:?}")),
+    }
+}
+
+fn ask_on(client: &mut Option<Client>, address: SocketAddr, path: &str) -> Option<String> {
+    let Some(kept) = client
+        .take()
+        .or_else(|| Client::try_connect(address))
+        .map(|kept| client.insert(kept))
+    else {
+        return Some("connection refused".to_owned());
+    };
+    kept.request("GET", path, &[], b"");
+    let answer = kept.answer();
+    let closes = answer.as_ref().map_or(true, |answer| {
+        answer
+            .header("connection")
+            .is_some_and(|it| it.eq_ignore_ascii_case("close"))
+    });
+    if closes {
+        *client = None;
+    }
+    match answer {
         Ok(answer) if answer.status == 200 => None,
         Ok(answer) => Some(format!("{}: {}", answer.status, answer.text())),
         Err(broken) => Some(format!("{broken:?}")),

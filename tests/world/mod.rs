@@ -20,7 +20,9 @@
 pub mod client;
 pub mod http2;
 pub mod load;
+pub mod measure;
 pub mod service;
+pub mod tls;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -55,6 +57,8 @@ pub struct Plan {
     arguments: Vec<String>,
     state: Option<PathBuf>,
     listen: String,
+    process: Option<String>,
+    descriptors: Option<u32>,
 }
 
 impl Plan {
@@ -72,6 +76,8 @@ impl Plan {
             arguments: Vec::new(),
             state: None,
             listen: "127.0.0.1:0".to_owned(),
+            process: None,
+            descriptors: None,
         }
     }
 
@@ -95,6 +101,18 @@ impl Plan {
     /// An address in place of one of the gateway's choosing.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = address.to_string();
+        self
+    }
+
+    /// This `tollgate.yaml`, listeners included, beside the APIs given by [`Self::api`].
+    pub fn process(mut self, text: &str) -> Self {
+        self.process = Some(text.to_owned());
+        self
+    }
+
+    /// So many files may be open (`ulimit -n`).
+    pub fn descriptors(mut self, limit: u32) -> Self {
+        self.descriptors = Some(limit);
         self
     }
 
@@ -129,10 +147,21 @@ impl Plan {
                 std::fs::write(file, text).unwrap();
             }
         }
+        if let Some(text) = &self.process {
+            std::fs::write(directory.join("config/tollgate.yaml"), text).unwrap();
+        }
     }
 
     fn command(&self, directory: &Path) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match self.descriptors {
+            None => Command::new(binary()),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &script, binary()]);
+                shell
+            }
+        };
         command.arg("gateway");
         if self.apis.is_empty() {
             let own = directory.join("spec.yaml");
@@ -149,8 +178,11 @@ impl Plan {
         } else {
             command.arg("--config").arg(directory.join("config"));
         }
+        if self.process.is_none() {
+            command.args(["--listen", &self.listen]);
+        }
         command
-            .args(["--listen", &self.listen, "--admin", "127.0.0.1:0"])
+            .args(["--admin", "127.0.0.1:0"])
             .arg("--state-dir")
             .arg(
                 self.state
@@ -330,9 +362,33 @@ impl World {
         read
     }
 
+    /// The access record of the request with this id, once it is written.
+    pub fn record(&self, request_id: &str) -> serde_json::Value {
+        let mut found = None;
+        eventually("the access record is written", || {
+            let all = self.access_log(0);
+            found = all.into_iter().find(|it| it["request_id"] == request_id);
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// Addresses of all TCP listeners, in the order of the file.
+    pub fn listening(&self) -> Vec<SocketAddr> {
+        let text = self.said.text();
+        let lines = text
+            .lines()
+            .filter_map(|line| line.split_once("listening on "));
+        lines.filter_map(|(_, rest)| rest.parse().ok()).collect()
+    }
+
     /// What it wrote to stderr so far.
     pub fn log(&self) -> String {
         self.said.text()
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.0.id()
     }
 
     pub fn signal(&self, name: &str) {
@@ -361,6 +417,16 @@ impl World {
             .argument("--take-over")
             .start_in(home, |_| ());
         started.expect("the successor did not start")
+    }
+
+    /// What it says before it ends, where it does not start.
+    pub fn refused(plan: Plan) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        plan.write(directory.path());
+        match plan.start_in(Home::Own(directory), |_| ()) {
+            Ok(_) => panic!("it started"),
+            Err(said) => said,
+        }
     }
 
     /// A second gateway in the same place by accident: what it says before it ends.

@@ -11,7 +11,10 @@ use crate::remote::{Bounds, Inquiry, ask};
 /// Bytes of an answer that are read; only its status counts.
 const LARGEST: usize = 64 * 1024;
 
-pub(super) async fn check(config: &AuthoriserConfig, question: &Question<'_>) -> Result<bool, String> {
+pub(super) async fn check(
+    config: &AuthoriserConfig,
+    question: &Question<'_>,
+) -> Result<bool, String> {
     let url: Uri = target(config, question)
         .parse()
         .map_err(|_| "the authoriser's URL cannot be built".to_owned())?;

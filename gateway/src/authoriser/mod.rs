@@ -163,7 +163,10 @@ impl Authoriser {
     }
 
     async fn ask(&self, question: &Question<'_>) -> Result<bool, String> {
-        let _place = self.places.try_acquire().map_err(|_| "too many questions on their way")?;
+        let _place = self
+            .places
+            .try_acquire()
+            .map_err(|_| "too many questions on their way")?;
         let asking = async {
             match &self.grpc {
                 Some(client) => client.check(question).await,

@@ -1,9 +1,12 @@
-//! The raw HTTP/1 head, judged strictly before the parser sees it (RFC 9112).
+//! The raw HTTP/1 head, judged strictly before the parser sees it (RFC 9112), and the head of an HTTP/2 request (RFC 9113).
 //!
 //! Two readers that disagree about where a request ends are how requests are smuggled. Whatever could be read in two ways is refused:
 //! bare LF, folded lines, white space before a colon, several or odd lengths, length beside coding, codings other than `chunked`.
 
+use http::Method;
+use http::header::{CONTENT_LENGTH, HOST};
 use memchr::{memchr, memchr2};
+use pingora_http::RequestHeader;
 
 use crate::denial::Denial;
 
@@ -17,6 +20,7 @@ const MAX_LENGTH_DIGITS: usize = 18;
 pub fn check(head: &[u8], max_fields: usize) -> Result<(), Denial> {
     let mut lines = Lines { rest: head };
     let (version, authority) = request_line(lines.next_line()?)?;
+    authority.map_or(Ok(()), judge_host)?;
     let mut framing = Framing {
         authority,
         ..Framing::default()
@@ -34,6 +38,21 @@ pub fn check(head: &[u8], max_fields: usize) -> Result<(), Denial> {
         framing.field(line)?;
     }
 }
+
+/// Options of `Connection`: honest clients name one or two. The proxy behind us takes fewer than ten.
+const CONNECTION_OPTIONS: usize = 8;
+
+/// Fields that no client may have removed by naming them in `Connection`.
+const NEVER_OPTIONS: [&[u8]; 8] = [
+    b"host",
+    b"content-length",
+    b"transfer-encoding",
+    b"authorization",
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Version {
@@ -115,6 +134,8 @@ struct Framing<'h> {
     hosts: usize,
     lengths: usize,
     codings: usize,
+    /// Of all `Connection` fields.
+    options: usize,
 }
 
 impl Framing<'_> {
@@ -132,32 +153,58 @@ impl Framing<'_> {
                 "a header field name is not a token directly before its colon",
             ));
         }
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        // Judged before it is trimmed: a form feed at its edge is white space to some readers only.
+        let value = value.get(1..).unwrap_or_default();
         if value
             .iter()
             .any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f)
         {
             return Err(malformed("a header field value holds a control character"));
         }
+        let value = value.trim_ascii();
         if name.eq_ignore_ascii_case(b"host") {
             self.hosts += 1;
             judge_host(value)?;
-            if self
-                .authority
-                .is_some_and(|authority| !authority.eq_ignore_ascii_case(value))
-            {
+            // To the letter: the parser behind us is as strict, and would refuse with nothing but a status.
+            if self.authority.is_some_and(|authority| authority != value) {
                 return Err(malformed("Host differs from the authority of the target"));
             }
         } else if name.eq_ignore_ascii_case(b"content-length") {
             self.lengths += 1;
-            let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-            if !digits || value.len() > MAX_LENGTH_DIGITS {
-                return Err(malformed("Content-Length is not a plain decimal number"));
-            }
+            judge_length(value)?;
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.codings += 1;
             if !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(malformed("Transfer-Encoding other than `chunked`"));
+            }
+        } else if name.eq_ignore_ascii_case(b"connection") {
+            self.connection_options(value)?;
+        }
+        Ok(())
+    }
+
+    /// What `Connection` names is removed on the way (RFC 9110, section 7.6.1). Naming a field that says who calls, for whom, or where
+    /// the body ends is how such fields are made to vanish.
+    fn connection_options(&mut self, value: &[u8]) -> Result<(), Denial> {
+        let options = value
+            .split(|byte| *byte == b',')
+            .map(<[u8]>::trim_ascii)
+            .filter(|option| !option.is_empty());
+        for option in options {
+            self.options += 1;
+            if self.options > CONNECTION_OPTIONS {
+                return Err(malformed("Connection holds too many options"));
+            }
+            if !option.iter().all(|byte| is_token(*byte)) {
+                return Err(malformed("Connection holds an option that is no token"));
+            }
+            if NEVER_OPTIONS
+                .iter()
+                .any(|it| option.eq_ignore_ascii_case(it))
+            {
+                return Err(malformed(
+                    "Connection names a field that is not the client's to remove",
+                ));
             }
         }
         Ok(())
@@ -179,6 +226,49 @@ impl Framing<'_> {
             return Err(malformed("Transfer-Encoding in HTTP/1.0"));
         }
         Ok(())
+    }
+}
+
+/// Judges the head of an HTTP/2 request: what a service behind HTTP/1.1 could read in another way than we do.
+///
+/// # Errors
+/// The refusal; only this stream ends.
+pub fn check_http2(head: &RequestHeader) -> Result<(), Denial> {
+    if matches!(head.method, Method::CONNECT | Method::TRACE) {
+        return Err(Denial::MethodNotServed);
+    }
+    let only = |name, text| {
+        let mut values = head.headers.get_all(name).iter();
+        let value = values.next();
+        values.next().map_or(Ok(value), |_| Err(malformed(text)))
+    };
+    let host = only(HOST, "a request has at most one Host field")?;
+    let authority = head.uri.authority().map(|it| it.as_str().as_bytes());
+    match (authority, host) {
+        (None, None) => return Err(malformed("a request has :authority or Host")),
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host.as_bytes()) => {
+            return Err(malformed("Host differs from :authority"));
+        }
+        (Some(authority), _) => judge_host(authority)?,
+        (None, Some(host)) => judge_host(host.as_bytes())?,
+    }
+    if let Some(length) = only(CONTENT_LENGTH, "Content-Length is given more than once")? {
+        judge_length(length.as_bytes())?;
+    }
+    let path = head.raw_path();
+    let asterisk = head.method == Method::OPTIONS && path == b"*";
+    if !asterisk && !path.starts_with(b"/") {
+        return Err(malformed(":path is neither a path nor `*` of OPTIONS"));
+    }
+    Ok(())
+}
+
+fn judge_length(value: &[u8]) -> Result<(), Denial> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    if digits && value.len() <= MAX_LENGTH_DIGITS {
+        Ok(())
+    } else {
+        Err(malformed("Content-Length is not a plain decimal number"))
     }
 }
 
@@ -210,6 +300,7 @@ pub(crate) fn judge_host(host: &[u8]) -> Result<(), Denial> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -237,6 +328,8 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: [::1]:80:90\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a:\r\n\r\n",
             "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http://A/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http://me@a/ HTTP/1.0\r\n\r\n",
             "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
             "GET / HTTP/1.2\r\nHost: a\r\n\r\n",
@@ -257,6 +350,12 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
             "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nX: a\u{0}b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-Forwarded-For\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nConnection: host\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: \"close\"\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: a,b,c,d,e\r\nConnection: f,g,h,i\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \u{c}chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\u{c}\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a",
         ] {
             assert!(
@@ -285,6 +384,7 @@ mod tests {
             "GET / HTTP/1.0\r\n\r\n",
             "GET http://a/b?c=d HTTP/1.1\r\nHost: a\r\n\r\n",
             "OPTIONS * HTTP/1.1\r\nHost: a:8080\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive,, x-hop\r\nConnection: te\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: [::1]:80\r\nContent-Length: 0\r\n\r\n",
             "POST / HTTP/1.1\r\nhost: a\r\nTRANSFER-ENCODING: Chunked\r\nX:\r\nY: a\tb\r\n\r\n",
         ] {
@@ -299,5 +399,60 @@ mod tests {
             "A: b\r\n".repeat(100)
         );
         assert_eq!(judged(&head), Err(Denial::HeadTooLarge));
+    }
+
+    fn over_http2(
+        uri: &str,
+        method: Method,
+        fields: &[(&'static str, &str)],
+    ) -> Result<(), Denial> {
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        check_http2(&request.body(()).unwrap().into_parts().0.into())
+    }
+
+    #[test]
+    fn http2_heads_are_judged_by_the_same_rules() {
+        let refused = |uri, fields: &[(&'static str, &str)]| {
+            let judged = over_http2(uri, Method::GET, fields);
+            assert!(
+                matches!(judged, Err(Denial::Malformed(_))),
+                "{uri} {fields:?}"
+            );
+        };
+        refused("http://a/", &[("host", "b")]);
+        refused("http://a/", &[("host", "a"), ("host", "a")]);
+        refused("http://me@a/", &[]);
+        refused("http://a:b@c/", &[]);
+        refused("/", &[]);
+        refused("/", &[("host", "me@a")]);
+        refused(
+            "http://a/",
+            &[("content-length", "1"), ("content-length", "1")],
+        );
+        refused("http://a/", &[("content-length", "1, 1")]);
+        for method in [Method::CONNECT, Method::TRACE] {
+            assert_eq!(
+                over_http2("http://a/", method, &[]),
+                Err(Denial::MethodNotServed)
+            );
+        }
+        for (uri, fields) in [
+            ("http://a/", &[][..]),
+            (
+                "http://a:80/b?c",
+                &[("host", "A:80"), ("content-length", "5")],
+            ),
+            ("/b", &[("host", "a")]),
+            ("https://[::1]:443/", &[]),
+        ] {
+            assert_eq!(
+                over_http2(uri, Method::GET, fields),
+                Ok(()),
+                "{uri} {fields:?}"
+            );
+        }
     }
 }

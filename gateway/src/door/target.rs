@@ -1,6 +1,6 @@
 //! The target: the one path that is classified, forwarded and logged.
 //!
-//! Refused is whatever a second reader might read differently: dot segments (also encoded), `//`, backslash and NUL (also encoded), bytes
+//! Refused is whatever a second reader might read differently: dot segments (also encoded, also with spaces behind them), `//`, backslash and NUL (also encoded), bytes
 //! that must be encoded, bad escapes. `%2F`, `%25XX` and `;` are noted; whether they may stand is the matched operation's to say.
 
 use crate::denial::Denial;
@@ -91,11 +91,27 @@ impl<'t> Target<'t> {
             b'\\' => return Err(refused("the path holds an encoded backslash")),
             ..b' ' | 0x7f => return Err(refused("the path holds an encoded control character")),
             b'/' => self.encoded_slash = true,
-            b'%' => self.encoded_percent |= hex(2).is_some() && hex(3).is_some(),
+            b'%' => self.encoded_percent |= decodes_to_digits(after.get(2..).unwrap_or_default()),
             _ => {}
         }
         Ok(decoded)
     }
+}
+
+/// Whether the next two bytes are hex digits once they are decoded: `%25%32e` is `%2e` to whoever decodes next.
+fn decodes_to_digits(mut rest: &[u8]) -> bool {
+    (0..2).all(|_| {
+        let (byte, after) = match rest {
+            [b'%', high, low, after @ ..] => {
+                let digits = hex_value(*high).zip(hex_value(*low));
+                (digits.map_or(b'%', |(high, low)| high << 4 | low), after)
+            }
+            [byte, after @ ..] => (*byte, after),
+            [] => return false,
+        };
+        rest = after;
+        byte.is_ascii_hexdigit()
+    })
 }
 
 fn hex_value(byte: u8) -> Option<u8> {
@@ -120,6 +136,8 @@ impl Dots {
             (Self::One | Self::Two, b'/' | b';') => {
                 Err(refused("the path holds a dot segment (`.` or `..`)"))
             }
+            // Windows drops spaces at the end of a name: for services there, `..%20` is the parent.
+            (Self::One | Self::Two, b' ') => Ok(self),
             (_, b'/') => Ok(Self::Start),
             (Self::Start, b'.') => Ok(Self::One),
             (Self::One, b'.') => Ok(Self::Two),
@@ -148,6 +166,10 @@ mod tests {
             "/a/.%2E/b",
             "/a%2f..%2fb",
             "/..;x/b",
+            "/..%20/b",
+            "/a/.%20",
+            "/%2e%2E%20%20",
+            "/a%2f..%20%2fb",
             "//",
             "/a//b",
             "/a\\b",
@@ -176,6 +198,9 @@ mod tests {
             "/...",
             "/a..b",
             "/.a",
+            "/..%20a",
+            "/%20..",
+            "/...%20",
             "/a%20b?c=/../d",
             "/a:b@c",
             "/{x}",
@@ -194,6 +219,12 @@ mod tests {
         assert!(Target::parse("/a%2Fb").unwrap().encoded_slash);
         assert!(Target::parse("/a%2541").unwrap().encoded_percent);
         assert!(!Target::parse("/a%25zz").unwrap().encoded_percent);
+        for path in ["/%25%32%65", "/%25%32e", "/%252%65", "/%25%41%46"] {
+            assert!(Target::parse(path).unwrap().encoded_percent, "{path}");
+        }
+        for path in ["/%25", "/%252", "/%25%32", "/%25%252", "/%25%7a%7a"] {
+            assert!(!Target::parse(path).unwrap().encoded_percent, "{path}");
+        }
         assert!(Target::parse("/a;b=c").unwrap().semicolon);
         assert!(Target::parse("/a%3Bb").unwrap().semicolon);
     }

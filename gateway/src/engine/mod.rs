@@ -3,22 +3,27 @@
 //! Each worker is one operating-system thread with a single-threaded runtime, its own listening sockets, its own proxy and its own
 //! connections to the services: workers share policy and counters, never a socket. Not here: what happens to a request.
 
+mod guard;
 mod sites;
 mod worker;
 
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tollgate_policy::settings::{ListenAddress, ProcessConfig};
+use tollgate_proto::ControlClient;
 
 use crate::admin::{self, AdminState};
+use crate::audit::{self, Delivery};
+use crate::descriptors;
+use crate::journey::Shared;
 use crate::listener::{self, Drain, Lock, TlsKeys, handover};
 use crate::live::{Live, Origin, state_dir};
-use crate::journey::Shared;
 use crate::telemetry::{AccessLog, Metrics};
 use sites::{Site, bind_admin, open, predecessor};
 
@@ -27,6 +32,9 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long a start waits for the first resolution of the services' names before it serves anyway.
 const NAMES_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a start waits to hear what was revoked before it serves anyway (tokens are refused until then).
+const REVOCATIONS_LIMIT: Duration = Duration::from_secs(2);
 
 /// Why the engine did not start: one clear line.
 #[derive(Debug, thiserror::Error)]
@@ -39,17 +47,20 @@ impl From<String> for StartError {
     }
 }
 
+/// What else is done when the operator asks for a reload.
+pub type OnReload = Arc<dyn Fn() + Send + Sync>;
+
 /// A running gateway.
-#[derive(Debug)]
 pub struct Engine {
     process: Arc<ProcessConfig>,
     live: Arc<Live>,
     metrics: Arc<Metrics>,
-    identities: Arc<Identities>,
+    shared: Arc<Shared>,
+    delivery: Option<Delivery>,
+    on_reload: Option<OnReload>,
     access_log: AccessLog,
     drain: Drain,
     ready: Arc<AtomicBool>,
-    draining: Arc<AtomicBool>,
     workers: Vec<JoinHandle<()>>,
     offer: handover::Offer,
     admin: Option<TcpListener>,
@@ -75,6 +86,7 @@ impl Engine {
         let predecessor = predecessor(&process.state_dir, take_over)?;
         let (mut sites, mut locks) = open(&process, predecessor.as_ref())?;
         let admin = bind_admin(&process, take_over)?;
+        descriptors::share_out(&mut process.limits, sites.len(), process.workers);
         let live = Live::load(origin, Some(process.state_dir.clone()), metrics.clone())?;
         let mut offer = handover::Offer {
             sockets: Vec::new(),
@@ -89,16 +101,26 @@ impl Engine {
                     .push((socket.local_address().clone(), worker, fd));
             }
         }
+        let (mut shared, delivery) = Shared::new(
+            live.apis().clone(),
+            metrics.clone(),
+            access_log.clone(),
+            control,
+        );
+        shared.trusted_hops = process.trusted_hops;
+        shared.max_body = process.limits.body_bytes;
+        shared.max_fields = process.limits.head_fields;
+        shared.fast_path = process.fast_path;
         let mut engine = Self {
             process: Arc::new(process),
             live,
             metrics,
             access_log,
             drain: Drain::new(),
-            identities: Identities::new(control),
-            shared: None,
+            shared: Arc::new(shared),
+            delivery: Some(delivery),
+            on_reload: None,
             ready: Arc::new(AtomicBool::new(false)),
-            draining: Arc::new(AtomicBool::new(false)),
             workers: Vec::new(),
             offer,
             admin: Some(admin),
@@ -140,31 +162,33 @@ impl Engine {
         &self.live
     }
 
+    /// Has this done as well whenever a reload is asked for. Blocks a thread of its own.
+    pub fn on_reload(&mut self, also: OnReload) {
+        self.on_reload = Some(also);
+    }
+
     fn start_workers(&mut self, sites: &mut [Site]) -> Result<(), StartError> {
-        let shared = Arc::new(Shared {
-            apis: self.live.apis().clone(),
-            metrics: self.metrics.clone(),
-            access_log: self.access_log.clone(),
-            homeless: self.metrics.operation("", "", ""),
-            trusted_hops: self.process.trusted_hops,
-            max_body: self.process.limits.body_bytes,
-            max_fields: self.process.limits.head_fields,
-            draining: self.draining.clone(),
-            fast_path: self.process.fast_path,
-        });
+        let shared = self.shared.clone();
         let door = Arc::new(worker::door(&self.process.limits, &shared));
         let workers = self.process.workers.max(1);
+        let (started, all_started) = mpsc::channel();
         for index in 0..workers {
             let mine = sites
                 .iter_mut()
                 .flat_map(|site| site.share(index, workers))
                 .collect();
             let (shared, door, drain) = (shared.clone(), door.clone(), self.drain.clone());
+            let started = started.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
-                .spawn(move || worker::work(mine, shared, door, drain))
+                .spawn(move || worker::work(mine, shared, door, drain, started))
                 .map_err(|error| format!("a worker thread cannot be started: {error}"))?;
             self.workers.push(thread);
+        }
+        drop(started);
+        // Connections to a worker that never came up would wait for ever in its queue.
+        if all_started.iter().take(workers).count() < workers {
+            return Err("a worker ended at its start".to_owned().into());
         }
         Ok(())
     }
@@ -202,16 +226,23 @@ impl Engine {
         for keys in &self.tls {
             tokio::spawn(listener::watch(keys.clone()));
         }
+        let directory = self.shared.identities.directory.clone();
+        let tokens = self.shared.identities.tokens.clone();
+        tokio::spawn(directory.clone().follow(tokens));
+        if let Some(delivery) = self.delivery.take() {
+            tokio::spawn(audit::deliver(delivery, directory.control().clone()));
+        }
         let apis = self.live.apis().load_full();
         for api in apis.all() {
             api.cluster.ready(NAMES_LIMIT).await;
         }
         drop(apis);
+        directory.ready(REVOCATIONS_LIMIT).await;
         self.ready.store(true, Ordering::Release);
         let (close_admin, admin_closed) = oneshot::channel();
         self.serve_admin(admin_closed);
         self.serve(&mut signals, close_admin).await;
-        self.draining.store(true, Ordering::Release);
+        self.shared.draining.store(true, Ordering::Release);
         self.drain.start();
         tracing::info!(connections = self.drain.connections(), "draining");
         let idle = self.drain.wait_idle(self.process.drain_timeout);
@@ -245,7 +276,13 @@ impl Engine {
                     }
                     self.access_log.reopen();
                     let live = self.live.clone();
-                    tokio::task::spawn_blocking(move || live.reload());
+                    let also = self.on_reload.clone();
+                    tokio::task::spawn_blocking(move || {
+                        if let Some(also) = also {
+                            also();
+                        }
+                        live.reload();
+                    });
                 }
                 result = &mut succeeded, if offered => match result {
                     Ok(()) => {
@@ -269,7 +306,8 @@ impl Engine {
             metrics: self.metrics.clone(),
             live: self.live.clone(),
             ready: self.ready.clone(),
-            draining: self.draining.clone(),
+            draining: self.shared.draining.clone(),
+            shared: self.shared.clone(),
             process: self.process.clone(),
         };
         let Some(listener) = self.admin.take() else {

@@ -9,8 +9,8 @@ use pingora_http::RequestHeader;
 use serde_json::Value;
 use tollgate_policy::access::{CredentialPlace, Demand};
 
-use crate::identity::shown::decoded;
 use crate::door::asked::target_of;
+use crate::identity::shown::decoded;
 use crate::journey::Admitted;
 
 /// Longest value of a claim that becomes a field.
@@ -62,7 +62,10 @@ fn field_of(claim: &Value) -> Option<HeaderValue> {
 
 fn strip(head: &mut RequestHeader, admitted: &Admitted) -> Result<()> {
     let access = &admitted.api.access;
-    let demand = access.operations.get(admitted.operation).map(|it| &it.demand);
+    let demand = access
+        .operations
+        .get(admitted.operation)
+        .map(|it| &it.demand);
     let Some(Demand::Alternatives { combinations, .. }) = demand else {
         return Ok(());
     };

@@ -10,8 +10,8 @@ use smallvec::SmallVec;
 use tollgate_policy::settings::HostRewrite;
 
 use super::caller;
-use crate::door::fields::dropped;
 use crate::door::asked::{raw_host, target_of};
+use crate::door::fields::dropped;
 use crate::journey::Admitted;
 use crate::request::Exchange;
 

@@ -15,7 +15,7 @@ use tollgate_policy::settings::UpstreamProtocol;
 
 use super::fields::to_service;
 use super::passage::{Passage, exhausted, origin_of, peer_of};
-use super::watch::Watch;
+use super::watch::{Cut, Watch};
 use super::{Forwarder, answer};
 use crate::denial::Denial;
 use crate::door::asked::is_grpc;
@@ -36,6 +36,41 @@ fn watched(session: &mut Session, deadline: Option<Instant>) -> Option<Arc<Watch
     Some(watch)
 }
 
+/// How long one read or write of the pump may take, and how long the head of the answer, which is a matter of the watch: the pump
+/// knows one limit for every read.
+struct Patience {
+    read: Duration,
+    write: Duration,
+    head: Option<Duration>,
+}
+
+impl Forwarder {
+    fn pump_patience(&self, session: &mut Session, passage: &Passage) -> Patience {
+        let head = self.patience(passage);
+        let (idle, http2) = match &passage.exchange.journey {
+            Journey::Admitted(admitted) => (
+                admitted
+                    .operation()
+                    .map_or(head, |operation| operation.settings.idle),
+                admitted.api.cluster.config.protocol == UpstreamProtocol::Http2,
+            ),
+            Journey::Arrived | Journey::Own(_) | Journey::Refused { .. } => (head, false),
+        };
+        let left = passage
+            .deadline
+            .map(|end| end.saturating_duration_since(Instant::now()));
+        let write = left.map_or(idle, |left| left.min(idle));
+        // Streams over HTTP/2 and WebSockets live by the idle limit alone.
+        let streaming = http2 || session.is_upgrade_req();
+        let (read, head) = match (streaming, &passage.watch) {
+            (true, _) => (idle, None),
+            (false, Some(_)) => (idle.max(head), Some(head)),
+            (false, None) => (head, None),
+        };
+        Patience { read, write, head }
+    }
+}
+
 #[async_trait]
 impl ProxyHttp for Forwarder {
     type CTX = Passage;
@@ -50,6 +85,9 @@ impl ProxyHttp for Forwarder {
     async fn request_filter(&self, session: &mut Session, passage: &mut Passage) -> Result<bool> {
         let peer = peer_of(session, self.shared.trusted_hops);
         let admitted = passage.exchange.admit(session.req_header(), &peer).await;
+        if let Some(watch) = Watch::current() {
+            watch.names(passage.exchange.request_id);
+        }
         if let Err(denial) = admitted {
             answer::refuse(session, &denial, &passage.exchange).await?;
             return Ok(true);
@@ -67,7 +105,6 @@ impl ProxyHttp for Forwarder {
         passage: &mut Passage,
     ) -> Result<Box<HttpPeer>> {
         self.pick(passage)?;
-        let patience = self.patience(passage);
         let Some(picked) = &passage.picked else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint picked");
         };
@@ -75,19 +112,10 @@ impl ProxyHttp for Forwarder {
         if passage.watch.is_none() {
             passage.watch = watched(session, passage.deadline);
         }
-        let (idle, http2) = match &passage.exchange.journey {
-            Journey::Admitted(admitted) => (
-                admitted
-                    .operation()
-                    .map_or(patience, |operation| operation.settings.idle),
-                admitted.api.cluster.config.protocol == UpstreamProtocol::Http2,
-            ),
-            Journey::Arrived | Journey::Own(_) | Journey::Refused { .. } => (patience, false),
-        };
-        // One limit serves the head and every later read here; streams over HTTP/2 and WebSockets live by the idle limit.
-        let streaming = http2 || session.is_upgrade_req();
-        peer.options.read_timeout = Some(if streaming { idle } else { patience });
-        peer.options.write_timeout = Some(idle);
+        let patience = self.pump_patience(session, passage);
+        peer.options.read_timeout = Some(patience.read);
+        peer.options.write_timeout = Some(patience.write);
+        passage.head_patience = patience.head;
         Ok(peer)
     }
 
@@ -97,6 +125,10 @@ impl ProxyHttp for Forwarder {
         head: &mut RequestHeader,
         passage: &mut Passage,
     ) -> Result<()> {
+        // Connected: from here on the service has its time.
+        if let (Some(watch), Some(limit)) = (&passage.watch, passage.head_patience) {
+            watch.answer_within(limit);
+        }
         let origin = origin_of(session);
         let Journey::Admitted(admitted) = &passage.exchange.journey else {
             return Error::e_explain(ErrorType::InternalError, "forward before admission");
@@ -207,16 +239,21 @@ impl ProxyHttp for Forwarder {
         passage: &mut Passage,
         client_reused: bool,
     ) -> Box<Error> {
-        // The service cannot answer what the client has not finished saying.
-        let client_silent = *error.etype() == ErrorType::ReadTimedout
-            && !passage.body_ended
-            && !session.is_body_empty();
-        if client_silent {
-            passage.exchange.fail(Denial::BodyTooSlow);
+        if let Some(cut) = passage.cut() {
+            passage.exchange.fail(cut.denial());
+            passage.finish_attempt(match cut {
+                Cut::AnswerLate => Outcome::TimedOut,
+                Cut::Total if passage.body_ended => Outcome::TimedOut,
+                Cut::Total | Cut::BodySlow | Cut::BodyMalformed | Cut::Revoked => {
+                    Outcome::Abandoned
+                }
+            });
+            error.set_retry(false);
+            return error;
         }
         let outcome = match (error.esource(), error.etype()) {
             (ErrorSource::Downstream, _) => Outcome::Abandoned,
-            _ if client_silent || exhausted(&error) => Outcome::Abandoned,
+            _ if exhausted(&error) => Outcome::Abandoned,
             (_, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => Outcome::TimedOut,
             (_, ErrorType::HTTPStatus(413)) => Outcome::Abandoned,
             _ if client_reused => Outcome::Abandoned,
@@ -245,7 +282,10 @@ impl ProxyHttp for Forwarder {
     where
         Self::CTX: Send + Sync,
     {
-        passage.exchange.reason = Cow::Owned(error.to_string());
+        passage.exchange.reason = match passage.cut() {
+            Some(cut) => Cow::Borrowed(cut.reason()),
+            None => Cow::Owned(error.to_string()),
+        };
         let nothing_written = session
             .response_written()
             .is_none_or(|answer| answer.status.is_informational());

@@ -11,14 +11,15 @@ use smallvec::SmallVec;
 
 use super::Forwarder;
 use super::fields::{Origin, client_address};
-use super::watch::Watch;
+use super::watch::{Cut, Watch};
 use crate::denial::Denial;
 use crate::explain;
 use crate::journey::{Journey, Peer, Shared};
+use crate::listener::ServedName;
 use crate::own;
 use crate::report::Seen;
 use crate::request::Exchange;
-use crate::upstream::{EndpointAddress, Outcome, Picked};
+use crate::upstream::{EndpointAddress, InFlight, Outcome, Picked};
 
 /// One request on its way through the pump.
 #[derive(Debug)]
@@ -26,12 +27,16 @@ pub struct Passage {
     /// The journey.
     pub exchange: Exchange,
     pub(super) picked: Option<Picked>,
+    /// The endpoint is busy with the answer until its end.
+    answering: Option<InFlight>,
     pub(super) asked_at: Option<Instant>,
     pub(super) failed_at: Option<EndpointAddress>,
     pub(super) deadline: Option<Instant>,
     pub(super) answered: bool,
     pub(super) watch: Option<Arc<Watch>>,
     pub(super) body_ended: bool,
+    /// How long the head of the answer may take, where the watch has to see to it.
+    pub(super) head_patience: Option<Duration>,
 }
 
 impl Passage {
@@ -40,17 +45,27 @@ impl Passage {
         Self {
             exchange: Exchange::new(shared),
             picked: None,
+            answering: None,
             asked_at: None,
             failed_at: None,
             deadline: None,
             answered: false,
             watch: None,
             body_ended: false,
+            head_patience: None,
         }
+    }
+
+    /// Which limit the watch ended this request by, if it did.
+    pub(super) fn cut(&self) -> Option<Cut> {
+        self.watch.as_ref()?.over()
     }
 
     /// Ends the attempt and blames the endpoint, or does not.
     pub(super) fn finish_attempt(&mut self, outcome: Outcome) {
+        if let Some(watch) = &self.watch {
+            watch.answer_came();
+        }
         let Some(picked) = self.picked.take() else {
             return;
         };
@@ -58,12 +73,14 @@ impl Passage {
             .asked_at
             .map_or(Duration::ZERO, |asked| asked.elapsed());
         self.exchange.upstream.outcome = outcome_name(outcome);
-        if matches!(outcome, Outcome::Answered | Outcome::ServerError) {
+        let answered = matches!(outcome, Outcome::Answered | Outcome::ServerError);
+        if answered {
             self.exchange.upstream.latency = Some(latency);
         } else {
             self.failed_at = Some(picked.address().clone());
         }
-        picked.finish(outcome, latency);
+        let in_flight = picked.finish(outcome, latency);
+        self.answering = answered.then_some(in_flight);
     }
 }
 
@@ -93,9 +110,11 @@ pub(super) fn origin_of(session: &Session) -> Origin {
 pub(super) fn peer_of(session: &Session, trusted_hops: u8) -> Peer {
     let peer = session.client_addr().and_then(|address| address.as_inet());
     let client = client_address(session.req_header(), peer.copied(), trusted_hops);
+    let tls = session.digest().and_then(|it| it.ssl_digest.as_ref());
     Peer {
         client: client.map(|address| address.ip()),
         certificate: None,
+        served_name: tls.and_then(|tls| tls.extension.get::<Arc<ServedName>>().cloned()),
     }
 }
 
@@ -159,6 +178,7 @@ impl Forwarder {
         };
         let in_time = passage.deadline.is_none_or(|end| Instant::now() < end);
         in_time
+            && passage.cut().is_none()
             && !passage.answered
             && (unsent || method.is_idempotent())
             && passage.exchange.upstream.attempts <= u32::from(operation.settings.retries)
@@ -187,6 +207,7 @@ impl Forwarder {
             session.set_keepalive(None);
         }
         stop_hop_fields(answer);
+        drop_idle_framing(answer)?;
         if session.req_header().version == http::Version::HTTP_10 {
             // RFC 9112, section 6.1: no coding for a client that cannot know it. The end of the connection ends the body.
             answer.remove_header(&http::header::TRANSFER_ENCODING);
@@ -209,6 +230,7 @@ impl Forwarder {
 
     /// Writes the report of a finished request.
     pub(super) fn report(&self, session: &Session, passage: &mut Passage, aborted: bool) {
+        passage.answering = None;
         let head = session.req_header();
         let peer = session
             .client_addr()
@@ -264,20 +286,44 @@ impl Forwarder {
 
 /// Whether this process ran out of descriptors (EMFILE, ENFILE).
 pub(super) fn exhausted(error: &Error) -> bool {
-    let mut cause = error
-        .cause
-        .as_deref()
-        .map(|cause| cause as &(dyn std::error::Error + 'static));
+    let Some(cause) = error.cause.as_deref() else {
+        return false;
+    };
+    // pingora's errors keep theirs to themselves: `source` does not lead on from them.
+    if let Some(inner) = cause.downcast_ref::<Box<Error>>() {
+        return exhausted(inner);
+    }
+    let mut cause = Some(cause as &(dyn std::error::Error + 'static));
     while let Some(inner) = cause {
-        let code = inner
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::raw_os_error);
-        if matches!(code, Some(libc::EMFILE | libc::ENFILE)) {
+        if inner
+            .downcast_ref()
+            .is_some_and(crate::descriptors::lacking)
+        {
             return true;
         }
         cause = inner.source();
     }
     false
+}
+
+/// Deals with a length or coding of a body that cannot be there (RFC 9110, section 8.6; RFC 9112, section 6.1): a client that
+/// believes it would take the next answer for a body. (The length in a 304 tells of the answer to a GET.)
+///
+/// # Errors
+/// A 204 that announces content: what follows on the connection is nobody's answer, so the connection is given up.
+fn drop_idle_framing(answer: &mut ResponseHeader) -> Result<()> {
+    if answer.status == http::StatusCode::NO_CONTENT {
+        let length = answer.remove_header(&http::header::CONTENT_LENGTH);
+        if length.is_some_and(|length| length != "0") {
+            return Err(
+                Error::explain(ErrorType::InvalidHTTPHeader, "a 204 with content").into_up(),
+            );
+        }
+    }
+    if matches!(answer.status.as_u16(), 204 | 304) {
+        answer.remove_header(&http::header::TRANSFER_ENCODING);
+    }
+    Ok(())
 }
 
 /// Fields of the service's connection end here: those `Connection` names, and the old ones nobody names (RFC 9110, 7.6.1).
@@ -305,5 +351,29 @@ fn stop_hop_fields(answer: &mut ResponseHeader) {
     }
     for name in ["keep-alive", "proxy-connection"] {
         answer.remove_header(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_of_descriptors_is_found_however_deep_it_lies() {
+        let io = |code| std::io::Error::from_raw_os_error(code);
+        let table = [
+            (libc::EMFILE, true),
+            (libc::ENFILE, true),
+            (libc::ECONNREFUSED, false),
+        ];
+        for (code, ours) in table {
+            let flat = Error::because(ErrorType::SocketError, "no socket", io(code));
+            assert_eq!(exhausted(&flat), ours);
+            // As the connector wraps it.
+            let deep = Error::because(ErrorType::InternalError, "cannot connect", flat);
+            assert_eq!(exhausted(&deep), ours);
+            assert_eq!(exhausted(&deep.more_context("and more")), ours);
+        }
+        assert!(!exhausted(&Error::new(ErrorType::ConnectError)));
     }
 }

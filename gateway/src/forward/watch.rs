@@ -1,15 +1,22 @@
-//! Limits no read timeout can hold: a request body that trickles, and the total time of an exchange.
+//! What ends a request before its time, and limits no single read timeout can hold: a request body that trickles, the head of an answer that does not come, and the total
+//! time of an exchange.
 //!
-//! A body that sends one byte a second never lets a read time out. The watch counts instead, beside the request, and cuts it off.
-//! Nothing ticks for requests without a body and without a total limit.
+//! A body that sends one byte a second never lets a read time out. The watch counts instead, beside the request. When a limit is
+//! over, the request is *cut*: the client's side stops giving bytes (the connection asks [`is_cut`] before it reads), so that the
+//! pump comes back with an error and answers as long as it still can. Nothing ticks for a request without limits.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// How often an armed watch looks.
+use crate::denial::Denial;
+use crate::telemetry::RequestId;
+
+/// How often a body on its way is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A body may be slower than its rate for so long: connections start slowly.
@@ -20,15 +27,72 @@ tokio::task_local! {
     pub static WATCH: Arc<Watch>;
 }
 
+/// Whether the request this task serves has been cut; never outside a request.
+pub fn is_cut() -> bool {
+    WATCH
+        .try_with(|watch| watch.cut.load(Ordering::Relaxed))
+        .unwrap_or(false)
+}
+
+/// Which limit was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The whole exchange took too long.
+    Total,
+    /// The head of the answer did not come.
+    AnswerLate,
+    /// The request body came too slowly, or not at all.
+    BodySlow,
+    /// The request body is not what its head announced.
+    BodyMalformed,
+    /// What the call stands on was revoked.
+    Revoked,
+}
+
+impl Cut {
+    /// What the client is told.
+    pub fn denial(self) -> Denial {
+        match self {
+            Self::Total | Self::AnswerLate => Denial::UpstreamTimeout,
+            Self::BodySlow => Denial::BodyTooSlow,
+            Self::BodyMalformed => Denial::Malformed("the chunked body is not well-formed".into()),
+            Self::Revoked => Denial::CredentialRevoked,
+        }
+    }
+
+    /// For the log.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Total => "the total time of the exchange is over",
+            Self::AnswerLate => "the head of the answer did not come in time",
+            Self::BodySlow => "the request body came too slowly",
+            Self::BodyMalformed => "the chunked body is not well-formed",
+            Self::Revoked => "the credential was revoked while the call was under way",
+        }
+    }
+}
+
 /// What is watched of one request.
 #[derive(Debug, Default)]
 pub struct Watch {
     armed: Notify,
-    deadline: OnceLock<Instant>,
-    cut: OnceLock<&'static str>,
-    body_began: OnceLock<Instant>,
-    body_bytes: AtomicU64,
-    body_done: AtomicBool,
+    cut: AtomicBool,
+    limits: Mutex<Limits>,
+    request_id: OnceLock<RequestId>,
+}
+
+#[derive(Debug, Default)]
+struct Limits {
+    total: Option<Instant>,
+    answer: Option<(Duration, Instant)>,
+    body: Option<Body>,
+    over: Option<Cut>,
+}
+
+#[derive(Debug)]
+struct Body {
+    began: Instant,
+    bytes: u64,
 }
 
 impl Watch {
@@ -37,68 +101,140 @@ impl Watch {
         WATCH.try_with(Arc::clone).ok()
     }
 
+    /// By which the request is known, for an answer that is written when nothing else is left of it.
+    pub fn names(&self, id: RequestId) {
+        let _named_already = self.request_id.set(id);
+    }
+
+    /// Whether the request came as far as having a name.
+    pub fn is_named(&self) -> bool {
+        self.request_id.get().is_some()
+    }
+
+    /// The id of the current request; a new one where none is known yet.
+    pub fn current_id() -> RequestId {
+        Self::current()
+            .and_then(|watch| watch.request_id.get().copied())
+            .unwrap_or_else(|| RequestId::accept_or_new(None))
+    }
+
     /// The whole exchange has to be over by then.
     pub fn ends_at(&self, deadline: Instant) {
-        let _set_already = self.deadline.set(deadline);
+        self.limits.lock().total = Some(deadline);
         self.armed.notify_one();
     }
 
-    /// The request has to end now, for this reason.
-    pub fn cut(&self, reason: &'static str) {
-        let _cut_already = self.cut.set(reason);
-        self.armed.notify_one();
-    }
-
-    /// A request body begins.
+    /// A request body begins; it has to keep its rate.
     pub fn body_begins(&self) {
-        let _begun_already = self.body_began.set(Instant::now());
+        let began = Instant::now();
+        self.limits.lock().body = Some(Body { began, bytes: 0 });
         self.armed.notify_one();
     }
 
-    /// More of the body came.
+    /// More of the body came. The service has its time again: it cannot answer what it does not have.
     pub fn body_came(&self, bytes: usize, end: bool) {
-        self.body_bytes
-            .fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let limits = &mut *self.limits.lock();
+        if let Some(body) = &mut limits.body {
+            body.bytes = body
+                .bytes
+                .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        }
         if end {
-            self.body_done.store(true, Ordering::Relaxed);
+            limits.body = None;
+        }
+        if let Some((limit, due)) = &mut limits.answer {
+            *due = Instant::now() + *limit;
         }
     }
 
-    /// Returns when the request has to be cut off, and why. `rate` is in bytes per second.
-    pub async fn expired(&self, rate: u64) -> &'static str {
-        self.armed.notified().await;
+    /// The service was asked; the head of its answer is due.
+    pub fn answer_within(&self, limit: Duration) {
+        self.limits.lock().answer = Some((limit, Instant::now() + limit));
+        self.armed.notify_one();
+    }
+
+    /// The attempt is over, with an answer or without.
+    pub fn answer_came(&self) {
+        self.limits.lock().answer = None;
+    }
+
+    /// Which limit ended the request, if one did.
+    pub fn over(&self) -> Option<Cut> {
+        self.limits.lock().over
+    }
+
+    /// What the call stands on was revoked: it ends now.
+    pub fn revoke(&self) {
+        self.limits.lock().over.get_or_insert(Cut::Revoked);
+        self.armed.notify_one();
+    }
+
+    /// Nothing more is read of this request.
+    pub fn cut_off(&self, cut: Cut) {
+        self.limits.lock().over.get_or_insert(cut);
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns when the request has to be cut off; from then on [`is_cut`] says so. `rate` is in bytes per second.
+    pub async fn expired(&self, rate: u64) -> Cut {
         loop {
-            if let Some(reason) = self.cut.get() {
-                return reason;
-            }
-            let now = Instant::now();
-            if self.deadline.get().is_some_and(|end| now >= *end) {
-                return "total_timeout";
-            }
-            if self.body_trickles(now, rate) {
-                return "body_too_slow";
-            }
-            let left = self
-                .deadline
-                .get()
-                .map(|end| end.saturating_duration_since(now));
-            let wait = left.map_or(LOOK, |left| left.min(LOOK));
-            tokio::select! {
-                () = pingora_timeout::sleep(wait) => {}
-                () = self.armed.notified() => {}
+            match self.look(Instant::now(), rate) {
+                Look::Over(cut) => {
+                    self.cut_off(cut);
+                    return cut;
+                }
+                Look::Nothing => self.armed.notified().await,
+                Look::Later(pause) => {
+                    tokio::select! {
+                        () = self.armed.notified() => {}
+                        () = pingora_timeout::sleep(pause) => {}
+                    }
+                }
             }
         }
     }
 
-    fn body_trickles(&self, now: Instant, rate: u64) -> bool {
-        let Some(began) = self.body_began.get() else {
-            return false;
-        };
-        if self.body_done.load(Ordering::Relaxed) {
-            return false;
+    fn look(&self, now: Instant, rate: u64) -> Look {
+        let limits = self.limits.lock();
+        if limits.over == Some(Cut::Revoked) {
+            return Look::Over(Cut::Revoked);
         }
-        let late = now.duration_since(*began).saturating_sub(GRACE);
-        self.body_bytes.load(Ordering::Relaxed) < rate.saturating_mul(late.as_secs())
+        if limits.total.is_some_and(|end| now >= end) {
+            return Look::Over(Cut::Total);
+        }
+        if limits
+            .body
+            .as_ref()
+            .is_some_and(|it| it.trickles(now, rate))
+        {
+            return Look::Over(Cut::BodySlow);
+        }
+        let answer = limits.answer.map(|(_, due)| due);
+        if answer.is_some_and(|due| now >= due) {
+            // The service cannot answer what the client has not finished saying.
+            return Look::Over(match limits.body {
+                Some(_) => Cut::BodySlow,
+                None => Cut::AnswerLate,
+            });
+        }
+        let body = limits.body.as_ref().map(|_| now + LOOK);
+        match [limits.total, answer, body].into_iter().flatten().min() {
+            Some(next) => Look::Later(next.saturating_duration_since(now)),
+            None => Look::Nothing,
+        }
+    }
+}
+
+enum Look {
+    Over(Cut),
+    Later(Duration),
+    Nothing,
+}
+
+impl Body {
+    fn trickles(&self, now: Instant, rate: u64) -> bool {
+        let late = now.duration_since(self.began).saturating_sub(GRACE);
+        self.bytes < rate.saturating_mul(late.as_secs())
     }
 }
 
@@ -107,36 +243,41 @@ impl Watch {
 mod tests {
     use super::*;
 
-    fn begun(ago: Duration, bytes: usize, done: bool) -> (Watch, Instant) {
-        let watch = Watch::default();
-        watch.body_begins();
-        watch.body_came(bytes, done);
-        let now = *watch.body_began.get().unwrap() + ago;
-        (watch, now)
-    }
-
     #[test]
     fn a_body_may_start_slowly_but_not_trickle() {
-        for (seconds, bytes, done, cut) in [
-            (5, 0, false, false),
-            (7, 0, false, true),
-            (7, 2048, false, false),
-            (15, 2048, false, true),
-            (15, 10 * 1024, false, false),
-            (3600, 1, true, false),
+        for (seconds, bytes, cut) in [
+            (5, 0, false),
+            (7, 0, true),
+            (7, 2048, false),
+            (15, 2048, true),
+            (15, 10 * 1024, false),
         ] {
-            let (watch, now) = begun(Duration::from_secs(seconds), bytes, done);
-            assert_eq!(
-                watch.body_trickles(now, 1024),
-                cut,
-                "{seconds} s, {bytes} bytes"
-            );
+            let began = Instant::now();
+            let now = began + Duration::from_secs(seconds);
+            let body = Body { began, bytes };
+            assert_eq!(body.trickles(now, 1024), cut, "{seconds} s, {bytes} bytes");
         }
     }
 
     #[test]
-    fn nothing_is_cut_without_a_body() {
-        let watch = Watch::default();
-        assert!(!watch.body_trickles(Instant::now() + Duration::from_secs(99), 1024));
+    fn a_limit_is_over_at_its_time_and_by_its_name() {
+        let second = Duration::from_secs(1);
+        let (watch, now) = (Watch::default(), Instant::now());
+        assert!(matches!(watch.look(now, 1024), Look::Nothing));
+        watch.body_begins();
+        watch.body_came(1 << 20, false);
+        watch.answer_within(9 * second);
+        watch.ends_at(now + 30 * second);
+        let over = |after: Duration| match watch.look(now + after, 1024) {
+            Look::Over(cut) => Some(cut),
+            Look::Later(_) | Look::Nothing => None,
+        };
+        assert_eq!(over(8 * second), None);
+        assert_eq!(over(10 * second), Some(Cut::BodySlow), "it fell silent");
+        watch.body_came(0, true);
+        assert_eq!(over(10 * second), Some(Cut::AnswerLate));
+        watch.answer_came();
+        assert_eq!(over(29 * second), None);
+        assert_eq!(over(31 * second), Some(Cut::Total));
     }
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use tokio::sync::{broadcast, watch};
 use tollgate_policy::credentials::Claims;
@@ -78,6 +79,8 @@ pub struct HeldCounts {
 #[derive(Debug)]
 pub struct Directory {
     control: ControlClient,
+    /// Heard from the beginning, so that none is missed before somebody follows them.
+    announcements: Mutex<Option<broadcast::Receiver<Announcement>>>,
     held: Cache<CredentialRef, Arc<Held>>,
     /// Of the last announcement: an older answer is not kept.
     generation: AtomicU64,
@@ -98,6 +101,7 @@ impl Directory {
     /// Holds nothing yet.
     pub fn new(control: ControlClient) -> Arc<Self> {
         Arc::new(Self {
+            announcements: Mutex::new(Some(control.announcements())),
             control,
             held: Cache::new(CAPACITY),
             generation: AtomicU64::new(0),
@@ -122,6 +126,14 @@ impl Directory {
     /// Moves with every announcement; whoever keeps a conclusion drawn from the directory compares it.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Waits until it is known what was revoked, for at most `limit`.
+    pub async fn ready(&self, limit: Duration) {
+        let began = Instant::now();
+        while self.revoked.load().is_none() && began.elapsed() < limit {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// Whether a genuine token was revoked; `None`: not known yet.
@@ -209,11 +221,10 @@ impl Directory {
     }
 
     /// Follows the control plane's announcements to the end of the conversation.
-    pub async fn follow(
-        self: Arc<Self>,
-        mut announcements: broadcast::Receiver<Announcement>,
-        tokens: Arc<Tokens>,
-    ) {
+    pub async fn follow(self: Arc<Self>, tokens: Arc<Tokens>) {
+        let Some(mut announcements) = self.announcements.lock().take() else {
+            return;
+        };
         loop {
             self.load_revocations().await;
             loop {

@@ -120,15 +120,13 @@ impl IssuerKeys {
     fn read_local(&self) {
         match &self.source {
             KeySource::File(path) => self.learn(read(path)),
-            KeySource::Secret(secret) => {
-                match KeySet::from_secret(secret.reveal().as_bytes()) {
-                    Ok(keys) => {
-                        self.current.store(Some(Arc::new(keys)));
-                        self.generation.fetch_add(1, Ordering::Release);
-                    }
-                    Err(error) => self.learn(Err(error)),
+            KeySource::Secret(secret) => match KeySet::from_secret(secret.reveal().as_bytes()) {
+                Ok(keys) => {
+                    self.current.store(Some(Arc::new(keys)));
+                    self.generation.fetch_add(1, Ordering::Release);
                 }
-            }
+                Err(error) => self.learn(Err(error)),
+            },
             KeySource::Discovery(_) | KeySource::Url(_) => {}
         }
     }
@@ -204,7 +202,10 @@ impl IssuerKeys {
             .map_err(|error| format!("{document}: is no JSON: {error}"))?;
         let text = |name: &str| found.get(name).and_then(serde_json::Value::as_str);
         if text("issuer") != Some(&*self.issuer) {
-            return Err(format!("{document}: is of another issuer than {}", self.issuer));
+            return Err(format!(
+                "{document}: is of another issuer than {}",
+                self.issuer
+            ));
         }
         let uri = text("jwks_uri").ok_or_else(|| format!("{document}: has no `jwks_uri`"))?;
         if document.starts_with("https://") && !uri.starts_with("https://") {
@@ -225,7 +226,10 @@ fn max_age(fields: &http::HeaderMap) -> Option<Duration> {
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let size = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
     if size.len() > LARGEST as u64 {
-        return Err(format!("{}: is larger than {LARGEST} bytes", path.display()));
+        return Err(format!(
+            "{}: is larger than {LARGEST} bytes",
+            path.display()
+        ));
     }
     std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -159,7 +159,11 @@ impl Identities {
         for alternative in alternatives {
             let mut identified = Identified::default();
             let mut failed = None;
-            for SchemeDemand { scheme: index, scopes } in alternative {
+            for SchemeDemand {
+                scheme: index,
+                scopes,
+            } in alternative
+            {
                 let Some(scheme) = access.schemes.get(*index) else {
                     failed = Some(Unidentified::Nothing);
                     break;
@@ -235,10 +239,12 @@ impl Identities {
             .map_err(Unidentified::Bad)?
             .ok_or(Unidentified::Nothing)?;
         match &scheme.place {
-            CredentialPlace::Header(_)
-            | CredentialPlace::Query(_)
-            | CredentialPlace::Cookie(_) => self.key(&text, request).await,
-            CredentialPlace::Bearer if text.starts_with(ApiKey::PREFIX) => self.key(&text, request).await,
+            CredentialPlace::Header(_) | CredentialPlace::Query(_) | CredentialPlace::Cookie(_) => {
+                self.key(&text, request).await
+            }
+            CredentialPlace::Bearer if text.starts_with(ApiKey::PREFIX) => {
+                self.key(&text, request).await
+            }
             CredentialPlace::Bearer => {
                 let of_scheme = scheme.issuers.iter();
                 let candidates = of_scheme.filter_map(|index| issuers.get(*index));
@@ -420,20 +426,38 @@ fn worse(first: Unidentified, second: Unidentified) -> Unidentified {
 }
 
 fn tell(witness: &mut impl Witness, scheme: &Scheme, added: &Result<(), Unidentified>) {
-    let rule: &RuleRef = &scheme.rule;
+    let rule = &RuleRef {
+        kind: "security",
+        name: scheme.name.clone(),
+        place: None,
+    };
     match added {
-        Ok(()) => witness.rule(rule, Outcome::Passed, format_args!("the credential is valid")),
+        Ok(()) => witness.rule(
+            rule,
+            Outcome::Passed,
+            format_args!("the credential is valid"),
+        ),
         Err(Unidentified::Nothing) => {
-            witness.rule(rule, Outcome::Refused, format_args!("no credential of this kind"));
+            witness.rule(
+                rule,
+                Outcome::Refused,
+                format_args!("no credential of this kind"),
+            );
         }
         Err(Unidentified::Bad(bad)) => witness.rule(rule, Outcome::Refused, format_args!("{bad}")),
         Err(Unidentified::Scope(scope)) => {
-            witness.rule(rule, Outcome::Refused, format_args!("the scope `{scope}` is missing"));
+            witness.rule(
+                rule,
+                Outcome::Refused,
+                format_args!("the scope `{scope}` is missing"),
+            );
         }
         Err(Unidentified::Unknowable) => witness.rule(
             rule,
             Outcome::Refused,
-            format_args!("it cannot be verified now: keys, revocations or the directory do not answer"),
+            format_args!(
+                "it cannot be verified now: keys, revocations or the directory do not answer"
+            ),
         ),
         Err(Unidentified::TooManyUnknown) => witness.rule(
             rule,
@@ -442,4 +466,3 @@ fn tell(witness: &mut impl Witness, scheme: &Scheme, added: &Result<(), Unidenti
         ),
     }
 }
-

@@ -162,7 +162,11 @@ mod tests {
             CredentialPlace::Query("key".into()),
         ] {
             let query = Some("key=a&key=a");
-            assert_eq!(shown(&head, query, &place), Err(BadCredential::Malformed), "{place:?}");
+            assert_eq!(
+                shown(&head, query, &place),
+                Err(BadCredential::Malformed),
+                "{place:?}"
+            );
         }
     }
 

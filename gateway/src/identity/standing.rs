@@ -92,7 +92,7 @@ fn sweep() {
     CALLS.with_borrow(|calls| {
         for entry in calls.iter().flatten() {
             if entry.standings.iter().any(|standing| standing.withdrawn()) {
-                entry.watch.cut("credential_revoked");
+                entry.watch.revoke();
             }
         }
     });
@@ -101,6 +101,7 @@ fn sweep() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forward::watch::Cut;
 
     #[tokio::test]
     async fn a_call_ends_when_its_credential_is_withdrawn_and_no_other_does() {
@@ -108,10 +109,13 @@ mod tests {
         let (first, second) = (Arc::new(Watch::default()), Arc::new(Watch::default()));
         let _first = list(SmallVec::from_elem(revoked.clone(), 1), first.clone());
         let _second = list(SmallVec::from_elem(kept, 1), second.clone());
-        drop(list(SmallVec::from_elem(revoked.clone(), 1), second.clone()));
+        drop(list(
+            SmallVec::from_elem(revoked.clone(), 1),
+            second.clone(),
+        ));
         revoked.withdraw();
         sweep();
-        assert_eq!(first.expired(1).await, "credential_revoked");
+        assert_eq!(first.expired(1).await, Cut::Revoked);
         let waiting = tokio::time::timeout(std::time::Duration::from_millis(20), second.expired(1));
         assert!(waiting.await.is_err());
     }

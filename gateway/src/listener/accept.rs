@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use pingora_core::apps::HttpServerApp;
@@ -28,20 +28,16 @@ use super::stream::{Connection, Socket, Transport};
 use super::tls::TlsKeys;
 use super::{h1, h2};
 use crate::denial::Denial;
+use crate::descriptors;
 use crate::telemetry::Metrics;
 
-/// Makes the complete HTTP/1.1 answer to a refusal, with `connection: close`.
-pub type RefusalWriter = Arc<dyn Fn(&Denial) -> Vec<u8> + Send + Sync>;
-
-/// Told of every refusal at the door: the client's address where it has one, and why.
-pub type RefusalHook = Arc<dyn Fn(Option<SocketAddr>, &Denial) + Send + Sync>;
+/// Told of every refusal at the door (the client's address where it has one, and why); gives the complete HTTP/1.1 answer, with
+/// `connection: close`. One call does both, so that the record and the answer bear the same id.
+pub type RefusalHook = Arc<dyn Fn(Option<SocketAddr>, &Denial) -> Vec<u8> + Send + Sync>;
 
 /// Pause after an accept that failed for lack of descriptors or memory; the listening socket stays readable, so without
 /// it the loop would burn the core that is needed to close something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// One line of log for so long, however often accepting fails.
-const LOG_PAUSE: Duration = Duration::from_secs(1);
 
 /// Connections taken from the queue after the drain began: more than a queue holds by default would be a flood.
 const QUEUE_DRAIN: usize = 4096;
@@ -52,25 +48,17 @@ pub struct Door {
     pub limits: DoorLimits,
     /// Where connections are counted.
     pub metrics: Arc<Metrics>,
-    /// How a refusal looks on the wire.
-    pub refuse: RefusalWriter,
-    /// Who wants to know of refusals.
+    /// Who wants to know of refusals, and how they look on the wire.
     pub on_refused: RefusalHook,
     permits: Arc<Permits>,
 }
 
 impl Door {
     /// With nobody inside.
-    pub fn new(
-        limits: DoorLimits,
-        metrics: Arc<Metrics>,
-        refuse: RefusalWriter,
-        on_refused: RefusalHook,
-    ) -> Self {
+    pub fn new(limits: DoorLimits, metrics: Arc<Metrics>, on_refused: RefusalHook) -> Self {
         Self {
             limits,
             metrics,
-            refuse,
             on_refused,
             permits: Arc::default(),
         }
@@ -123,7 +111,6 @@ pub async fn serve<A>(
         door,
     });
     let mut draining = drain.watch();
-    let mut trouble = Trouble::default();
     loop {
         if drain.draining() {
             break;
@@ -135,7 +122,7 @@ pub async fn serve<A>(
         };
         match accepted {
             Ok((accepted, peer)) => welcome(&site, accepted, peer, &drain),
-            Err(error) => trouble.pause(&error, &site.name, &site.door.metrics).await,
+            Err(error) => pause(&error, &site.name, &site.door.metrics).await,
         }
     }
     // Closing the socket resets what waits in its queue: serve that first.
@@ -147,30 +134,22 @@ pub async fn serve<A>(
     }
 }
 
-/// Accepting that fails.
-#[derive(Default)]
-struct Trouble {
-    logged: Option<Instant>,
-}
-
-impl Trouble {
-    async fn pause(&mut self, error: &io::Error, listener: &str, metrics: &Metrics) {
-        // Of one connection that was gone before we took it: the next one may be fine.
-        if matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionAborted
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::Interrupted
-        ) {
-            return;
-        }
-        metrics.connection_refused(listener, "accept_failed");
-        if self.logged.is_none_or(|last| last.elapsed() >= LOG_PAUSE) {
-            self.logged = Some(Instant::now());
-            tracing::warn!(listener, %error, "cannot accept connections; trying again");
-        }
-        tokio::time::sleep(ACCEPT_PAUSE).await;
+/// Accepting failed: waits where the next try would fail as well.
+async fn pause(error: &io::Error, listener: &str, metrics: &Metrics) {
+    // Of one connection that was gone before we took it: the next one may be fine.
+    if matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    ) {
+        return;
     }
+    metrics.connection_refused(listener, "accept_failed");
+    if descriptors::may_tell() {
+        tracing::warn!(listener, %error, "cannot accept connections; trying again");
+    }
+    tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
 /// Lets a connection in if there is room, on a task of its own.
@@ -316,7 +295,6 @@ where
     let cleartext = matches!(connection.transport(), Transport::Plain(_));
     let expected = Expected {
         h2: alpn_h2 || cleartext,
-        first: true,
     };
     let mut draining = site.shutdown.clone();
     let arrival = head::arrive(&mut connection, &site.door.limits, expected, &mut draining).await;
@@ -342,12 +320,7 @@ where
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::expect_used,
-    reason = "tests"
-)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use async_trait::async_trait;
     use pingora_core::apps::ReusedHttpStream;
@@ -372,12 +345,7 @@ mod tests {
     #[tokio::test]
     async fn a_silent_connection_holds_little_memory() {
         let limits = DoorLimits::default();
-        let door = Door::new(
-            limits,
-            Metrics::new(),
-            Arc::new(|_| Vec::new()),
-            Arc::new(|_, _| {}),
-        );
+        let door = Door::new(limits, Metrics::new(), Arc::new(|_, _| Vec::new()));
         let drain = Drain::new();
         let site = Site {
             name: Arc::from("test"),

@@ -66,10 +66,7 @@ pub(super) async fn serve<A>(
             return close(connection).await;
         }
         connection.rest();
-        let expected = Expected {
-            h2: false,
-            first: false,
-        };
+        let expected = Expected { h2: false };
         arrival = head::arrive(&mut connection, &door.limits, expected, &mut draining).await;
     }
 }
@@ -110,8 +107,7 @@ async fn refuse(
     peer: Option<SocketAddr>,
     door: &Door,
 ) {
-    (door.on_refused)(peer, denial);
-    let answer = (door.refuse)(denial);
+    let answer = (door.on_refused)(peer, denial);
     let linger = async {
         connection.write_all(&answer).await?;
         connection.shutdown().await?;

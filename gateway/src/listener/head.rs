@@ -16,12 +16,13 @@ use crate::denial::Denial;
 /// The connection preface of HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A client that has just connected when the drain begins has its request under way: this long it is waited for.
-const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+/// A client that has just connected or just had its answer when the drain begins may have a request under way, which would be lost
+/// with the connection: this long it is waited for. Its answer says that the connection ends.
+const REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Arrival {
+pub enum Arrival {
     /// A complete head of this many bytes.
     Head(usize),
     /// The preface of HTTP/2, still held by the connection.
@@ -37,8 +38,6 @@ pub(super) enum Arrival {
 pub(super) struct Expected {
     /// Whether the preface of HTTP/2 is recognised.
     pub(super) h2: bool,
-    /// Whether this is the connection's first request.
-    pub(super) first: bool,
 }
 
 /// Waits for a request, for at most `keep_alive`, and then for its whole head, for at most `head_timeout`.
@@ -48,9 +47,7 @@ pub(super) async fn arrive(
     expected: Expected,
     draining: &mut ShutdownWatch,
 ) -> Arrival {
-    if connection.held().is_empty()
-        && !first_bytes(connection, limits.keep_alive, expected.first, draining).await
-    {
+    if connection.held().is_empty() && !first_bytes(connection, limits.keep_alive, draining).await {
         return Arrival::Silence;
     }
     let mut scan = Scan::default();
@@ -75,15 +72,12 @@ pub(super) async fn arrive(
 async fn first_bytes(
     connection: &mut Connection,
     limit: Duration,
-    first: bool,
     draining: &mut ShutdownWatch,
 ) -> bool {
     let mut receive = poll_fn(|cx| connection.poll_receive(cx));
     let drained = async {
         drain::started(draining).await;
-        if first {
-            pingora_timeout::sleep(FIRST_REQUEST_GRACE).await;
-        }
+        pingora_timeout::sleep(REQUEST_GRACE).await;
     };
     let received = pingora_timeout::timeout(limit, async {
         tokio::select! {
@@ -98,7 +92,7 @@ async fn first_bytes(
 
 /// How far a head has been looked at, so that no byte is looked at twice.
 #[derive(Debug, Default)]
-struct Scan {
+pub struct Scan {
     at: usize,
     line_began: usize,
     /// Behind the empty line that some clients send before a request (RFC 9112, section 2.2).
@@ -106,7 +100,9 @@ struct Scan {
 }
 
 impl Scan {
-    fn look(&mut self, bytes: &[u8], h2: bool, head_bytes: usize) -> Option<Arrival> {
+    /// What `bytes`, all that was received so far, amount to; `None`: more is needed. `h2` recognises the preface of HTTP/2,
+    /// `head_bytes` is the longest head accepted.
+    pub fn look(&mut self, bytes: &[u8], h2: bool, head_bytes: usize) -> Option<Arrival> {
         if h2 && bytes.starts_with(PREFACE) {
             return Some(Arrival::H2);
         }
@@ -137,12 +133,7 @@ impl Scan {
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::expect_used,
-    reason = "tests"
-)]
+#[allow(clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -6,21 +6,22 @@
 
 mod accept;
 mod drain;
-mod fence;
+pub mod fence;
 mod flood;
 mod h1;
 mod h2;
+mod h2_session;
 pub mod handover;
-mod head;
+pub mod head;
 mod permits;
-mod proxy_protocol;
+pub mod proxy_protocol;
 mod socket;
 mod stream;
 mod tls;
 
-pub use accept::{Door, RefusalHook, RefusalWriter, serve};
+pub use accept::{Door, RefusalHook, serve};
 pub use drain::{ConnectionGuard, Drain};
 pub use h2::h2_options;
 pub use socket::{Bound, Listener, Lock, lock};
 pub use stream::Connection;
-pub use tls::{TlsKeys, load, watch};
+pub use tls::{ServedName, TlsKeys, load, watch};

@@ -48,8 +48,11 @@ pub(super) async fn read(
     }
 }
 
-/// The client and the header's length, once it is complete.
-fn parse(bytes: &[u8]) -> io::Result<Option<(Option<SocketAddr>, usize)>> {
+/// The client and the header's length, once it is complete; the client is `None` where the proxy speaks for itself.
+///
+/// # Errors
+/// `InvalidData`: no header, or one that says what cannot be believed.
+pub fn parse(bytes: &[u8]) -> io::Result<Option<(Option<SocketAddr>, usize)>> {
     let common = bytes.len().min(V2_SIGNATURE.len());
     if bytes.get(..common) == V2_SIGNATURE.get(..common) {
         return parse_v2(bytes);
@@ -84,7 +87,11 @@ fn parse_v1(bytes: &[u8]) -> io::Result<Option<(Option<SocketAddr>, usize)>> {
                 return Err(invalid());
             };
             let address = |text: &str| text.parse::<IpAddr>().map_err(|_| invalid());
-            let port = |text: &str| text.parse::<u16>().map_err(|_| invalid());
+            // One spelling of each number: no sign, no leading zero.
+            let port = |text: &str| match text.parse::<u16>() {
+                Ok(port) if port.to_string() == text => Ok(port),
+                _ => Err(invalid()),
+            };
             let (source, destination) = (address(source)?, address(destination)?);
             port(destination_port)?;
             if source.is_ipv4() != (family == "TCP4") || destination.is_ipv4() != source.is_ipv4() {
@@ -135,12 +142,7 @@ fn invalid() -> io::Error {
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::expect_used,
-    reason = "tests"
-)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -190,6 +192,8 @@ mod tests {
             b"PROXY TCP4 192.0.2.7 10.0.0.1 12345\r\n".to_vec(),
             b"PROXY TCP4 ::1 ::1 1 2\r\n".to_vec(),
             b"PROXY TCP4 192.0.2.7 10.0.0.1 123456 80\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.7 10.0.0.1 +1234 80\r\n".to_vec(),
+            b"PROXY TCP4 192.0.2.7 10.0.0.1 1234 080\r\n".to_vec(),
             b"PROXY UNKNOWN\n".to_vec(),
             [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 100]].concat(),
             v2(0x21, 0x11, &[1, 2, 3]),

@@ -245,8 +245,7 @@ pub fn lock(state_dir: &Path, address: &ListenAddress) -> Result<Lock, String> {
         file,
         address: address.clone(),
     };
-    lock.sign()
-        .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    lock.sign();
     Ok(lock)
 }
 
@@ -272,11 +271,19 @@ impl Lock {
         Ok(self.file.try_clone()?.into())
     }
 
-    /// Writes our process id into the file, for the message of who comes second.
-    pub(super) fn sign(&mut self) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.rewind()?;
-        writeln!(self.file, "{}", std::process::id())
+    /// Writes our process id into the file, for the message of who comes second. The lock holds without it, on a full disk for one.
+    pub(super) fn sign(&mut self) {
+        let Self { file, address } = self;
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        if let Err(error) = written {
+            tracing::warn!(
+                "cannot write our process id into the lock of {}: {error}",
+                describe(address)
+            );
+        }
     }
 }
 
@@ -300,12 +307,7 @@ fn file_name(address: &ListenAddress) -> String {
 }
 
 #[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::expect_used,
-    reason = "tests"
-)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
 

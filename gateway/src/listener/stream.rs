@@ -22,9 +22,11 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::fence::Fence;
+use super::fence::{BadChunk, Fence};
 use super::flood::Flood;
 use super::socket::Accepted;
+use crate::denial::Denial;
+use crate::forward::watch::{self, Watch};
 
 /// Answers up to this size leave in one write; larger pieces are not copied at all.
 const COLLECTED_BYTES: usize = 4096;
@@ -195,6 +197,8 @@ pub struct Connection {
     fence: Fence,
     /// Written, but not yet sent.
     collected: Vec<u8>,
+    /// A request was given to the parser and nothing has been written since.
+    unanswered: bool,
     /// Present on HTTP/2.
     flood: Option<Box<Flood>>,
 }
@@ -206,6 +210,7 @@ impl Connection {
             held: BytesMut::new(),
             fence: Fence::Open,
             collected: Vec::new(),
+            unanswered: false,
             flood: None,
         }
     }
@@ -232,6 +237,7 @@ impl Connection {
     /// Takes the head off what was received, and lets the parser read no further than the end of its body.
     pub(super) fn begin_request(&mut self, head_bytes: usize, fence: Fence) -> BytesMut {
         self.fence = fence;
+        self.unanswered = true;
         if head_bytes == self.held.len() {
             return std::mem::take(&mut self.held);
         }
@@ -307,9 +313,13 @@ impl AsyncRead for Connection {
         if this.flood.is_some() {
             return this.poll_read_h2(cx, buf);
         }
+        if watch::is_cut() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         if !this.held.is_empty() {
             let window = this.held.len().min(buf.remaining());
-            let passed = this.fence.pass(this.held.get(..window).unwrap_or_default());
+            let window = this.held.get(..window).unwrap_or_default();
+            let passed = this.fence.pass(window).map_err(BadChunk::end_request)?;
             buf.put_slice(this.held.get(..passed).unwrap_or_default());
             this.held.advance(passed);
             // The next request is here already: this one has nothing to read any more, and its parser only asks
@@ -326,7 +336,7 @@ impl AsyncRead for Connection {
         if received.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        let passed = this.fence.pass(received);
+        let passed = this.fence.pass(received).map_err(BadChunk::end_request)?;
         if passed < received.len() {
             this.held
                 .extend_from_slice(received.get(passed..).unwrap_or_default());
@@ -352,6 +362,7 @@ impl AsyncWrite for Connection {
             flood.sent(buf.get(..sent).unwrap_or_default())?;
             return Poll::Ready(Ok(sent));
         }
+        this.unanswered = false;
         loop {
             if this.collected.len() + buf.len() <= COLLECTED_BYTES {
                 this.collected.extend_from_slice(buf);
@@ -406,8 +417,12 @@ impl AsyncWrite for Connection {
 }
 
 impl Drop for Connection {
-    /// An answer that failed half-way is dropped with its beginning still collected: the client shall see that much.
+    /// An answer that failed half-way is dropped with its beginning still collected: the client shall see that much. A request
+    /// that was lost by a panic is answered here, by the last one who has the connection.
     fn drop(&mut self) {
+        if self.unanswered && std::thread::panicking() {
+            self.collected = Denial::Internal.http1_answer(Watch::current_id().as_str());
+        }
         if !self.collected.is_empty() {
             let mut cx = Context::from_waker(Waker::noop());
             let _best_effort = Pin::new(self).poll_flush(&mut cx);

@@ -3,14 +3,18 @@
 //! Promises: the certificate that fits the client's SNI, else the first; ALPN `h2` and `http/1.1`; a broken new file leaves
 //! the old pair serving. Not here: handshake limits (`accept`), client certificates.
 
+use std::any::Any;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use parking_lot::Mutex;
-use pingora_core::listeners::tls::Acceptor;
+use pingora_core::listeners::TlsAccept;
+use pingora_core::listeners::tls::{Acceptor, TlsSettings};
+use pingora_core::protocols::tls::TlsRef;
 use rustls::ServerConfig;
 use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs;
@@ -19,6 +23,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::TlsAcceptor;
 use tollgate_policy::settings::ListenerTls;
 
 /// How often files are looked at. Certificates are renewed days before they end.
@@ -118,17 +123,76 @@ fn acceptor(settings: &ListenerTls) -> Result<Acceptor, String> {
     } else {
         &[&TLS13]
     };
+    let pairs = Arc::new(ByName { pairs });
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .map_err(|error| format!("TLS versions: {error}"))?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(ByName { pairs }));
+        .with_cert_resolver(pairs.clone());
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Resumption without a table that strangers fill; one ticket is what a keep-alive client needs.
     config.ticketer =
         aws_lc_rs::Ticketer::new().map_err(|error| format!("TLS tickets: {error}"))?;
     config.send_tls13_tickets = 1;
-    Ok(Acceptor::from_server_config(Arc::new(config)))
+    with_names(pairs, config)
+}
+
+/// An acceptor that notes on each connection what its handshake was about.
+fn with_names(pairs: Arc<ByName>, config: ServerConfig) -> Result<Acceptor, String> {
+    let mut settings = TlsSettings::with_callbacks(Box::new(Names(pairs.clone())))
+        .map_err(|error| format!("TLS: {error}"))?;
+    // Its own configuration is replaced by ours in the next line; it only has to be one.
+    settings.set_cert_resolver(pairs);
+    let mut acceptor = settings.build();
+    acceptor.acceptor = TlsAcceptor::from(Arc::new(config));
+    Ok(acceptor)
+}
+
+/// Called at the end of each handshake.
+struct Names(Arc<ByName>);
+
+#[async_trait]
+impl TlsAccept for Names {
+    async fn handshake_complete_callback(
+        &self,
+        tls: &TlsRef,
+    ) -> Option<Arc<dyn Any + Send + Sync>> {
+        let name = tls.server_name()?.to_ascii_lowercase();
+        // With one certificate there is no other that a request could have been meant for.
+        if self.0.pairs.len() < 2 {
+            return None;
+        }
+        let names = Arc::clone(&self.0);
+        Some(Arc::new(Arc::new(ServedName { name, names })))
+    }
+}
+
+/// The name a TLS connection was made by, and the certificates that were there to choose from.
+#[derive(Debug)]
+pub struct ServedName {
+    /// SNI, lower case.
+    name: String,
+    names: Arc<ByName>,
+}
+
+impl ServedName {
+    /// Whether a request for `host` (lower case, no port) belongs on another connection (RFC 9110, section 15.5.20): the certificate
+    /// of this one does not cover it, and another certificate of the listener does.
+    ///
+    /// A client may use one connection for all names of its certificate (RFC 9113, section 9.1.1). A host that no certificate covers
+    /// is no site of its own; whether it is served is the APIs' matter.
+    pub fn misdirects(&self, host: &str) -> bool {
+        if host == self.name {
+            return false;
+        }
+        let Ok(asked) = ServerName::try_from(host) else {
+            return false;
+        };
+        let mine = ServerName::try_from(self.name.as_str()).ok();
+        let mine = self.names.choose(mine.as_ref());
+        let covers = |pair: &Arc<CertifiedKey>| fits(pair, &asked);
+        !mine.is_some_and(covers) && self.names.pairs.iter().any(covers)
+    }
 }
 
 fn pair(
@@ -155,22 +219,29 @@ struct ByName {
     pairs: Vec<Arc<CertifiedKey>>,
 }
 
+impl ByName {
+    fn choose(&self, name: Option<&ServerName<'_>>) -> Option<&Arc<CertifiedKey>> {
+        let first = self.pairs.first();
+        let Some(name) = name.filter(|_| self.pairs.len() > 1) else {
+            return first;
+        };
+        self.pairs.iter().find(|pair| fits(pair, name)).or(first)
+    }
+}
+
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let first = self.pairs.first();
-        if self.pairs.len() == 1 {
-            return first.cloned();
-        }
         let name = hello
             .server_name()
             .and_then(|name| ServerName::try_from(name).ok());
-        let fits = |pair: &&Arc<CertifiedKey>| {
-            let leaf = pair
-                .cert
-                .first()
-                .and_then(|leaf| ParsedCertificate::try_from(leaf).ok());
-            matches!((&name, leaf), (Some(name), Some(leaf)) if verify_server_name(&leaf, name).is_ok())
-        };
-        self.pairs.iter().find(fits).or(first).cloned()
+        self.choose(name.as_ref()).cloned()
     }
+}
+
+fn fits(pair: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let leaf = pair
+        .cert
+        .first()
+        .and_then(|leaf| ParsedCertificate::try_from(leaf).ok());
+    leaf.is_some_and(|leaf| verify_server_name(&leaf, name).is_ok())
 }

@@ -136,6 +136,7 @@ pub(super) fn load(
         check_name(source, name)?;
         let config = source.read()?;
         files.push(config.spec.clone());
+        files.extend(pem_files(&config).cloned());
         let loaded = compile(config, generation, previous, metrics)?;
         files.extend(loaded.spec_files.iter().cloned());
         Ok(loaded)
@@ -191,6 +192,17 @@ fn check_name(source: &Source, name: &str) -> Result<(), Vec<Finding>> {
         what: format!("`{name}` is no name for an API"),
         remedy: "name the file with at most 63 of a-z, 0-9 and -, and the ending .yaml".to_owned(),
     }])
+}
+
+/// The certificates and keys an API file names: what they hold is part of the API as well.
+fn pem_files(config: &ApiConfig) -> impl Iterator<Item = &PathBuf> {
+    let tls = config.upstream.tls.iter();
+    tls.flat_map(|tls| {
+        let pair = tls.client_certificate.iter();
+        tls.ca
+            .iter()
+            .chain(pair.flat_map(|(chain, key)| [chain, key]))
+    })
 }
 
 /// PEM files are not copied: their paths lead from the original API file again.

@@ -3,7 +3,9 @@
 //!
 //! Readers take one `ArcSwap` load and never wait. Everything here that reads files blocks, and runs off the request threads.
 
+mod attempt;
 mod conflicts;
+mod entry;
 mod fingerprint;
 mod known_good;
 mod load;
@@ -14,7 +16,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -25,13 +27,13 @@ use tollgate_policy::{Finding, Severity};
 
 pub use self::status::ApiStatus;
 
-use self::conflicts::{Claimant, Ruling, claims};
-use self::fingerprint::Fingerprint;
-use self::known_good::{GENERATIONS, KnownGood};
-use self::load::{Loaded, Source};
-use self::status::State;
+use self::attempt::Attempt;
+use self::entry::{Entry, Settled};
+use self::known_good::KnownGood;
+use self::load::Source;
 use crate::api::Api;
 use crate::apis::Apis;
+use crate::descriptors;
 use crate::telemetry::Metrics;
 
 /// Where the APIs come from.
@@ -54,46 +56,14 @@ pub struct Live {
     entries: Mutex<BTreeMap<String, Entry>>,
     /// One reload at a time.
     reloading: Mutex<()>,
+    /// A reload waits for its turn: it will see what others would see who come now.
+    waiting: AtomicBool,
+    /// Files could not be read for lack of descriptors: another look is due.
+    postponed: AtomicBool,
     /// How often the files were looked at.
     reloads: watch_channel::Sender<u64>,
     /// Where clusters look after themselves, once [`Live::maintain`] was called.
     runtime: Mutex<Option<Handle>>,
-}
-
-/// One API file and what became of it.
-#[derive(Clone, Debug)]
-struct Entry {
-    source: Source,
-    /// Of the files of the last attempt.
-    fingerprint: Fingerprint,
-    state: State,
-    serving: Option<Served>,
-    /// One finding per line; empty for none.
-    last_error: String,
-}
-
-/// The version that serves.
-#[derive(Clone, Debug)]
-struct Served {
-    api: Arc<Api>,
-    warnings: Vec<String>,
-    loaded_at: SystemTime,
-}
-
-/// A look at one API file.
-struct Attempt {
-    name: String,
-    source: Source,
-    before: Option<Entry>,
-    fingerprint: Fingerprint,
-    outcome: Outcome,
-}
-
-enum Outcome {
-    Unchanged,
-    Loaded(Loaded),
-    LastKnownGood(Loaded, String),
-    Broken(String),
 }
 
 impl Live {
@@ -113,6 +83,8 @@ impl Live {
             metrics,
             entries: Mutex::default(),
             reloading: Mutex::new(()),
+            waiting: AtomicBool::new(false),
+            postponed: AtomicBool::new(false),
             reloads: watch_channel::Sender::new(0),
             runtime: Mutex::new(None),
         };
@@ -126,10 +98,20 @@ impl Live {
     }
 
     /// Looks at all files again and swaps what changed. Called by the watcher and on SIGHUP. Blocks: not for request threads.
+    /// Returns at once where another call waits for its turn already: that one sees the same.
     pub fn reload(&self) {
-        if let Err(error) = self.refresh() {
-            tracing::error!("{error}; all APIs stay as they are");
+        if self.waiting.swap(true, Ordering::AcqRel) {
+            return;
         }
+        let one_at_a_time = self.reloading.lock();
+        // Before anything is read: who comes from now on may have changed what was read already.
+        self.waiting.store(false, Ordering::Release);
+        match self.refresh() {
+            Ok(()) => {}
+            Err(error) if descriptors::tells_of_lack(&error) => self.postpone("apis/"),
+            Err(error) => tracing::error!("{error}; all APIs stay as they are"),
+        }
+        drop(one_at_a_time);
         self.reloads
             .send_modify(|count| *count = count.wrapping_add(1));
     }
@@ -159,7 +141,7 @@ impl Live {
         let first = self.runtime.lock().replace(runtime).is_none();
         if first {
             for api in self.apis.load().all() {
-                api.cluster.maintain();
+                api.maintain();
             }
         }
         Ok(())
@@ -174,6 +156,11 @@ impl Live {
             .collect()
     }
 
+    /// Another look is due although nothing changed.
+    fn postponed(&self) -> bool {
+        self.postponed.load(Ordering::Acquire)
+    }
+
     /// Every file whose change may change an API.
     fn files(&self) -> Vec<PathBuf> {
         let entries = self.entries.lock();
@@ -181,8 +168,18 @@ impl Live {
         files.cloned().collect()
     }
 
+    /// Another look is due: this could not be read for lack of descriptors, which says nothing about what it holds.
+    fn postpone(&self, what: &str) {
+        self.postponed.store(true, Ordering::Release);
+        if descriptors::may_tell() {
+            tracing::warn!(
+                "{what}: too many open files to read it; it stays as it is, trying again"
+            );
+        }
+    }
+
     fn refresh(&self) -> Result<(), String> {
-        let _one_at_a_time = self.reloading.lock();
+        self.postponed.store(false, Ordering::Release);
         let (sources, ignored) = load::sources(&self.origin)?;
         let before = self.entries.lock().clone();
         for text in &ignored {
@@ -197,8 +194,12 @@ impl Live {
         let mut entries = BTreeMap::new();
         let mut fresh = Vec::new();
         for (attempt, ruling) in attempts.into_iter().zip(rulings) {
-            let (name, entry, spec_files) = self.settle(attempt, ruling);
-            fresh.extend(spec_files.map(|files| (name.clone(), files)));
+            let Settled {
+                name,
+                entry,
+                fresh: files,
+            } = self.settle(attempt, ruling);
+            fresh.extend(files.map(|files| (name.clone(), files)));
             entries.insert(name, entry);
         }
         self.publish(entries.clone());
@@ -216,168 +217,6 @@ impl Live {
             if let Some(Err(error)) = self.known_good.as_ref().map(|store| store.forget(name)) {
                 tracing::warn!(api = %name, "API {name}: last-known-good stays on disk: {error}");
             }
-        }
-    }
-
-    fn attempt(&self, before: Option<&Entry>, name: String, source: Source) -> Attempt {
-        let unchanged = before.is_some_and(|entry| {
-            // What is not well is tried again: what it lacked may be a file nobody could name.
-            entry.state == State::Serving
-                && entry.source.file() == source.file()
-                && entry.fingerprint.still_holds()
-        });
-        if let (true, Some(entry)) = (unchanged, before) {
-            let fingerprint = entry.fingerprint.clone();
-            let before = Some(entry.clone());
-            return Attempt {
-                name,
-                source,
-                before,
-                fingerprint,
-                outcome: Outcome::Unchanged,
-            };
-        }
-        let mut files: Vec<PathBuf> = source.api_file().map(PathBuf::from).into_iter().collect();
-        let known = before.iter().flat_map(|entry| entry.fingerprint.files());
-        let seen = Fingerprint::of(files.iter().chain(known));
-        let started = SystemTime::now();
-        let previous = before
-            .and_then(|entry| entry.serving.as_ref())
-            .map(|served| &*served.api);
-        let generation = previous.map_or(0, |api| api.generation) + 1;
-        let loaded = load::load(
-            &source,
-            &name,
-            generation,
-            previous,
-            &self.metrics,
-            &mut files,
-        );
-        let outcome = match loaded {
-            Ok(loaded) => Outcome::Loaded(loaded),
-            Err(findings) => {
-                files.extend(seen.files().cloned());
-                self.fall_back(&name, &source, before, lines(&findings, Severity::Warning))
-            }
-        };
-        let fingerprint = seen.after_load(&files, started);
-        Attempt {
-            name,
-            source,
-            before: before.cloned(),
-            fingerprint,
-            outcome,
-        }
-    }
-
-    /// A broken file: what is left to serve. Only a start looks on disk, later the previous version is in memory.
-    fn fall_back(
-        &self,
-        name: &str,
-        source: &Source,
-        before: Option<&Entry>,
-        error: String,
-    ) -> Outcome {
-        let Some(store) = self.known_good.as_ref().filter(|_| before.is_none()) else {
-            return Outcome::Broken(error);
-        };
-        for generation in GENERATIONS {
-            let kept = match store.read(name, generation) {
-                Ok(kept) => kept,
-                Err(why) => {
-                    tracing::debug!(api = %name, generation, "no last-known-good: {why}");
-                    continue;
-                }
-            };
-            match load::load_kept(source, &kept, &self.metrics) {
-                Ok(loaded) => return Outcome::LastKnownGood(loaded, error),
-                Err(findings) => tracing::warn!(
-                    api = %name,
-                    "API {name}: last-known-good {generation} cannot be served: {}",
-                    lines(&findings, Severity::Error)
-                ),
-            }
-        }
-        Outcome::Broken(error)
-    }
-
-    /// Turns an attempt into the API's new state; returns the files to keep as last-known-good where it is served anew.
-    fn settle(&self, attempt: Attempt, ruling: Ruling) -> (String, Entry, Option<Vec<PathBuf>>) {
-        let Attempt {
-            name,
-            source,
-            before,
-            fingerprint,
-            outcome,
-        } = attempt;
-        let (earlier_error, earlier_state) = before
-            .as_ref()
-            .map_or_else(Default::default, |e| (e.last_error.clone(), Some(e.state)));
-        let serving = before.and_then(|entry| entry.serving);
-        let mut spec_files = None;
-        let (state, serving, last_error) = match (outcome, ruling) {
-            (Outcome::Unchanged, _) => (State::Serving, serving, String::new()),
-            (Outcome::Loaded(_) | Outcome::LastKnownGood(..), Ruling::Refused(conflict)) => {
-                (State::Conflicting, serving, conflict)
-            }
-            (Outcome::Loaded(loaded), Ruling::Granted) => {
-                spec_files = Some(loaded.spec_files.clone());
-                (
-                    State::Serving,
-                    Some(self.serve(&name, loaded)),
-                    String::new(),
-                )
-            }
-            (Outcome::LastKnownGood(loaded, error), Ruling::Granted) => (
-                State::ServingLastKnownGood,
-                Some(self.serve(&name, loaded)),
-                error,
-            ),
-            (Outcome::Broken(error), _) => {
-                let state = match (&serving, earlier_state) {
-                    (None, _) => State::Refused,
-                    (_, Some(State::ServingLastKnownGood)) => State::ServingLastKnownGood,
-                    (Some(_), _) => State::ServingPrevious,
-                };
-                (state, serving, error)
-            }
-        };
-        let entry = Entry {
-            source,
-            fingerprint,
-            state,
-            serving,
-            last_error,
-        };
-        if earlier_state != Some(State::Serving) || state != State::Serving || spec_files.is_some()
-        {
-            let generation = entry
-                .serving
-                .as_ref()
-                .map_or(0, |served| served.api.generation);
-            self.metrics
-                .reloaded(&name, state == State::Serving, generation);
-        }
-        if entry.last_error != earlier_error || earlier_state != Some(state) {
-            tell_trouble(&name, &entry);
-        }
-        (name, entry, spec_files)
-    }
-
-    fn serve(&self, name: &str, loaded: Loaded) -> Served {
-        self.tell_loaded(name, &loaded);
-        if let Some(runtime) = &*self.runtime.lock() {
-            let _context = runtime.enter();
-            loaded.api.cluster.maintain();
-        }
-        let warnings = loaded
-            .findings
-            .iter()
-            .filter(|f| f.severity == Severity::Warning);
-        Served {
-            warnings: warnings.map(ToString::to_string).collect(),
-            api: loaded.api,
-            loaded_at: SystemTime::now(),
         }
     }
 
@@ -413,69 +252,6 @@ impl Live {
             tracing::warn!(api = %name, "API {name}: not kept as last-known-good: {error}");
         }
     }
-
-    fn tell_loaded(&self, name: &str, loaded: &Loaded) {
-        let (api, findings) = (&loaded.api, &loaded.findings);
-        let hosts = match status::hosts(api) {
-            hosts if hosts.is_empty() => "any host".to_owned(),
-            hosts => hosts.join(", "),
-        };
-        let demanding = match (api.demanding(), &self.origin) {
-            (0, _) => "none demands a credential".to_owned(),
-            (count, Origin::Single(_)) => {
-                format!(
-                    "{count} demand a credential and answer 401 (`--security off` leaves that to the service)"
-                )
-            }
-            (count, Origin::Directory(_)) => {
-                format!(
-                    "{count} demand a credential and answer 401 (`security: off` leaves that to the service)"
-                )
-            }
-        };
-        tracing::info!(
-            api = %name,
-            generation = api.generation,
-            "API {name}: {} operations on {hosts} under {}; {demanding}; {} findings",
-            api.operations.len(),
-            status::bases(api).join(", "),
-            findings.len()
-        );
-        for finding in findings.iter().filter(|f| f.severity == Severity::Warning) {
-            tracing::warn!(api = %name, "{finding}");
-        }
-    }
-}
-
-impl Attempt {
-    fn claimant(&self) -> Claimant {
-        let previous = self
-            .before
-            .as_ref()
-            .and_then(|entry| entry.serving.as_ref());
-        Claimant {
-            name: self.name.clone(),
-            modified: self.source.modified(),
-            wanted: match &self.outcome {
-                Outcome::Loaded(loaded) | Outcome::LastKnownGood(loaded, _) => {
-                    Some(claims(&loaded.api))
-                }
-                Outcome::Unchanged | Outcome::Broken(_) => None,
-            },
-            previous: previous.map(|served| claims(&served.api)),
-        }
-    }
-}
-
-/// Says why an API is not served from its file as it is now, and what is served instead.
-fn tell_trouble(name: &str, entry: &Entry) {
-    let instead = match (entry.state, &entry.serving) {
-        (State::Serving, _) => return,
-        (State::ServingLastKnownGood, _) => "the last-known-good version is served",
-        (_, Some(_)) => "the previous version stays",
-        (_, None) => "nothing is served",
-    };
-    tracing::error!(api = %name, "API {name}: {instead}, because of\n{}", entry.last_error);
 }
 
 /// Findings of at least this severity, one per line.

@@ -20,7 +20,10 @@ pub fn prepare(asked: Option<&Path>, home: Option<&Path>) -> Result<PathBuf, Str
     if let Some(asked) = asked {
         return match create(asked) {
             Ok(()) => Ok(asked.to_owned()),
-            Err(error) => Err(format!("cannot use state_dir {}: {error}", asked.display())),
+            Err(error) => Err(format!(
+                "cannot use state_dir {}: {error}; name a directory that can be written (--state-dir)",
+                asked.display()
+            )),
         };
     }
     choose(Path::new(SYSTEM), home)
@@ -44,6 +47,9 @@ fn choose(system: &Path, home: Option<&Path>) -> Result<PathBuf, String> {
 }
 
 /// Creates the directory with its parents, closes it to others, and tries whether it can be written.
+///
+/// A full disk is no error: it fills up by accident, often by somebody else, and a gateway that could not start again then would
+/// make a small trouble a large one. It serves, and only keeps no last-known-good.
 fn create(directory: &Path) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
@@ -53,8 +59,26 @@ fn create(directory: &Path) -> io::Result<()> {
         fs::set_permissions(directory, fs::Permissions::from_mode(OWNER_ONLY))?;
     }
     let probe = directory.join(format!(".probe-{}", std::process::id()));
-    fs::write(&probe, b"")?;
-    fs::remove_file(&probe)
+    let written = fs::write(&probe, b"probe");
+    let removed = fs::remove_file(&probe);
+    match written {
+        Ok(()) => removed,
+        Err(error) if is_full(&error) => {
+            tracing::warn!(
+                "state_dir {}: {error}; serving all the same, without keeping a last-known-good configuration",
+                directory.display()
+            );
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 #[cfg(test)]

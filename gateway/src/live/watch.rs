@@ -13,7 +13,7 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::{Live, Origin};
 
@@ -25,6 +25,9 @@ const MAX_QUIET_ROUNDS: u32 = 10;
 
 /// How long a change goes unnoticed where the system notifies of nothing.
 const POLL: Duration = Duration::from_secs(5);
+
+/// Pause before another look where no descriptor was left to read the files with.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Entries looked at in one directory: an OpenAPI file may lie in a home directory.
 const MAX_POLLED_ENTRIES: usize = 4_096;
@@ -44,9 +47,11 @@ pub(super) fn start(live: &Arc<Live>) -> Result<(), String> {
 async fn run(live: Weak<Live>, changed: Arc<Notify>, mut watches: Watches, mut seen: u64) {
     let mut poll = interval(POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut again = false;
     loop {
         let notified = tokio::select! {
             () = changed.notified() => true,
+            () = sleep(RETRY), if again => true,
             _ = poll.tick() => false,
         };
         if notified {
@@ -59,7 +64,7 @@ async fn run(live: Weak<Live>, changed: Arc<Notify>, mut watches: Watches, mut s
         let look = tokio::task::spawn_blocking(move || {
             let now = signature(&directories(&live));
             let lost = !notified && now != seen;
-            if notified || lost {
+            if notified || lost || live.postponed() {
                 live.reload();
             }
             if lost {
@@ -70,17 +75,15 @@ async fn run(live: Weak<Live>, changed: Arc<Notify>, mut watches: Watches, mut s
             watches.follow(&directories);
             // Before a reload rather than after it: what changes meanwhile is noticed the next time.
             let same_places = directories == watches.followed;
-            (
-                watches,
-                if same_places {
-                    now
-                } else {
-                    signature(&directories)
-                },
-            )
+            let now = if same_places {
+                now
+            } else {
+                signature(&directories)
+            };
+            (watches, now, live.postponed())
         });
         match look.await {
-            Ok((kept, now)) => (watches, seen) = (kept, now),
+            Ok(looked) => (watches, seen, again) = looked,
             Err(error) => {
                 tracing::error!("watching for changes ended: {error}; SIGHUP still reloads");
                 return;

@@ -138,7 +138,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let broken = |error: hyper::Error| format!("the conversation broke: {error}");
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
     let driven = tokio::spawn(connection);
     let told = converse_on(&mut sender, inquiry, most).await;
     driven.abort();
@@ -151,7 +153,10 @@ async fn converse_on(
     most: usize,
 ) -> Result<Told, String> {
     let authority = inquiry.url.authority().ok_or("the URL has no host")?;
-    let path = inquiry.url.path_and_query().map_or("/", |path| path.as_str());
+    let path = inquiry
+        .url
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
     let mut request = Request::builder()
         .method(inquiry.method)
         .uri(path)
@@ -234,12 +239,20 @@ mod tests {
         let told = ask(Inquiry::get(good), bounds(true)).await.unwrap();
         assert_eq!((told.status, &*told.body), (StatusCode::OK, &b"{}"[..]));
         for (answer, words) in [
-            (Some("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123456789"), "larger than"),
-            (Some("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n1"), "broke"),
+            (
+                Some("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123456789"),
+                "larger than",
+            ),
+            (
+                Some("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n1"),
+                "broke",
+            ),
             (Some("garbage"), "broke"),
             (None, "within"),
         ] {
-            let error = ask(Inquiry::get(party(answer).await), bounds(true)).await.unwrap_err();
+            let error = ask(Inquiry::get(party(answer).await), bounds(true))
+                .await
+                .unwrap_err();
             assert!(error.contains(words), "{error}");
         }
     }

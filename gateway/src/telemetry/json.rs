@@ -130,7 +130,7 @@ fn plain(byte: u8) -> bool {
 }
 
 /// RFC 3339 in UTC with milliseconds. Days to date after Howard Hinnant's `civil_from_days`.
-fn write_time(out: &mut Vec<u8>, now: SystemTime) {
+pub(super) fn write_time(out: &mut Vec<u8>, now: SystemTime) {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (seconds, millis) = (since.as_secs(), since.subsec_millis());
     let (days, second) = (seconds / 86_400, seconds % 86_400);

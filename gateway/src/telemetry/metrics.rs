@@ -146,9 +146,7 @@ impl Metrics {
         self.reloads
             .with_label_values(&[api, if ok { "ok" } else { "failed" }])
             .inc();
-        if ok {
-            self.forget_unheld_operations(api);
-        }
+        self.forget_unheld_operations(api);
     }
 
     /// A request on the parser level was refused before any API was known.
@@ -175,10 +173,16 @@ impl Metrics {
     /// request on the old snapshot is over): its series go, or a file that changes its names daily would grow the page
     /// for ever.
     fn forget_unheld_operations(&self, api: &str) {
-        if let Some(served) = self.apis.lock().get_mut(api) {
-            served
-                .operations
-                .retain(|_, series| Arc::strong_count(series) > 1);
+        let mut apis = self.apis.lock();
+        let Some(served) = apis.get_mut(api) else {
+            return;
+        };
+        served
+            .operations
+            .retain(|_, series| Arc::strong_count(series) > 1);
+        // Loaded, but refused: another API has its host and base path.
+        if served.operations.is_empty() && Arc::strong_count(&served.series) == 1 {
+            apis.remove(api);
         }
     }
 

@@ -11,8 +11,17 @@ mod request_id;
 mod series;
 mod trace;
 
+use std::time::SystemTime;
+
 pub use access_log::{AccessLog, AccessRecord};
 pub use metrics::Metrics;
 pub use request_id::RequestId;
 pub use series::{Finished, OperationMetrics};
 pub use trace::TraceContext;
+
+/// A time as logs and status pages show it: `2026-01-31T09:05:00.123Z` (RFC 3339, in UTC).
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    let mut text = Vec::new();
+    json::write_time(&mut text, time);
+    String::from_utf8(text).unwrap_or_default()
+}

@@ -147,88 +147,108 @@ pub struct EndpointStatus {
     pub healthy: bool,
 }
 
-/// An endpoint chosen for one attempt. It counts as in flight until dropped.
+/// An endpoint chosen for one attempt. It counts as in flight until dropped; see [`Picked::finish`] for what follows an answer.
 #[derive(Debug)]
 pub struct Picked {
-    endpoint: Arc<Endpoint>,
-    /// It holds the one probe of a half-open endpoint.
-    probe: bool,
+    /// The one probe of a half-open endpoint, where this attempt is it.
+    probe: Option<Probe>,
     /// It was ejected (or half-open) when chosen.
     tried: bool,
+    in_flight: InFlight,
 }
+
+/// A call that an endpoint is still busy with: it counts until dropped.
+#[derive(Debug)]
+#[must_use = "the call counts as over once this is dropped"]
+pub struct InFlight(Arc<Endpoint>);
+
+/// The claim on the one probe of a half-open endpoint, given back when dropped.
+#[derive(Debug)]
+struct Probe(Arc<Endpoint>);
 
 impl Picked {
     pub(super) fn new(endpoint: Arc<Endpoint>, now: u64) -> Self {
-        let state = &endpoint.state;
-        state.in_flight.fetch_add(1, Relaxed);
-        let standing = state.ejection.standing(now);
-        let probe = standing == Standing::HalfOpen && state.ejection.claim_probe();
+        let ejection = &endpoint.state.ejection;
+        let standing = ejection.standing(now);
+        let claimed = standing == Standing::HalfOpen && ejection.claim_probe();
         Self {
-            probe,
+            probe: claimed.then(|| Probe(Arc::clone(&endpoint))),
             tried: standing != Standing::In,
-            endpoint,
+            in_flight: InFlight::new(endpoint),
         }
     }
 
     /// Where it is.
     pub fn address(&self) -> &EndpointAddress {
-        &self.endpoint.address
+        &self.in_flight.0.address
     }
 
     /// The peer to connect to: timeouts, TLS, protocol, `group_key`, `max_h2_streams`, `idle_timeout` all set.
     pub fn peer(&self) -> &Arc<HttpPeer> {
-        &self.endpoint.peer
+        &self.in_flight.0.peer
     }
 
     /// Host and port as configured, for `Host` rewriting and logs; the port is left out where it is the scheme's own,
     /// and a Unix socket is `localhost`.
     pub fn authority(&self) -> &str {
-        &self.endpoint.authority
+        &self.in_flight.0.authority
     }
 
     /// Stands for the cluster, its TLS policy and its protocol: connections of different keys are never shared.
     pub fn group_key(&self) -> u64 {
-        self.endpoint.peer.group_key
+        self.in_flight.0.peer.group_key
     }
 
     /// Under which idle connections to this endpoint are kept in [`super::pool`].
     pub fn pool_key(&self) -> &PoolKey {
-        &self.endpoint.pool_key
+        &self.in_flight.0.pool_key
     }
 
-    /// Reports how the attempt ended; `latency` is from sending the request to the head of the answer.
-    pub fn finish(self, outcome: Outcome, latency: Duration) {
-        let (state, rules, now) = (&self.endpoint.state, self.endpoint.rules, now());
+    /// Reports how the attempt ended; `latency` is from sending the request to the head of the answer. The endpoint stays busy
+    /// until the body is through as well: an answer keeps what is returned until its end, a failure drops it.
+    pub fn finish(self, outcome: Outcome, latency: Duration) -> InFlight {
+        let (state, now) = (&self.in_flight.0.state, now());
         match outcome {
-            Outcome::Answered => {
-                if self.tried {
-                    state.measure_afresh(latency, now);
-                } else {
-                    state.measure(latency, now);
-                }
-                state.ejection.succeeded(self.tried);
-                return;
-            }
-            Outcome::Abandoned => return,
-            Outcome::TimedOut => state.measure(latency, now),
+            Outcome::Answered if self.tried => state.measure_afresh(latency, now),
+            Outcome::Answered | Outcome::TimedOut => state.measure(latency, now),
             // A quick failure is no low latency: it must not draw more calls.
             Outcome::ServerError | Outcome::ConnectFailed | Outcome::Broken => {}
+            Outcome::Abandoned => return self.in_flight,
         }
-        if state
-            .ejection
-            .failed(now, self.tried, rules.eject_after, rules.eject_for)
-        {
-            tracing::warn!(endpoint = %self.endpoint.address, authority = %self.endpoint.authority,
+        if outcome == Outcome::Answered {
+            state.ejection.succeeded(self.tried);
+        } else {
+            self.blame(outcome, now);
+        }
+        drop(self.probe);
+        self.in_flight
+    }
+
+    fn blame(&self, outcome: Outcome, now: u64) {
+        let endpoint = &self.in_flight.0;
+        let (ejection, rules) = (&endpoint.state.ejection, endpoint.rules);
+        if ejection.failed(now, self.tried, rules.eject_after, rules.eject_for) {
+            tracing::warn!(endpoint = %endpoint.address, authority = %endpoint.authority,
                 reason = ?outcome, "endpoint ejected");
         }
     }
 }
 
-impl Drop for Picked {
+impl InFlight {
+    fn new(endpoint: Arc<Endpoint>) -> Self {
+        endpoint.state.in_flight.fetch_add(1, Relaxed);
+        Self(endpoint)
+    }
+}
+
+impl Drop for InFlight {
     fn drop(&mut self) {
-        self.endpoint.state.in_flight.fetch_sub(1, Relaxed);
-        if self.probe {
-            self.endpoint.state.ejection.release_probe();
-        }
+        self.0.state.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.state.ejection.release_probe();
     }
 }

@@ -18,6 +18,7 @@ use super::cluster::Cluster;
 use super::dns::jittered;
 use super::endpoint::Endpoint;
 use super::picker::random_below;
+use crate::descriptors::tells_of_lack;
 
 /// Checks of one cluster under way at once: a long list of endpoints is no burst of connections.
 const AT_ONCE: usize = 16;
@@ -76,7 +77,10 @@ async fn one(probe: Probe, permits: Arc<Semaphore>, interval: Duration) {
         Ok(verdict) => verdict,
         Err(_) => Err("no answer in time".to_owned()),
     };
-    probe.judge(verdict);
+    // A lack of descriptors says nothing about the endpoint.
+    if !verdict.as_ref().is_err_and(|why| tells_of_lack(why)) {
+        probe.judge(verdict);
+    }
 }
 
 impl Probe {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 pub use self::cluster::Cluster;
 pub use self::dns::NameServers;
-pub use self::endpoint::{EndpointStatus, Picked};
+pub use self::endpoint::{EndpointStatus, InFlight, Picked};
 
 mod budget;
 mod cluster;

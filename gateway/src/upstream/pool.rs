@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,11 @@ use super::EndpointAddress;
 
 /// Idle connections kept per endpoint and thread: more than one thread keeps busy at once, few enough descriptors.
 pub const MAX_IDLE_PER_KEY: usize = 64;
-/// Idle connections kept per thread over all endpoints: descriptors are shared with clients.
+/// Idle connections kept per thread over all endpoints, at most: descriptors are shared with clients.
 pub const MAX_IDLE_PER_THREAD: usize = 2048;
+
+/// What [`limit_idle`] left of it.
+static IDLE_LIMIT: AtomicUsize = AtomicUsize::new(MAX_IDLE_PER_THREAD);
 
 /// What connections must have in common to be exchangeable: everything that went into making them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -89,6 +93,16 @@ pub fn clear() {
     });
 }
 
+/// Lowers the number of idle connections each thread keeps over all endpoints, where few descriptors are to be had.
+pub fn limit_idle(per_thread: usize) {
+    IDLE_LIMIT.store(per_thread.min(MAX_IDLE_PER_THREAD), Relaxed);
+}
+
+/// The number of idle connections each thread keeps over all endpoints.
+pub fn idle_limit() -> usize {
+    IDLE_LIMIT.load(Relaxed)
+}
+
 /// How many connections are idle on this thread.
 pub fn idle() -> usize {
     POOL.with_borrow(|pool| pool.total)
@@ -119,7 +133,7 @@ impl Pool {
     }
 
     fn put(&mut self, key: &PoolKey, stream: Stream, until: Instant) {
-        if self.total >= MAX_IDLE_PER_THREAD {
+        if self.total >= idle_limit() {
             self.counters.crowded += 1;
             return;
         }

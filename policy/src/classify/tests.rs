@@ -1,22 +1,26 @@
 //! The rules on templates written by hand.
 
+mod property;
+
 use std::sync::Arc;
 
 use super::*;
 use crate::finding::Place;
 use crate::openapi::{Dialect, Operation, PathParameter, Security};
 
-fn description(routes: &[(&str, &str)]) -> Description {
+/// A description of these methods and templates.
+fn description<S: AsRef<str>>(routes: &[(S, S)]) -> Description {
     let place = Place::file("test.yaml");
     let operations = routes.iter().map(|(method, template)| {
+        let (method, template) = (method.as_ref(), template.as_ref());
         let (route, fragment) = template
             .split_once('#')
-            .map_or((*template, false), |(r, _)| (r, true));
+            .map_or((template, false), |(r, _)| (r, true));
         Operation {
             id: None,
             name: format!("{method} {template}").into(),
-            method: (*method).into(),
-            template: (*template).into(),
+            method: method.into(),
+            template: template.into(),
             route: route.into(),
             fragment,
             bases: vec!["".into()],

@@ -40,12 +40,12 @@ pub(super) fn declared<'l>(
     for element in elements {
         let spot = match library.resolve(list.at(element)) {
             Ok(spot) => spot,
-            Err(why) => {
+            Err(dead_end) => {
                 finder.warn(
                     list.at(element).place(),
                     "unresolved-ref",
-                    format!("a parameter is not known: {why}"),
-                    "correct the `$ref`",
+                    format!("a parameter is not known: {}", dead_end.why),
+                    dead_end.remedy,
                 );
                 continue;
             }

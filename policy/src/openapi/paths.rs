@@ -7,7 +7,7 @@ use super::extension;
 use super::finder::Finder;
 use super::name;
 use super::parameter::{self, Declared};
-use super::reference::{Library, Spot};
+use super::reference::{DeadEnd, Library, Spot};
 use super::security::{self, Schemes};
 use super::{Dialect, Operation, SchemeKind, Security, clip, server};
 use crate::settings::OperationSettings;
@@ -87,6 +87,13 @@ struct Item<'l> {
     settings: OperationSettings,
 }
 
+/// The place an operation is read from.
+struct Definition<'l> {
+    spot: Spot<'l>,
+    /// Every reference led somewhere; otherwise `spot` is where the first one stands.
+    resolved: bool,
+}
+
 impl<'l> Reader<'l, '_> {
     fn paths(&mut self, root: Spot<'l>) {
         let Some(paths) = root.get("paths") else {
@@ -94,7 +101,7 @@ impl<'l> Reader<'l, '_> {
         };
         let paths = match self.library.resolve(paths) {
             Ok(paths) => paths,
-            Err(why) => return self.unresolved(paths, "`paths` is not served", &why),
+            Err(end) => return self.unresolved(paths, "`paths` is not served", end),
         };
         if paths.node.is_null() {
             return;
@@ -135,9 +142,9 @@ impl<'l> Reader<'l, '_> {
         let written = paths.at(&entry.node);
         let referred = match self.library.resolve(written) {
             Ok(referred) => referred,
-            Err(why) => {
+            Err(end) => {
                 let what = format!("path `{}` is not served", clip(key));
-                return self.unresolved(written, &what, &why);
+                return self.unresolved(written, &what, end);
             }
         };
         if referred.node.as_map().is_none() {
@@ -245,25 +252,9 @@ impl<'l> Reader<'l, '_> {
             return;
         }
         let label = format!("{method} {}", clip(&item.template));
-        let (spot, resolved) = match self.library.resolve(written) {
-            Ok(spot) => (spot, true),
-            Err(why) => {
-                let what = format!(
-                    "operation `{label}` is served without id and to nobody while `security` is enforced"
-                );
-                self.unresolved(written, &what, &why);
-                (written, false)
-            }
+        let Some(Definition { spot, resolved }) = self.definition(written, &label) else {
+            return;
         };
-        if spot.node.as_map().is_none() {
-            let what = format!(
-                "operation `{label}` is {} and is not served",
-                spot.node.kind()
-            );
-            return self
-                .finder
-                .warn(spot.place(), "bad-operation", what, "write an operation");
-        }
         // A demand that lies behind a reference that leads nowhere is not known, so nobody meets it.
         let security = if resolved {
             self.schemes.of(spot, self.finder)
@@ -290,11 +281,7 @@ impl<'l> Reader<'l, '_> {
             let remedy = "give it a server whose variables have values";
             return self.finder.warn(spot.place(), "no-base", what, remedy);
         }
-        let settings = extension::tollgate(spot, self.finder)
-            .or(&item.settings)
-            .or(&self.own)
-            .or(&extension::google(spot))
-            .or(&self.google);
+        let settings = self.settings_of(spot, item);
         self.operations.push(Operation {
             id: id.map(Arc::from),
             name: "".into(),
@@ -309,6 +296,37 @@ impl<'l> Reader<'l, '_> {
             settings,
             place: spot.place(),
         });
+    }
+
+    /// Where the operation is defined; `None` where nothing there can be served.
+    fn definition(&mut self, written: Spot<'l>, label: &str) -> Option<Definition<'l>> {
+        let (spot, resolved) = match self.library.resolve(written) {
+            Ok(spot) => (spot, true),
+            Err(end) => {
+                let what = format!(
+                    "operation `{label}` is served without id and to nobody while `security` is enforced"
+                );
+                self.unresolved(written, &what, end);
+                (written, false)
+            }
+        };
+        if spot.node.as_map().is_none() {
+            let kind = spot.node.kind();
+            let what = format!("operation `{label}` is {kind} and is not served");
+            self.finder
+                .warn(spot.place(), "bad-operation", what, "write an operation");
+            return None;
+        }
+        Some(Definition { spot, resolved })
+    }
+
+    /// Its own settings, then those of its path item, then the document's; what is ours wins over what is Google's.
+    fn settings_of(&mut self, spot: Spot<'_>, item: &Item<'_>) -> OperationSettings {
+        extension::tollgate(spot, self.finder)
+            .or(&item.settings)
+            .or(&self.own)
+            .or(&extension::google(spot))
+            .or(&self.google)
     }
 
     /// The base paths that a path item or operation names itself.
@@ -343,10 +361,10 @@ impl<'l> Reader<'l, '_> {
         }
     }
 
-    fn unresolved(&mut self, spot: Spot<'_>, consequence: &str, why: &str) {
-        let what = format!("{consequence}: {why}");
+    fn unresolved(&mut self, spot: Spot<'_>, consequence: &str, end: DeadEnd) {
+        let what = format!("{consequence}: {}", end.why);
         self.finder
-            .warn(spot.place(), "unresolved-ref", what, "correct the `$ref`");
+            .warn(spot.place(), "unresolved-ref", what, end.remedy);
     }
 }
 

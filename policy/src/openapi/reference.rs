@@ -45,11 +45,30 @@ impl<'l> Spot<'l> {
     }
 }
 
+/// A reference that leads nowhere: why, and what to do about it.
+#[derive(Clone, Debug)]
+pub(super) struct DeadEnd {
+    /// What is wrong, for the end of a message.
+    pub(super) why: String,
+    /// What to do.
+    pub(super) remedy: String,
+}
+
+impl DeadEnd {
+    /// The reference itself is wrong.
+    fn wrong(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            remedy: "correct the `$ref`".to_owned(),
+        }
+    }
+}
+
 /// The files of one description, read when they are first needed.
 #[derive(Debug)]
 pub(super) struct Library {
     first: Shelf,
-    others: Vec<OnceCell<Result<Shelf, String>>>,
+    others: Vec<OnceCell<Result<Shelf, DeadEnd>>>,
     /// Slot in `others` by file.
     slots: RefCell<HashMap<PathBuf, usize>>,
     used: Cell<usize>,
@@ -118,19 +137,22 @@ impl Library {
     /// Follows `$ref` from `spot` until something else stands there.
     ///
     /// # Errors
-    /// Why it leads nowhere, for a message.
-    pub(super) fn resolve<'l>(&'l self, spot: Spot<'l>) -> Result<Spot<'l>, String> {
+    /// Why it leads nowhere.
+    pub(super) fn resolve<'l>(&'l self, spot: Spot<'l>) -> Result<Spot<'l>, DeadEnd> {
         self.follow(spot, &mut 0)
     }
 
-    fn follow<'l>(&'l self, mut spot: Spot<'l>, hops: &mut usize) -> Result<Spot<'l>, String> {
+    fn follow<'l>(&'l self, mut spot: Spot<'l>, hops: &mut usize) -> Result<Spot<'l>, DeadEnd> {
         while let Some(target) = spot.node.get("$ref") {
             *hops += 1;
             if *hops > MAX_HOPS {
-                return Err("the references go round in a circle".to_owned());
+                return Err(DeadEnd::wrong(format!(
+                    "more than {MAX_HOPS} references lead to one another, perhaps in a circle"
+                )));
             }
             let Some(target) = target.as_str() else {
-                return Err(format!("`$ref` is {} where text is due", target.kind()));
+                let why = format!("`$ref` is {} where text is due", target.kind());
+                return Err(DeadEnd::wrong(why));
             };
             spot = self.target(spot, target, hops)?;
         }
@@ -142,7 +164,7 @@ impl Library {
         from: Spot<'l>,
         target: &str,
         hops: &mut usize,
-    ) -> Result<Spot<'l>, String> {
+    ) -> Result<Spot<'l>, DeadEnd> {
         let (file, fragment) = target.split_once('#').unwrap_or((target, ""));
         let mut spot = if file.is_empty() {
             from.at(&from.document.root)
@@ -154,7 +176,8 @@ impl Library {
             return if pointer.is_empty() {
                 Ok(spot)
             } else {
-                Err(format!("`{}` is no JSON pointer", clip(target)))
+                let why = format!("`{}` is no JSON pointer", clip(target));
+                Err(DeadEnd::wrong(why))
             };
         };
         for token in tokens.split('/') {
@@ -165,30 +188,29 @@ impl Library {
                 None => self.follow(spot, hops)?,
             };
             let node = child(here.node, &token);
-            spot = here.at(node.ok_or_else(|| format!("`{}` is not there", clip(target)))?);
+            let missing = || DeadEnd::wrong(format!("`{}` is not there", clip(target)));
+            spot = here.at(node.ok_or_else(missing)?);
         }
         Ok(spot)
     }
 
-    fn file<'l>(&'l self, from: Spot<'l>, reference: &str) -> Result<&'l Shelf, String> {
+    fn file<'l>(&'l self, from: Spot<'l>, reference: &str) -> Result<&'l Shelf, DeadEnd> {
         let shown = clip(reference);
         let is_url = reference.starts_with("//")
             || reference
                 .split_once(':')
                 .is_some_and(|(scheme, _)| !scheme.contains('/'));
         if is_url {
-            return Err(format!(
-                "`{shown}` is a URL, and nothing is fetched from the network"
-            ));
+            let why = format!("`{shown}` is a URL, and nothing is fetched from the network");
+            return Err(DeadEnd::wrong(why));
         }
         let Some(own) = from.path else {
-            return Err(format!(
-                "`{shown}` is another file, and this text is read alone"
-            ));
+            let why = format!("`{shown}` is another file, and this text is read alone");
+            return Err(DeadEnd::wrong(why));
         };
         let relative = percent_decoded(reference);
         if Path::new(&relative).is_absolute() || relative.contains('\0') {
-            return Err(format!("`{shown}` is no relative path"));
+            return Err(DeadEnd::wrong(format!("`{shown}` is no relative path")));
         }
         let path = plain(&own.parent().unwrap_or(Path::new("")).join(relative));
         if self
@@ -209,10 +231,15 @@ impl Library {
             slot
         });
         let Some(cell) = self.others.get(slot) else {
-            return Err(format!(
-                "`{shown}` would be file number {} of this description",
-                MAX_FILES + 1
-            ));
+            return Err(DeadEnd {
+                why: format!(
+                    "`{shown}` would be file number {} of this description",
+                    MAX_FILES + 1
+                ),
+                remedy: format!(
+                    "join some of its files: a description may have {MAX_FILES} at most"
+                ),
+            });
         };
         cell.get_or_init(|| open(path))
             .as_ref()
@@ -220,14 +247,19 @@ impl Library {
     }
 }
 
-fn open(path: PathBuf) -> Result<Shelf, String> {
-    let read = read_text(&path)
-        .and_then(|text| Document::parse(&path.display().to_string(), &text))
-        .map_err(|finding| format!("{}: {}", finding.place, finding.what));
-    read.map(|document| Shelf {
-        path: Some(path),
-        document,
-    })
+fn open(path: PathBuf) -> Result<Shelf, DeadEnd> {
+    let read =
+        read_text(&path).and_then(|text| Document::parse(&path.display().to_string(), &text));
+    match read {
+        Ok(document) => Ok(Shelf {
+            path: Some(path),
+            document,
+        }),
+        Err(finding) => Err(DeadEnd {
+            why: format!("{}: {}", finding.place, finding.what),
+            remedy: finding.remedy,
+        }),
+    }
 }
 
 /// The text of a file that is a plain one, UTF-8 and not over the limit.
@@ -247,9 +279,7 @@ pub(super) fn read_text(path: &Path) -> Result<String, Finding> {
         return Err(unreadable("not a plain file".to_owned()));
     }
     if usize::try_from(about.len()).map_or(true, |bytes| bytes > MAX_BYTES) {
-        return Err(unreadable(format!(
-            "the file has more than {MAX_BYTES} bytes"
-        )));
+        return Err(Document::too_large(&path.display().to_string()));
     }
     std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))
 }

@@ -126,7 +126,7 @@ impl<'l> Schemes<'l> {
         let definition = self.definitions.and_then(|all| all.get(name));
         let read = match definition.map(|spot| self.library.resolve(spot)) {
             None => Err("is not defined".to_owned()),
-            Some(Err(why)) => Err(format!("cannot be resolved: {why}")),
+            Some(Err(dead_end)) => Err(format!("cannot be resolved: {}", dead_end.why)),
             Some(Ok(spot)) => kind_of(spot.node)
                 .ok_or_else(|| "is of a kind that is not supported, or lacks a field".to_owned())
                 .and_then(|kind| Ok((kind, issuer(spot, finder)?))),

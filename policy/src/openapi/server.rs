@@ -9,8 +9,13 @@ use super::reference::Spot;
 use super::text_of;
 use crate::source::Node;
 
-/// Base paths one server may stand for. Variables multiply; real files reach about 20.
+/// Base paths a list of servers may stand for. Variables multiply, and each operation is served under each; real files
+/// reach about 20.
 const MAX_EXPANSIONS: usize = 100;
+
+/// Bytes of a server's URL with its variables filled in. Without a limit a short file grows to gigabytes: a variable may
+/// stand in a URL a thousand times.
+const MAX_URL_BYTES: usize = 8 * 1024;
 
 /// Base paths of a 3.x `servers` list, without repeats.
 pub(super) fn bases(servers: Spot<'_>, finder: &mut Finder) -> Vec<Arc<str>> {
@@ -29,9 +34,14 @@ pub(super) fn bases(servers: Spot<'_>, finder: &mut Finder) -> Vec<Arc<str>> {
     let mut bases: Vec<Arc<str>> = Vec::new();
     for server in list {
         for base in server_bases(servers.at(server), finder) {
-            if !bases.contains(&base) {
-                bases.push(base);
+            if bases.contains(&base) {
+                continue;
             }
+            if bases.len() == MAX_EXPANSIONS {
+                too_many(servers, finder);
+                return bases;
+            }
+            bases.push(base);
         }
     }
     bases
@@ -82,14 +92,15 @@ pub(super) fn hints(root: &Node, dialect: Dialect) -> Vec<String> {
         .and_then(Node::as_list)
         .unwrap_or_default();
     let with_defaults = |server: &Node| {
-        let mut url = server.get("url")?.as_str()?.to_owned();
+        let url = server.get("url")?.as_str();
+        let mut url = url.filter(|url| url.len() <= MAX_URL_BYTES)?.to_owned();
         for name in variables(&url) {
             let default = server
                 .get("variables")?
                 .get(&name)?
                 .get("default")
                 .and_then(text_of)?;
-            url = url.replace(&format!("{{{name}}}"), &default);
+            url = filled(&url, &format!("{{{name}}}"), &default)?;
         }
         url.contains("://").then_some(url)
     };
@@ -106,36 +117,8 @@ fn server_bases(server: Spot<'_>, finder: &mut Finder) -> Vec<Arc<str>> {
         finder.warn(server.place(), "bad-servers", what, "give it a `url`");
         return Vec::new();
     };
-    let mut urls = vec![url.to_owned()];
-    for name in variables(url) {
-        let Some(values) = values(server.node, &name) else {
-            continue;
-        };
-        let placeholder = format!("{{{name}}}");
-        // The host does not matter here, so a region in it must not multiply.
-        let only_default = in_host(url, &placeholder) && !values.iter().any(|v| v.contains('/'));
-        let values = if only_default {
-            values.get(..1).unwrap_or_default()
-        } else {
-            &*values
-        };
-        let expanded = urls
-            .iter()
-            .flat_map(|url| values.iter().map(|value| url.replace(&placeholder, value)));
-        let mut expanded: Vec<_> = expanded.take(MAX_EXPANSIONS + 1).collect();
-        if expanded.len() > MAX_EXPANSIONS {
-            expanded.truncate(MAX_EXPANSIONS);
-            finder.warn(
-                server.place(),
-                "too-many-bases",
-                format!("a server stands for more than {MAX_EXPANSIONS} base paths; the rest is not served"),
-                "list the base paths that are used",
-            );
-        }
-        urls = expanded;
-    }
     let mut bases = Vec::new();
-    for url in urls {
+    for url in expanded(server, url, finder) {
         let base = url_path(&url);
         if base.contains('{') {
             finder.warn(
@@ -152,6 +135,69 @@ fn server_bases(server: Spot<'_>, finder: &mut Finder) -> Vec<Arc<str>> {
         }
     }
     bases
+}
+
+/// Every URL a server stands for, with the values of its variables.
+fn expanded(server: Spot<'_>, url: &str, finder: &mut Finder) -> Vec<String> {
+    if url.len() > MAX_URL_BYTES {
+        too_long(server, finder);
+        return Vec::new();
+    }
+    let mut urls = vec![url.to_owned()];
+    for name in variables(url) {
+        let Some(values) = values(server.node, &name) else {
+            continue;
+        };
+        let placeholder = format!("{{{name}}}");
+        // The host does not matter here, so a region in it must not multiply.
+        let only_default = in_host(url, &placeholder) && !values.iter().any(|v| v.contains('/'));
+        let values = if only_default {
+            values.get(..1).unwrap_or_default()
+        } else {
+            &*values
+        };
+        let every = urls.iter().flat_map(|url| {
+            let placeholder = &placeholder;
+            values
+                .iter()
+                .map(move |value| filled(url, placeholder, value))
+        });
+        let mut every: Vec<_> = every.take(MAX_EXPANSIONS + 1).collect();
+        if every.len() > MAX_EXPANSIONS {
+            every.truncate(MAX_EXPANSIONS);
+            too_many(server, finder);
+        }
+        if every.contains(&None) {
+            too_long(server, finder);
+        }
+        urls = every.into_iter().flatten().collect();
+    }
+    urls
+}
+
+/// A URL with a variable filled in, unless that makes it longer than one may be.
+fn filled(url: &str, placeholder: &str, value: &str) -> Option<String> {
+    let times = url.matches(placeholder).count();
+    let length = times.saturating_mul(value.len()).saturating_add(url.len());
+    (length <= MAX_URL_BYTES).then(|| url.replace(placeholder, value))
+}
+
+fn too_many(place: Spot<'_>, finder: &mut Finder) {
+    finder.warn(
+        place.place(),
+        "too-many-bases",
+        format!("servers stand for more than {MAX_EXPANSIONS} base paths; the rest is not served"),
+        "list the base paths that are used",
+    );
+}
+
+fn too_long(server: Spot<'_>, finder: &mut Finder) {
+    finder.warn(
+        server.place(),
+        "long-server-url",
+        format!("a server's URL has more than {MAX_URL_BYTES} bytes and is ignored"),
+        "write the URL that clients use",
+    );
 }
 
 /// Names in braces, in order, each once.

@@ -134,11 +134,34 @@ fn servers_multiply_by_their_variables_and_lose_their_slash() {
     let many = load_text("f", many).unwrap();
     assert_eq!(many.operations[0].bases.len(), 100);
     assert_eq!(codes(&many, "too-many-bases"), 1);
+    let listed: String = (0..101).map(|n| format!("  - url: /v{n}\n")).collect();
+    let listed =
+        format!("openapi: 3.0.0\nservers:\n{listed}paths: {{/p: {{get: {{operationId: p}}}}}}");
+    let listed = load_text("f", &listed).unwrap();
+    assert_eq!(listed.operations[0].bases.len(), 100);
+    assert_eq!(codes(&listed, "too-many-bases"), 1);
     let none = load_text(
         "f",
         "openapi: 3.0.0\nservers: [{url: '/{a}'}]\npaths: {/p: {get: {operationId: p}}}",
     );
     assert!(none.unwrap().operations.is_empty());
+}
+
+#[test]
+fn a_server_whose_url_would_grow_without_end_is_ignored() {
+    // Filled in, each of these would have gigabytes.
+    let (many, value) = ("{a}".repeat(2_500), "x".repeat(1_000_000));
+    let variables = format!("variables: {{ a: {{ default: {value} }} }}");
+    for url in [format!("https://h/{many}"), "x".repeat(9_000)] {
+        let text = format!(
+            "openapi: 3.0.0\nservers:\n- url: '{url}'\n  {variables}\n- url: /v1\n\
+            paths: {{/p: {{get: {{operationId: p}}}}}}"
+        );
+        let description = load_text("f", &text).unwrap();
+        assert_eq!(self::text(&description.operations[0].bases), ["/v1"]);
+        assert_eq!(codes(&description, "long-server-url"), 1);
+        assert!(description.servers.is_empty());
+    }
 }
 
 #[test]
@@ -253,6 +276,82 @@ fn a_text_alone_reads_no_file() {
             .iter()
             .any(|operation| operation.id.as_deref() == Some("shared"))
     );
+}
+
+#[test]
+fn a_file_over_the_limit_is_refused_unread_and_as_a_neighbour_closes_its_operation() {
+    let directory = tempfile::tempdir().unwrap();
+    let large = directory.path().join("large.yaml");
+    // A file of holes: nothing is written, and nothing must be read.
+    let file = std::fs::File::create(&large).unwrap();
+    file.set_len(64 * 1024 * 1024 + 1).unwrap();
+    let findings = load(&large).unwrap_err();
+    let told = findings[0].to_string();
+    assert!(told.starts_with(&large.display().to_string()), "{told}");
+    assert!(told.contains("[too-large]: the file has more than 67108864 bytes; split the file"));
+
+    let first = directory.path().join("first.yaml");
+    let text = "openapi: 3.1.0\npaths:\n  /p:\n    get: { $ref: large.yaml }\n";
+    std::fs::write(&first, text).unwrap();
+    let description = load(&first).unwrap();
+    assert!(description.operations[0].security.unreadable);
+    let finding = &description.findings[0];
+    assert_eq!((finding.code, finding.place.line), ("unresolved-ref", 4));
+    assert!(
+        finding
+            .what
+            .contains("large.yaml:1:1: the file has more than"),
+        "{finding}"
+    );
+    assert_eq!(finding.remedy, "split the file, or flatten it");
+}
+
+#[test]
+fn a_description_of_more_than_200_files_says_so_and_serves_the_rest() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut text = "openapi: 3.1.0\npaths:\n".to_owned();
+    for number in 1..=201 {
+        let item = format!("get: {{ operationId: n{number}, security: [] }}\n");
+        std::fs::write(directory.path().join(format!("{number}.yaml")), item).unwrap();
+        text.push_str(&format!("  /{number}: {{ $ref: {number}.yaml }}\n"));
+    }
+    let first = directory.path().join("first.yaml");
+    std::fs::write(&first, text).unwrap();
+    let description = load(&first).unwrap();
+    // The named file is the first of the 200.
+    assert_eq!(
+        (description.files.len(), description.operations.len()),
+        (200, 199)
+    );
+    let lost: Vec<_> = description
+        .findings
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(lost.len(), 2);
+    let expected = "first.yaml:202:9: warning[unresolved-ref]: path `/200` is not served: `200.yaml` would be file \
+        number 201 of this description; join some of its files: a description may have 200 at most";
+    assert!(lost[0].ends_with(expected), "{}", lost[0]);
+}
+
+#[test]
+fn references_that_go_round_or_on_and_on_end() {
+    let hops = |count: usize| {
+        let mut text = "openapi: 3.1.0\npaths:\n  /p: { $ref: '#/hops/0' }\nhops:\n".to_owned();
+        for hop in 1..count {
+            text.push_str(&format!("  - {{ $ref: '#/hops/{hop}' }}\n"));
+        }
+        text.push_str("  - get: { operationId: end, security: [] }\n");
+        load_text("f.yaml", &text).unwrap()
+    };
+    assert_eq!((hops(32).operations.len(), hops(32).findings.len()), (1, 0));
+    let lost = hops(33);
+    assert_eq!((lost.operations.len(), lost.findings.len()), (0, 1));
+    let told = lost.findings[0].to_string();
+    assert!(told.starts_with(
+        "f.yaml:3:7: warning[unresolved-ref]: path `/p` is not served: more than 32 references"
+    ));
+    assert!(told.ends_with("correct the `$ref`"));
 }
 
 #[test]

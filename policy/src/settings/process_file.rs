@@ -269,31 +269,41 @@ fn client_certificates(reader: &mut Reader, written: &WrittenTls) -> Option<Clie
 }
 
 fn limits(reader: &mut Reader, mut limits: DoorLimits, written: &WrittenLimits) -> DoorLimits {
-    let mut duration = |name: &str, text: &Option<Text>, target: &mut Duration| {
+    times(reader, &mut limits, written);
+    sizes(reader, &mut limits, written);
+    counts(reader, &mut limits, written);
+    limits
+}
+
+fn times(reader: &mut Reader, limits: &mut DoorLimits, written: &WrittenLimits) {
+    let mut read = |name: &str, text: &Option<Text>, target: &mut Duration| {
         let field = format!("limits.{name}");
         *target = reader
             .value(&field, text.as_ref(), value::duration)
             .unwrap_or(*target);
     };
-    duration(
+    read(
         "head_timeout",
         &written.head_timeout,
         &mut limits.head_timeout,
     );
-    duration(
+    read(
         "handshake_timeout",
         &written.handshake_timeout,
         &mut limits.handshake_timeout,
     );
-    duration("keep_alive", &written.keep_alive, &mut limits.keep_alive);
-    let mut size = |name: &str, text: &Option<Text>, target: &mut u64| {
+    read("keep_alive", &written.keep_alive, &mut limits.keep_alive);
+}
+
+fn sizes(reader: &mut Reader, limits: &mut DoorLimits, written: &WrittenLimits) {
+    let mut read = |name: &str, text: &Option<Text>, target: &mut u64| {
         let field = format!("limits.{name}");
         *target = reader
             .value(&field, text.as_ref(), value::size)
             .unwrap_or(*target);
     };
-    size("body_bytes", &written.body_bytes, &mut limits.body_bytes);
-    size(
+    read("body_bytes", &written.body_bytes, &mut limits.body_bytes);
+    read(
         "body_min_rate",
         &written.body_min_rate,
         &mut limits.body_min_rate,
@@ -306,57 +316,60 @@ fn limits(reader: &mut Reader, mut limits: DoorLimits, written: &WrittenLimits) 
     limits.head_bytes = reader
         .value("limits.head_bytes", written.head_bytes.as_ref(), head)
         .unwrap_or(limits.head_bytes);
-    let mut count = |name: &str, text: &Option<Text>, most: u64, target: &mut usize| {
-        let field = format!("limits.{name}");
-        let parse = |text: &str| value::number(text, 1, most);
-        *target = reader
-            .value(&field, text.as_ref(), parse)
-            .unwrap_or(*target);
-    };
-    let per_address = &written.connections_per_address;
+}
+
+fn counts(reader: &mut Reader, limits: &mut DoorLimits, written: &WrittenLimits) {
+    const MANY: u64 = 10_000_000;
     count(
-        "head_fields",
-        &written.head_fields,
-        10_000,
+        reader,
+        ("head_fields", &written.head_fields, 10_000),
         &mut limits.head_fields,
     );
     count(
-        "handshakes",
-        &written.handshakes,
-        100_000,
+        reader,
+        ("handshakes", &written.handshakes, 100_000),
         &mut limits.handshakes,
     );
     count(
-        "connections",
-        &written.connections,
-        10_000_000,
+        reader,
+        ("connections", &written.connections, MANY),
         &mut limits.connections,
     );
     count(
-        "connections_per_address",
-        per_address,
-        10_000_000,
+        reader,
+        (
+            "connections_per_address",
+            &written.connections_per_address,
+            MANY,
+        ),
         &mut limits.connections_per_address,
     );
-    let mut count = |name: &str, text: &Option<Text>, most: u64, target: &mut u32| {
-        let field = format!("limits.{name}");
-        let parse = |text: &str| value::number(text, 1, most);
-        *target = reader
-            .value(&field, text.as_ref(), parse)
-            .unwrap_or(*target);
-    };
-    let requests = &written.requests_per_connection;
     count(
-        "h2_streams",
-        &written.h2_streams,
-        10_000,
+        reader,
+        ("h2_streams", &written.h2_streams, 10_000),
         &mut limits.h2_streams,
     );
     count(
-        "requests_per_connection",
-        requests,
-        u32::MAX.into(),
+        reader,
+        (
+            "requests_per_connection",
+            &written.requests_per_connection,
+            u32::MAX.into(),
+        ),
         &mut limits.requests_per_connection,
     );
-    limits
+}
+
+/// One number from 1 to a greatest one: its name, what was written, and that greatest one.
+fn count<N: TryFrom<u64> + Copy>(
+    reader: &mut Reader,
+    (name, written, most): (&str, &Option<Text>, u64),
+    target: &mut N,
+) {
+    let field = format!("limits.{name}");
+    *target = reader
+        .value(&field, written.as_ref(), |text| {
+            value::number(text, 1, most)
+        })
+        .unwrap_or(*target);
 }

@@ -193,29 +193,38 @@ pub(super) fn upstream(reader: &mut Reader, written: &WrittenUpstream) -> Option
         let url = details.url.as_ref().or(first).filter(|_| found);
         upstream_tls(reader, &mut config, tls, url);
     }
+    times(reader, &mut config, details);
+    numbers(reader, &mut config, details);
+    config.health_check = details
+        .health_check
+        .as_ref()
+        .and_then(|written| health(reader, written));
+    found.then_some(config)
+}
+
+fn times(reader: &mut Reader, config: &mut UpstreamConfig, details: &WrittenDetails) {
     let mut read = |field: &str, text: Option<&Text>, target: &mut Duration| {
         let field = format!("upstream.{field}");
         *target = reader
             .value(&field, text, value::duration)
             .unwrap_or(*target);
     };
-    if let Some(timeouts) = &details.timeouts {
-        read(
-            "timeouts.connect",
-            timeouts.connect.as_ref(),
-            &mut config.connect_timeout,
-        );
-        read(
-            "timeouts.first_byte",
-            timeouts.first_byte.as_ref(),
-            &mut config.first_byte_timeout,
-        );
-        read(
-            "timeouts.idle",
-            timeouts.idle.as_ref(),
-            &mut config.idle_timeout,
-        );
-    }
+    let timeouts = details.timeouts.as_ref();
+    read(
+        "timeouts.connect",
+        timeouts.and_then(|it| it.connect.as_ref()),
+        &mut config.connect_timeout,
+    );
+    read(
+        "timeouts.first_byte",
+        timeouts.and_then(|it| it.first_byte.as_ref()),
+        &mut config.first_byte_timeout,
+    );
+    read(
+        "timeouts.idle",
+        timeouts.and_then(|it| it.idle.as_ref()),
+        &mut config.idle_timeout,
+    );
     read(
         "keep_alive",
         details.keep_alive.as_ref(),
@@ -226,17 +235,8 @@ pub(super) fn upstream(reader: &mut Reader, written: &WrittenUpstream) -> Option
         details.eject_for.as_ref(),
         &mut config.eject_for,
     );
-    let total = details
-        .timeouts
-        .as_ref()
-        .and_then(|timeouts| timeouts.total.as_ref());
+    let total = timeouts.and_then(|it| it.total.as_ref());
     config.total_timeout = reader.value("upstream.timeouts.total", total, value::duration);
-    numbers(reader, &mut config, details);
-    config.health_check = details
-        .health_check
-        .as_ref()
-        .and_then(|written| health(reader, written));
-    found.then_some(config)
 }
 
 fn nowhere() -> Target {

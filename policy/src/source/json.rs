@@ -3,13 +3,13 @@
 use jiter::{Jiter, JiterError, Peek};
 
 use super::node::number;
-use super::{Entry, MAX_DEPTH, MAX_NODES, Map, Mistake, Node, Value, narrow};
+use super::{Entry, Limits, Map, Mistake, Node, Value, narrow};
 
 /// The code of a mistake that means "this is not JSON", as against JSON that we do not take.
 pub(super) const SYNTAX: &str = "json-syntax";
 
 /// Reads one JSON value.
-pub(super) fn parse(text: &str) -> Result<Node, Mistake> {
+pub(super) fn parse(text: &str, limits: &Limits) -> Result<Node, Mistake> {
     let mut reader = Reader {
         text: text.as_bytes(),
         jiter: Jiter::new(text.as_bytes()),
@@ -18,6 +18,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Mistake> {
             line: 1,
             column: 1,
         },
+        limits: *limits,
         nodes: 0,
     };
     let first = reader.jiter.peek().map_err(|error| reader.syntax(&error))?;
@@ -33,6 +34,7 @@ struct Reader<'t> {
     text: &'t [u8],
     jiter: Jiter<'t>,
     cursor: Cursor,
+    limits: Limits,
     nodes: usize,
 }
 
@@ -40,11 +42,11 @@ impl Reader<'_> {
     fn value(&mut self, peek: Peek, depth: usize) -> Result<Node, Mistake> {
         let (line, column) = self.cursor.advance(self.text, self.jiter.current_index());
         self.nodes += 1;
-        if self.nodes > MAX_NODES {
-            return Err(Mistake::too_many_nodes(line, column));
+        if self.nodes > self.limits.nodes {
+            return Err(Mistake::too_many_nodes(line, column, &self.limits));
         }
-        if depth > MAX_DEPTH {
-            return Err(Mistake::too_deep(line, column));
+        if depth > self.limits.depth {
+            return Err(Mistake::too_deep(line, column, &self.limits));
         }
         let value = match peek {
             Peek::Object => self.map(depth)?,

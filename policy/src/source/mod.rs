@@ -4,6 +4,7 @@
 //! values mean, and reading files.
 
 mod json;
+mod limits;
 mod map;
 mod node;
 mod yaml;
@@ -13,24 +14,11 @@ mod tests;
 
 use std::sync::Arc;
 
+pub use limits::{Limits, MAX_ALIASED_NODES, MAX_BYTES, MAX_DEPTH, MAX_NODES};
 pub use map::{Entry, Map};
 pub use node::{Node, Value};
 
 use crate::finding::{Finding, Place, Severity};
-
-/// Bytes of one file. The largest description seen in the wild has 47 MB.
-pub const MAX_BYTES: usize = 64 * 1024 * 1024;
-
-/// Nesting of lists and maps. Real descriptions stay below 60; each level costs stack when a tree is walked.
-pub const MAX_DEPTH: usize = 200;
-
-/// Values of one document, those repeated by YAML aliases included. The largest description seen has about 2,000,000;
-/// a value costs up to 100 bytes of memory.
-pub const MAX_NODES: usize = 5_000_000;
-
-/// Values that YAML aliases may add to one document. Authors repeat snippets, not whole documents; without a limit a
-/// file of ten lines grows to gigabytes.
-pub const MAX_ALIASED_NODES: usize = 1_000_000;
 
 /// One file read into a tree.
 #[derive(Clone, Debug)]
@@ -48,10 +36,18 @@ impl Document {
     /// # Errors
     /// One finding with line and column: syntax, duplicate key, or a limit exceeded.
     pub fn parse(file: &str, text: &str) -> Result<Self, Finding> {
+        Self::parse_within(file, text, &Limits::default())
+    }
+
+    /// As [`Document::parse`], within `limits`.
+    ///
+    /// # Errors
+    /// As for [`Document::parse`].
+    pub fn parse_within(file: &str, text: &str, limits: &Limits) -> Result<Self, Finding> {
         if !without_mark(text).trim_start().starts_with(['{', '[']) {
-            return Self::parse_yaml(file, text);
+            return Self::parse_with(file, text, limits, yaml::parse);
         }
-        let refused = match Self::parse_json(file, text) {
+        let refused = match Self::parse_with(file, text, limits, json::parse) {
             Ok(document) => return Ok(document),
             Err(finding) => finding,
         };
@@ -59,7 +55,7 @@ impl Document {
         if refused.code != json::SYNTAX {
             return Err(refused);
         }
-        Self::parse_yaml(file, text).map_err(|_| refused)
+        Self::parse_with(file, text, limits, yaml::parse).map_err(|_| refused)
     }
 
     /// Reads `text` as JSON (RFC 8259) and nothing else; a byte order mark is skipped.
@@ -67,7 +63,7 @@ impl Document {
     /// # Errors
     /// As for [`Document::parse`].
     pub fn parse_json(file: &str, text: &str) -> Result<Self, Finding> {
-        Self::parse_with(file, text, json::parse)
+        Self::parse_with(file, text, &Limits::default(), json::parse)
     }
 
     /// Reads `text` as YAML 1.2, one document, core schema; a byte order mark is skipped.
@@ -75,29 +71,30 @@ impl Document {
     /// # Errors
     /// As for [`Document::parse`].
     pub fn parse_yaml(file: &str, text: &str) -> Result<Self, Finding> {
-        Self::parse_with(file, text, yaml::parse)
+        Self::parse_with(file, text, &Limits::default(), yaml::parse)
     }
 
     fn parse_with(
         file: &str,
         text: &str,
-        reader: impl FnOnce(&str) -> Result<Node, Mistake>,
+        limits: &Limits,
+        reader: impl FnOnce(&str, &Limits) -> Result<Node, Mistake>,
     ) -> Result<Self, Finding> {
         let file: Arc<str> = file.into();
-        let read = if text.len() > MAX_BYTES {
-            Err(Mistake::at(
-                1,
-                1,
-                "too-large",
-                format!("the file has more than {MAX_BYTES} bytes"),
-            ))
+        let read = if text.len() > limits.bytes {
+            Err(Mistake::too_large(limits))
         } else {
-            reader(without_mark(text))
+            reader(without_mark(text), limits)
         };
         match read {
             Ok(root) => Ok(Self { file, root }),
             Err(mistake) => Err(mistake.into_finding(file)),
         }
+    }
+
+    /// The finding for a file that has more bytes than a document may have; it need not be read for that.
+    pub fn too_large(file: &str) -> Finding {
+        Mistake::too_large(&Limits::default()).into_finding(file.into())
     }
 
     /// The place of a node of this document.
@@ -140,22 +137,25 @@ impl Mistake {
         Self::at(line, column, "duplicate-key", what)
     }
 
-    fn too_deep(line: u32, column: u32) -> Self {
-        Self::at(
-            line,
-            column,
-            "too-deep",
-            format!("nested more than {MAX_DEPTH} levels deep"),
-        )
+    fn too_large(limits: &Limits) -> Self {
+        let what = format!("the file has more than {} bytes", limits.bytes);
+        Self::at(1, 1, "too-large", what)
     }
 
-    fn too_many_nodes(line: u32, column: u32) -> Self {
-        Self::at(
-            line,
-            column,
-            "too-many-values",
-            format!("more than {MAX_NODES} values"),
-        )
+    fn too_deep(line: u32, column: u32, limits: &Limits) -> Self {
+        let what = format!("nested more than {} levels deep", limits.depth);
+        Self::at(line, column, "too-deep", what)
+    }
+
+    fn too_many_nodes(line: u32, column: u32, limits: &Limits) -> Self {
+        let what = format!("more than {} values", limits.nodes);
+        Self::at(line, column, "too-many-values", what)
+    }
+
+    fn too_many_aliased(line: u32, column: u32, limits: &Limits) -> Self {
+        let added = limits.aliased_nodes;
+        let what = format!("anchors and aliases add more than {added} values");
+        Self::at(line, column, "alias-expansion", what)
     }
 
     fn into_finding(self, file: Arc<str>) -> Finding {

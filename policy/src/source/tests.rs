@@ -160,6 +160,62 @@ fn nesting_is_limited_in_both_syntaxes() {
     assert_eq!(refused(&aliased).code, "too-deep");
 }
 
+/// Asserts that the first text is read within small limits and the second is not: where, what and remedy.
+fn met(fits: &str, too_much: &str, line: u32, what: &str, remedy: &str) {
+    let limits = Limits {
+        bytes: 60,
+        depth: 3,
+        nodes: 10,
+        aliased_nodes: 5,
+    };
+    let bounded = |text: &str| Document::parse_within("big.yaml", text, &limits);
+    assert!(bounded(fits).is_ok(), "{fits}: {:?}", bounded(fits));
+    let finding = bounded(too_much).expect_err(too_much);
+    assert!(finding.what.contains(what), "{finding}");
+    let place = (&*finding.place.file, finding.place.line);
+    assert_eq!((place, &*finding.remedy), (("big.yaml", line), remedy));
+}
+
+#[test]
+fn size_depth_and_number_of_values_are_limited_in_both_syntaxes() {
+    let remedy = "split the file, or flatten it";
+    let bytes = (" ".repeat(60), " ".repeat(61));
+    met(&bytes.0, &bytes.1, 1, "more than 60 bytes", remedy);
+    let levels = "more than 3 levels";
+    met("[[[1]]]", "\n[[[[1]]]]", 2, levels, remedy);
+    met("- - - 1", "\n- - - - 1", 2, levels, remedy);
+    // The list itself is a value too.
+    let values = "more than 10 values";
+    met(
+        "[1,1,1,1,1,1,1,1,1]",
+        "[1,1,1,1,1,1,1,1,1,1]",
+        1,
+        values,
+        remedy,
+    );
+    met(&"- 1\n".repeat(9), &"- 1\n".repeat(10), 10, values, remedy);
+}
+
+#[test]
+fn what_aliases_add_is_limited_before_it_is_copied() {
+    let (what, remedy) = (
+        "add more than 5 values",
+        "write the repeated part once and refer to it by `$ref`",
+    );
+    let scalar = ("a: &a 1\nb: [*a,*a,*a,*a]", "a: &a 1\nb: [*a,*a,*a,*a,*a]");
+    met(scalar.0, scalar.1, 2, what, remedy);
+    let map = ("a: &a {x: 1}\nb: *a", "a: &a {x: 1}\nb: *a\nc: *a");
+    met(map.0, map.1, 3, what, remedy);
+}
+
+#[test]
+fn a_text_that_is_too_large_is_not_even_looked_at() {
+    let large = " ".repeat(MAX_BYTES + 1);
+    for read in [Document::parse, Document::parse_json, Document::parse_yaml] {
+        assert_eq!(read("f", &large).unwrap_err().code, "too-large");
+    }
+}
+
 #[test]
 fn one_document_is_read_with_or_without_marks() {
     assert_eq!(read("\u{feff}{\"a\": 1}"), json!({"a": 1}));

@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
 use super::node::number;
-use super::{Entry, MAX_ALIASED_NODES, MAX_DEPTH, MAX_NODES, Map, Mistake, Node, Value, narrow};
+use super::{Entry, Limits, Map, Mistake, Node, Value, narrow};
 
 /// Reads the one document of `text`; nothing at all is `null`.
-pub(super) fn parse(text: &str) -> Result<Node, Mistake> {
+pub(super) fn parse(text: &str, limits: &Limits) -> Result<Node, Mistake> {
     let mut reader = Reader {
         parser: Parser::new_from_str(text),
         anchors: HashMap::new(),
+        limits: *limits,
         nodes: 0,
         aliased: 0,
     };
@@ -46,6 +47,7 @@ const SYNTAX: &str = "yaml-syntax";
 struct Reader<'t> {
     parser: Parser<'t, StrInput<'t>>,
     anchors: HashMap<usize, Measured>,
+    limits: Limits,
     nodes: usize,
     aliased: usize,
 }
@@ -72,11 +74,11 @@ impl<'t> Reader<'t> {
     fn node(&mut self, event: Event<'t>, span: Span, depth: usize) -> Result<Measured, Mistake> {
         let (line, column) = position(span);
         self.nodes += 1;
-        if self.nodes > MAX_NODES {
-            return Err(Mistake::too_many_nodes(line, column));
+        if self.nodes > self.limits.nodes {
+            return Err(Mistake::too_many_nodes(line, column, &self.limits));
         }
-        if depth > MAX_DEPTH {
-            return Err(Mistake::too_deep(line, column));
+        if depth > self.limits.depth {
+            return Err(Mistake::too_deep(line, column, &self.limits));
         }
         let place = (line, column);
         let (anchor, (value, nodes, levels)) = match event {
@@ -122,8 +124,8 @@ impl<'t> Reader<'t> {
             let what = "an alias refers to a value that it is part of";
             return Err(Mistake::at(line, column, SYNTAX, what));
         };
-        if depth + target.levels > MAX_DEPTH + 1 {
-            return Err(Mistake::too_deep(line, column));
+        if depth + target.levels > self.limits.depth + 1 {
+            return Err(Mistake::too_deep(line, column, &self.limits));
         }
         let nodes = target.nodes;
         self.charge(nodes, place)?;
@@ -136,9 +138,8 @@ impl<'t> Reader<'t> {
     /// Counts values that are copied, before the copy is made.
     fn charge(&mut self, nodes: usize, (line, column): (u32, u32)) -> Result<(), Mistake> {
         self.aliased += nodes;
-        if self.aliased > MAX_ALIASED_NODES {
-            let what = format!("anchors and aliases add more than {MAX_ALIASED_NODES} values");
-            return Err(Mistake::at(line, column, "alias-expansion", what));
+        if self.aliased > self.limits.aliased_nodes {
+            return Err(Mistake::too_many_aliased(line, column, &self.limits));
         }
         Ok(())
     }

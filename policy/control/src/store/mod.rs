@@ -19,8 +19,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr};
 
 pub use error::StoreError;
-pub(crate) use facts::{AcceptanceRow, RevocationRow};
 pub(crate) use facts::suspend;
+pub(crate) use facts::{AcceptanceRow, RevocationRow};
 pub(crate) use load::Contents;
 pub(crate) use objects::keep_generation;
 pub(crate) use rows::{ConsumerRow, KeyRow, OrganisationRow, PlanRow, ProjectRow, TermsRow};
@@ -147,7 +147,11 @@ impl Store {
             Migration::new(version, name.into(), MigrationType::Simple, sql, false)
         };
         let migrator = Migrator::with_migrations(vec![
-            step(1, "directory", include_str!("../../migrations/0001_directory.sql")),
+            step(
+                1,
+                "directory",
+                include_str!("../../migrations/0001_directory.sql"),
+            ),
             step(
                 2,
                 "append only",

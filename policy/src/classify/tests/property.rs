@@ -1,20 +1,12 @@
 //! The classifier against a slow, obvious matcher written straight from the rules: try every template, keep the best.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    missing_docs,
-    reason = "tests"
-)]
-
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use tollgate_policy::classify::{Classifier, Unclassified};
-use tollgate_policy::finding::Place;
-use tollgate_policy::openapi::{Description, Dialect, Operation, Security};
+
+use super::description;
+use crate::classify::{Classifier, Unclassified};
 
 /// A piece of a template segment.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,38 +151,6 @@ fn fast(routes: &[(String, String)], method: &str, path: &str) -> Answer {
             Answer::NoMethod(allow.iter().map(ToString::to_string).collect())
         }
         Err(Unclassified::BadEncoding) => panic!("nothing is encoded"),
-    }
-}
-
-fn description(routes: &[(String, String)]) -> Description {
-    let place = Place::file("test.yaml");
-    let operations = routes.iter().map(|(method, template)| Operation {
-        id: None,
-        name: template.as_str().into(),
-        method: method.as_str().into(),
-        template: template.as_str().into(),
-        route: template.as_str().into(),
-        fragment: false,
-        bases: vec!["".into()],
-        path_parameters: Vec::new(),
-        headers: Vec::new(),
-        security: Security {
-            alternatives: Vec::new(),
-            unreadable: false,
-        },
-        settings: Default::default(),
-        place: place.clone(),
-    });
-    Description {
-        file: "test.yaml".into(),
-        title: String::new(),
-        version: String::new(),
-        dialect: Dialect::OpenApi31,
-        operations: operations.collect(),
-        settings: Default::default(),
-        servers: Vec::new(),
-        findings: Vec::new(),
-        files: Vec::new(),
     }
 }
 
