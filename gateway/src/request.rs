@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use http::HeaderName;
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 use tollgate_policy::classify::Unclassified;
@@ -24,6 +25,9 @@ use crate::door::target::Target;
 use crate::telemetry::{
     AccessLog, AccessRecord, Finished, Metrics, OperationMetrics, RequestId, TraceContext,
 };
+
+static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What all workers share. Read by every request, changed by none.
 #[derive(Debug)]
@@ -150,15 +154,15 @@ pub struct Seen<'s> {
 }
 
 impl Exchange {
-    /// A request whose head is about to be read.
+    /// A request whose head has just been read.
     pub fn new(shared: Arc<Shared>) -> Self {
         let now = Instant::now();
         Self {
             shared,
             journey: Journey::Arrived,
             started: now,
-            request_id: RequestId::accept_or_new(None),
-            trace: TraceContext::accept_or_new(None).0,
+            request_id: RequestId::none(),
+            trace: TraceContext::none(),
             trace_continued: false,
             upstream: UpstreamStory::default(),
             reason: Cow::Borrowed(""),
@@ -381,11 +385,9 @@ impl Exchange {
     }
 
     fn begin(&mut self, head: &RequestHeader) {
-        self.started = Instant::now();
-        self.last_step = self.started;
-        let field = |name: &str| head.headers.get(name).map(http::HeaderValue::as_bytes);
-        self.request_id = RequestId::accept_or_new(field("x-request-id"));
-        (self.trace, self.trace_continued) = TraceContext::accept_or_new(field("traceparent"));
+        let field = |name| head.headers.get(name).map(http::HeaderValue::as_bytes);
+        self.request_id = RequestId::accept_or_new(field(&X_REQUEST_ID));
+        (self.trace, self.trace_continued) = TraceContext::accept_or_new(field(&TRACEPARENT));
     }
 }
 

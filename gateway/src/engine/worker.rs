@@ -23,7 +23,7 @@ use crate::forward::Forwarder;
 use crate::forward::watch::{WATCH, Watch};
 use crate::listener::{self, Door, Drain};
 use crate::request::{Exchange, Seen, Shared};
-use crate::telemetry::RequestId;
+use crate::telemetry::{RequestId, TraceContext};
 use crate::upstream::pool;
 
 /// How often a worker looks through its idle connections to the services.
@@ -45,6 +45,8 @@ pub(super) fn door(limits: &DoorLimits, shared: &Arc<Shared>) -> Door {
         Arc::new(move |client: Option<SocketAddr>, denial: &Denial| {
             told.metrics.malformed(denial.code());
             let mut exchange = Exchange::new(told.clone());
+            exchange.request_id = RequestId::accept_or_new(None);
+            exchange.trace = TraceContext::accept_or_new(None).0;
             exchange.refuse(denial.clone(), None, None);
             exchange.report(&Seen {
                 head: None,

@@ -47,7 +47,8 @@ impl ProxyHttp for Forwarder {
 
     async fn request_filter(&self, session: &mut Session, passage: &mut Passage) -> Result<bool> {
         if let Err(denial) = passage.exchange.admit(session.req_header()) {
-            answer::refuse(session, &denial, passage.exchange.request_id.as_str()).await?;
+            let id = passage.exchange.request_id;
+            Box::pin(answer::refuse(session, &denial, id.as_str())).await?;
             return Ok(true);
         }
         self.forward(session, passage).await
