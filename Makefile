@@ -22,8 +22,9 @@ lint: setup ## format and clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-bench: build ## beside nginx and HAProxy: benches/README.md
-	TOLLGATE="$(CARGO_TARGET_DIR)/release/tollgate" python3 benches/run.py
+bench: build ## beside nginx, HAProxy and bare pingora: benches/README.md; TABLE="cpu --rounds 9" for a part of it
+	$(CARGO) build --release --locked -p tollgate --examples
+	TOLLGATE="$(CARGO_TARGET_DIR)/release/tollgate" python3 benches/run.py $(TABLE)
 
 fuzz: ## ten minutes per target (needs nightly and cargo-fuzz)
 	sh scripts/fuzz.sh

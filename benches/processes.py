@@ -38,17 +38,29 @@ def tree(root):
 
 
 def cpu_seconds(root):
-    """User and system time of a process tree, its ended children included."""
-    total = 0
+    """User time and system time of a process tree, its ended children included."""
+    user = system = 0
     for process in tree(root):
         try:
             fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        total += int(fields[11]) + int(fields[12])
+        user, system = user + int(fields[11]), system + int(fields[12])
         if process == root:
-            total += int(fields[13]) + int(fields[14])
-    return total / TICKS
+            user, system = user + int(fields[13]), system + int(fields[14])
+    return user / TICKS, system / TICKS
+
+
+def cpu_so_far_ms(root):
+    """CPU time of the living threads of a process tree, finer than a clock tick."""
+    total = 0
+    for process in tree(root):
+        for thread in Path(f"/proc/{process}/task").glob("*/schedstat"):
+            try:
+                total += int(thread.read_text().split()[0])
+            except OSError:
+                continue
+    return total / 1e6
 
 
 def memory_mib(root):
@@ -89,7 +101,7 @@ class Server:
                 self.stop()
                 sys.exit(f"{name} does not serve:\n" + Path(self.log.name).read_text(errors="replace"))
             time.sleep(0.002)
-        self.cold_start = time.monotonic() - begun
+        self.cold_start = time.monotonic() - begun, cpu_so_far_ms(self.pid)
 
     @property
     def pid(self):

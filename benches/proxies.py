@@ -4,6 +4,7 @@ Each proxy is a function of a `Stage` and gives a running `Server`. They keep co
 pingora has none) and offer TLS (`tls`) and HTTP/2 with prior knowledge (`h2`) where they can.
 """
 
+import functools
 import os
 import shutil
 import subprocess
@@ -94,7 +95,7 @@ def bare(stage, workers, cpu, _operations):
     return stage.start("pingora", port, command, cpu)
 
 
-def tollgate(stage, workers, cpu, operations):
+def tollgate(stage, workers, cpu, operations, name="tollgate", binary=None):
     port, tls, admin = free_port(), free_port(), free_port()
     home = stage.directory / f"tollgate-{port}"
     (home / "apis").mkdir(parents=True)
@@ -116,9 +117,10 @@ access_log: {home}/access.log
 limits: {{ keep_alive: 600s, connections_per_address: 20000, requests_per_connection: 1000000000 }}
 """)
     (home / "state").mkdir()
-    name = "tollgate" if operations == 1 else f"tollgate/{operations}"
+    name = name if operations == 1 else f"{name}/{operations}"
+    command = [binary or os.environ["TOLLGATE"], "gateway", "--config", home]
     # Cleartext listeners know HTTP/2 by its preface.
-    return stage.start(name, port, [os.environ["TOLLGATE"], "gateway", "--config", home], cpu, tls=tls, h2=port)
+    return stage.start(name, port, command, cpu, tls=tls, h2=port)
 
 
 PROXIES = {
@@ -129,6 +131,11 @@ PROXIES = {
     "tollgate/1000": (tollgate, 1000),
     "tollgate/10000": (tollgate, 10000),
 }
+
+
+def another(name, binary):
+    """Another build of Tollgate beside the first."""
+    PROXIES[name] = (functools.partial(tollgate, name=name, binary=binary), 1)
 
 
 def example(name):

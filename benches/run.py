@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from proxies import PROXIES, Stage
+from proxies import PROXIES, Stage, another
 from tables import TABLES, missing
 
 HERE = Path(__file__).resolve().parent
@@ -27,12 +27,15 @@ def main():
     parser.add_argument("--rate", type=int, default=2000, help="requests per second for `latency` (2000)")
     parser.add_argument("--idle", type=int, default=1000, help="connections to hold for `memory` (1000)")
     parser.add_argument("--only", default="", help=f"proxies beside nginx, by comma (all of {', '.join(PROXIES)})")
+    parser.add_argument("--beside", action="append", default=[], metavar="NAME=PATH", help="another build of Tollgate to measure too")
     specs = f"{HERE.parent}/openapi-specs/bookstore.yaml,{HERE.parent.parent}/shared/specs/github.json"
     parser.add_argument("--specs", default=specs, help="OpenAPI files for `admit`, by comma; absent ones are left out")
     options = parser.parse_args()
     unknown = set(options.tables) - set(TABLES)
     if unknown:
         parser.error(f"no such table: {' '.join(unknown)}")
+    for build in options.beside:
+        another(*build.split("=", 1))
     if not os.access(os.environ.get("TOLLGATE", ""), os.X_OK):
         sys.exit("TOLLGATE must name the release binary; `make bench` does that")
     if absent := missing():
