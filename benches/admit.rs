@@ -18,7 +18,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -53,7 +53,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Heads of calls to every operation of a file, as a browser or an SDK sends them.
-fn heads(spec: &PathBuf) -> Vec<RequestHeader> {
+fn heads(spec: &Path) -> Vec<RequestHeader> {
     let description = openapi::load(spec).expect("the file is an OpenAPI file");
     let operations = description.operations.iter();
     let heads = operations.map(|operation| {
@@ -79,7 +79,7 @@ fn filled(template: &str) -> String {
     pieces.collect()
 }
 
-fn shared(spec: &PathBuf, target: &AccessLogTarget) -> Arc<Shared> {
+fn shared(spec: &Path, target: &AccessLogTarget) -> Arc<Shared> {
     let metrics = Metrics::new();
     // Nobody is asked: the address only has to be one.
     let api = ApiConfig::for_spec(spec, "http://127.0.0.1:9", SecurityMode::Off).unwrap();
