@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::HeaderName;
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 use tollgate_policy::classify::Unclassified;
@@ -25,9 +24,6 @@ use crate::door::target::Target;
 use crate::telemetry::{
     AccessLog, AccessRecord, Finished, Metrics, OperationMetrics, RequestId, TraceContext,
 };
-
-static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What all workers share. Read by every request, changed by none.
 #[derive(Debug)]
@@ -385,9 +381,9 @@ impl Exchange {
     }
 
     fn begin(&mut self, head: &RequestHeader) {
-        let field = |name| head.headers.get(name).map(http::HeaderValue::as_bytes);
-        self.request_id = RequestId::accept_or_new(field(&X_REQUEST_ID));
-        (self.trace, self.trace_continued) = TraceContext::accept_or_new(field(&TRACEPARENT));
+        let field = |name: &str| head.headers.get(name).map(http::HeaderValue::as_bytes);
+        self.request_id = RequestId::accept_or_new(field("x-request-id"));
+        (self.trace, self.trace_continued) = TraceContext::accept_or_new(field("traceparent"));
     }
 }
 
