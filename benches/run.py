@@ -7,6 +7,7 @@ counting instructions.
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -41,6 +42,8 @@ def main():
     if absent := missing():
         sys.exit(f"missing: {' '.join(absent)}\n"
                  "apt-get install nginx-light haproxy wrk nghttp2-client openssl valgrind; cargo build --release --examples")
+    # Ended from outside, it still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as name:
         directory = Path(name)
         # nginx drops its rights where it can: its worker has to get at its files.
