@@ -87,7 +87,8 @@ impl ProxyHttp for Forwarder {
             watch.names(passage.exchange.request_id);
         }
         if let Err(denial) = admitted {
-            answer::refuse(session, &denial, passage.exchange.request_id.as_str()).await?;
+            let id = passage.exchange.request_id;
+            Box::pin(answer::refuse(session, &denial, id.as_str())).await?;
             return Ok(true);
         }
         self.forward(session, passage).await
