@@ -3,6 +3,8 @@
 
 CARGO ?= cargo
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
+# Of what `bench` measures.
+PROFILE ?= release
 
 .PHONY: demo build test lint bench fuzz audit setup
 
@@ -22,8 +24,9 @@ lint: setup ## format and clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-bench: build ## beside nginx and HAProxy: benches/README.md
-	TOLLGATE="$(CARGO_TARGET_DIR)/release/tollgate" python3 benches/run.py
+bench: setup ## beside nginx, HAProxy and bare pingora: benches/README.md; TABLE="cpu --rounds 9" for a part, PROFILE=dist for the published build
+	$(CARGO) build --profile $(PROFILE) --locked -p tollgate --bins --examples
+	TOLLGATE="$(CARGO_TARGET_DIR)/$(PROFILE)/tollgate" python3 benches/run.py $(TABLE)
 
 fuzz: ## ten minutes per target (needs nightly and cargo-fuzz)
 	sh scripts/fuzz.sh

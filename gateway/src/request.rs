@@ -57,15 +57,15 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// A request whose head is about to be read.
+    /// A request whose head has just been read.
     pub fn new(shared: Arc<Shared>) -> Self {
         let now = Instant::now();
         Self {
             shared,
             journey: Journey::Arrived,
             started: now,
-            request_id: RequestId::accept_or_new(None),
-            trace: TraceContext::accept_or_new(None).0,
+            request_id: RequestId::none(),
+            trace: TraceContext::none(),
             trace_continued: false,
             upstream: UpstreamStory::default(),
             reason: Cow::Borrowed(""),
@@ -375,8 +375,6 @@ impl Exchange {
     }
 
     fn begin(&mut self, head: &RequestHeader) {
-        self.started = Instant::now();
-        self.last_step = self.started;
         let field = |name: &str| head.headers.get(name).map(http::HeaderValue::as_bytes);
         self.request_id = RequestId::accept_or_new(field("x-request-id"));
         (self.trace, self.trace_continued) = TraceContext::accept_or_new(field("traceparent"));

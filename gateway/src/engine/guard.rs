@@ -28,7 +28,7 @@ use crate::journey::{Peer, Shared};
 use crate::listener;
 use crate::report::Seen;
 use crate::request::Exchange;
-use crate::telemetry::RequestId;
+use crate::telemetry::{RequestId, TraceContext};
 
 /// How long a request that was cut off may take to say so.
 const LAST_WORD: Duration = Duration::from_secs(2);
@@ -88,6 +88,8 @@ pub(super) fn refused_unread(
 ) -> RequestId {
     shared.metrics.malformed(denial.code());
     let mut exchange = Exchange::new(shared.clone());
+    exchange.request_id = RequestId::accept_or_new(None);
+    exchange.trace = TraceContext::accept_or_new(None).0;
     exchange.refuse(denial.clone(), None, None);
     exchange.report(&Seen {
         head: None,

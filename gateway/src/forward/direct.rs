@@ -3,6 +3,8 @@
 //! Taken where it is provably the same as the pump: HTTP/1.1 on both sides, no request body, no upgrade, no expectation, no trailers.
 //! It puts back by hand what the pump would do: notices a client that leaves, retries, batches head and body into one write, frames
 //! a close-delimited answer, and never ends a truncated one cleanly.
+//!
+//! What not every request needs is boxed: the future of this way is moved once per request, and is as large as its largest state.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use tollgate_policy::settings::UpstreamProtocol;
 
-use super::fields::to_service;
+use super::fields::{KEEP_ALIVE, PROXY_CONNECTION, to_service};
 use super::passage::{Passage, exhausted, origin_of};
 use super::{Forwarder, answer};
 use crate::denial::Denial;
@@ -56,7 +58,7 @@ impl Forwarder {
                 Attempt::Complete => return Ok(true),
                 Attempt::Again => {}
                 Attempt::Failed(error) => {
-                    self.refuse_failed(session, passage, &error).await?;
+                    Box::pin(self.refuse_failed(session, passage, &error)).await?;
                     return Ok(true);
                 }
             }
@@ -128,7 +130,7 @@ impl Forwarder {
             .await
             .map_err(|error| error.into_down())?;
         if !end {
-            self.body(session, &mut service, passage).await?;
+            Box::pin(self.body(session, &mut service, passage)).await?;
         }
         service.respect_keepalive();
         let keep_alive = peer.options.idle_timeout.unwrap_or(POOL_AGE);
@@ -174,7 +176,7 @@ impl Forwarder {
     async fn connect(&self, peer: &Arc<HttpPeer>, key: &pool::PoolKey) -> Result<(Stream, bool)> {
         match pool::take(key) {
             Some(stream) => Ok((stream, true)),
-            None => Ok((self.connector.new_stream(&**peer).await?, false)),
+            None => Ok((Box::pin(self.connector.new_stream(&**peer)).await?, false)),
         }
     }
 
@@ -183,13 +185,8 @@ impl Forwarder {
             return Error::e_explain(ErrorType::InternalError, "forward before admission");
         };
         let mut head = session.req_header().clone();
-        for name in [
-            "connection",
-            "keep-alive",
-            "proxy-connection",
-            "te",
-            "upgrade",
-        ] {
+        // Requests with `TE` or `Upgrade` do not come this way.
+        for name in [&CONNECTION, &KEEP_ALIVE, &PROXY_CONNECTION] {
             head.remove_header(name);
         }
         let authority = passage
@@ -293,8 +290,7 @@ async fn first_answer(
             }
             HttpTask::Header(head, _) if head.status != http::StatusCode::SWITCHING_PROTOCOLS => {
                 let tasks = vec![HttpTask::Header(head, false)];
-                session
-                    .write_response_tasks(tasks)
+                Box::pin(session.write_response_tasks(tasks))
                     .await
                     .map_err(|error| error.into_down())?;
             }

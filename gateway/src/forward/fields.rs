@@ -1,6 +1,5 @@
 //! The head sent to the service: what the client may not say is dropped, what we say is added. Both ways to the upstream call this.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{HOST, HeaderName, HeaderValue, TE, UPGRADE};
@@ -14,6 +13,13 @@ use crate::door::asked::{raw_host, target_of};
 use crate::door::fields::dropped;
 use crate::journey::Admitted;
 use crate::request::Exchange;
+use crate::telemetry::digits::ip;
+
+/// Older fields of one connection (RFC 9110, section 7.6.1).
+pub(super) static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// Sent by some clients to every proxy.
+pub(super) static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// What the connection tells about the client.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +44,7 @@ pub fn to_service(
     let forwarded = Forwarded::of(head, origin, exchange.shared.trusted_hops);
     drop_client_claims(head, admitted);
     if !exchange.trace_continued {
-        head.remove_header("tracestate");
+        head.remove_header(&TRACESTATE);
     }
     caller::write(head, admitted)?;
     rewrite_host(head, admitted, authority)?;
@@ -138,7 +144,7 @@ pub(super) fn set_target(head: &mut RequestHeader, target: &str) -> Result<()> {
 /// Where the call came from, in the forms services read (RFC 7239 and the older fields).
 struct Forwarded {
     /// Believed hops before us, then the peer.
-    chain: SmallVec<[u8; 64]>,
+    chain: Vec<u8>,
     client: Option<IpAddr>,
     protocol: &'static str,
     host: SmallVec<[u8; 64]>,
@@ -146,45 +152,50 @@ struct Forwarded {
 
 impl Forwarded {
     fn of(head: &RequestHeader, origin: Origin, trusted_hops: u8) -> Self {
-        let mut chain = SmallVec::new();
-        let mut client = origin.peer;
+        let mut chain = Vec::with_capacity(48);
         let claimed = claimed_hops(head, trusted_hops);
         for hop in &claimed {
-            chain.extend_from_slice(hop.to_string().as_bytes());
+            ip(&mut chain, *hop);
             chain.extend_from_slice(b", ");
         }
-        client = claimed.first().copied().or(client);
         if let Some(peer) = origin.peer {
-            chain.extend_from_slice(peer.to_string().as_bytes());
+            ip(&mut chain, peer);
         }
         Self {
             chain,
-            client,
+            client: claimed.first().copied().or(origin.peer),
             protocol: if origin.tls { "https" } else { "http" },
             host: SmallVec::from_slice(raw_host(head).unwrap_or_default().as_bytes()),
         }
     }
 
-    fn write(&self, head: &mut RequestHeader) -> Result<()> {
-        let mut forwarded = String::with_capacity(96);
-        let bad = "forwarded field";
+    fn write(self, head: &mut RequestHeader) -> Result<()> {
+        let mut forwarded = Vec::with_capacity(128);
         match self.client {
-            Some(IpAddr::V4(v4)) => write!(forwarded, "for={v4};"),
-            Some(IpAddr::V6(v6)) => write!(forwarded, "for=\"[{v6}]\";"),
-            None => write!(forwarded, "for=unknown;"),
+            Some(v4 @ IpAddr::V4(_)) => {
+                forwarded.extend_from_slice(b"for=");
+                ip(&mut forwarded, v4);
+            }
+            Some(v6 @ IpAddr::V6(_)) => {
+                forwarded.extend_from_slice(b"for=\"[");
+                ip(&mut forwarded, v6);
+                forwarded.extend_from_slice(b"]\"");
+            }
+            None => forwarded.extend_from_slice(b"for=unknown"),
         }
-        .or_err(ErrorType::InternalError, bad)?;
         if !self.host.is_empty() {
-            let host = std::str::from_utf8(&self.host).unwrap_or_default();
-            write!(forwarded, "host=\"{host}\";").or_err(ErrorType::InternalError, bad)?;
+            forwarded.extend_from_slice(b";host=\"");
+            forwarded.extend_from_slice(&self.host);
+            forwarded.push(b'"');
             head.insert_header("x-forwarded-host", &self.host[..])?;
         }
-        forwarded.push_str("proto=");
-        forwarded.push_str(self.protocol);
+        forwarded.extend_from_slice(b";proto=");
+        forwarded.extend_from_slice(self.protocol.as_bytes());
         head.insert_header("forwarded", forwarded)?;
-        head.insert_header("x-forwarded-proto", self.protocol)?;
+        let protocol = HeaderValue::from_static(self.protocol);
+        head.insert_header("x-forwarded-proto", protocol)?;
         if !self.chain.is_empty() {
-            head.insert_header("x-forwarded-for", &self.chain[..])?;
+            head.insert_header("x-forwarded-for", self.chain)?;
         }
         Ok(())
     }

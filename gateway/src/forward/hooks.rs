@@ -89,11 +89,11 @@ impl ProxyHttp for Forwarder {
             watch.names(passage.exchange.request_id);
         }
         if let Err(denial) = admitted {
-            answer::refuse(session, &denial, &passage.exchange).await?;
+            Box::pin(answer::refuse(session, &denial, &passage.exchange)).await?;
             return Ok(true);
         }
         if matches!(passage.exchange.journey, Journey::Own(_)) {
-            own::serve(session, &mut passage.exchange).await?;
+            Box::pin(own::serve(session, &mut passage.exchange)).await?;
             return Ok(true);
         }
         self.forward(session, passage).await

@@ -10,7 +10,7 @@ use pingora_proxy::Session;
 use smallvec::SmallVec;
 
 use super::Forwarder;
-use super::fields::{Origin, client_address};
+use super::fields::{KEEP_ALIVE, Origin, PROXY_CONNECTION, client_address};
 use super::watch::{Cut, Watch};
 use crate::denial::Denial;
 use crate::explain;
@@ -349,7 +349,7 @@ fn stop_hop_fields(answer: &mut ResponseHeader) {
             answer.remove_header(name.as_str());
         }
     }
-    for name in ["keep-alive", "proxy-connection"] {
+    for name in [&KEEP_ALIVE, &PROXY_CONNECTION] {
         answer.remove_header(name);
     }
 }

@@ -6,6 +6,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::access_log::AccessRecord;
+use super::digits::{decimal, padded, socket_address, thousandths};
 use super::request_id::hex_digit;
 
 /// More steps than a request has.
@@ -16,41 +17,33 @@ pub(super) fn write_line(out: &mut Vec<u8>, record: &AccessRecord<'_>, now: Syst
     out.extend_from_slice(b"{\"time\":\"");
     write_time(out, now);
     out.push(b'"');
-    text(out, "request_id", record.request_id, 64);
-    text(out, "trace_id", record.trace_id, 32);
+    text(out, b",\"request_id\":\"", record.request_id, 64);
+    text(out, b",\"trace_id\":\"", record.trace_id, 32);
     if let Some(client) = record.client {
-        raw(out, "client", format_args!("\"{client}\""));
+        out.extend_from_slice(b",\"client\":\"");
+        socket_address(out, client);
+        out.push(b'"');
     }
-    text(out, "protocol", record.protocol, 16);
-    raw(out, "tls", format_args!("{}", record.tls));
-    text(out, "method", record.method, 16);
-    text(out, "host", record.host, 255);
-    text(out, "path", record.path, 512);
-    text(out, "api", record.api, 64);
-    text(out, "operation", record.operation, 255);
-    raw(out, "status", format_args!("{}", record.status));
-    text(out, "denial", record.denial, 64);
-    text(out, "reason", &record.reason, 512);
-    text(out, "upstream", record.upstream, 255);
-    text(out, "upstream_outcome", record.upstream_outcome, 64);
-    raw(out, "attempts", format_args!("{}", record.attempts));
-    raw(
-        out,
-        "request_bytes",
-        format_args!("{}", record.request_bytes),
-    );
-    raw(
-        out,
-        "response_bytes",
-        format_args!("{}", record.response_bytes),
-    );
+    text(out, b",\"protocol\":\"", record.protocol, 16);
+    flag(out, b",\"tls\":", record.tls);
+    text(out, b",\"method\":\"", record.method, 16);
+    text(out, b",\"host\":\"", record.host, 255);
+    text(out, b",\"path\":\"", record.path, 512);
+    text(out, b",\"api\":\"", record.api, 64);
+    text(out, b",\"operation\":\"", record.operation, 255);
+    number(out, b",\"status\":", record.status.into());
+    text(out, b",\"denial\":\"", record.denial, 64);
+    text(out, b",\"reason\":\"", &record.reason, 512);
+    text(out, b",\"upstream\":\"", record.upstream, 255);
+    let outcome = record.upstream_outcome;
+    text(out, b",\"upstream_outcome\":\"", outcome, 64);
+    number(out, b",\"attempts\":", record.attempts.into());
+    number(out, b",\"request_bytes\":", record.request_bytes);
+    number(out, b",\"response_bytes\":", record.response_bytes);
     steps(out, record.steps);
-    raw(
-        out,
-        "total_ms",
-        format_args!("{}", Thousandths(record.total.as_micros())),
-    );
-    raw(out, "aborted", format_args!("{}", record.aborted));
+    out.extend_from_slice(b",\"total_ms\":");
+    thousandths(out, record.total.as_micros());
+    flag(out, b",\"aborted\":", record.aborted);
     out.extend_from_slice(b"}\n");
 }
 
@@ -59,41 +52,27 @@ fn steps(out: &mut Vec<u8>, steps: &[(&'static str, Duration)]) {
     for (number, (name, time)) in steps.iter().take(STEPS).enumerate() {
         out.extend_from_slice(if number == 0 { b"\"" } else { b",\"" });
         escape(out, cut(name, 32));
-        print(out, format_args!("_us\":{}", Thousandths(time.as_nanos())));
+        out.extend_from_slice(b"_us\":");
+        thousandths(out, time.as_nanos());
     }
     out.push(b'}');
 }
 
-fn text(out: &mut Vec<u8>, name: &str, value: &str, longest: usize) {
-    key(out, name);
-    out.push(b'"');
+/// `begin` is the field's name with all that belongs before the value.
+fn text(out: &mut Vec<u8>, begin: &[u8], value: &str, longest: usize) {
+    out.extend_from_slice(begin);
     escape(out, cut(value, longest));
     out.push(b'"');
 }
 
-fn raw(out: &mut Vec<u8>, name: &str, value: std::fmt::Arguments<'_>) {
-    key(out, name);
-    print(out, value);
+fn number(out: &mut Vec<u8>, begin: &[u8], value: u64) {
+    out.extend_from_slice(begin);
+    decimal(out, value);
 }
 
-fn key(out: &mut Vec<u8>, name: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
-}
-
-/// Writing to a vector cannot fail.
-fn print(out: &mut Vec<u8>, value: std::fmt::Arguments<'_>) {
-    let _ = std::io::Write::write_fmt(out, value);
-}
-
-/// A number of thousandths with three decimals.
-struct Thousandths(u128);
-
-impl std::fmt::Display for Thousandths {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{}.{:03}", self.0 / 1000, self.0 % 1000)
-    }
+fn flag(out: &mut Vec<u8>, begin: &[u8], value: bool) {
+    out.extend_from_slice(begin);
+    out.extend_from_slice(if value { b"true" } else { b"false" });
 }
 
 /// At most `longest` bytes, ending between two characters.
@@ -106,7 +85,11 @@ fn cut(value: &str, longest: usize) -> &str {
 /// Escapes what JSON demands, and beyond that DEL, the C1 controls and U+2028/2029: terminals obey some of them, and
 /// some readers take others for the end of a line.
 fn escape(out: &mut Vec<u8>, value: &str) {
-    if value.bytes().all(plain) {
+    // All bytes, not up to the first that is not plain: without a way out the compiler looks at sixteen at once.
+    if value
+        .bytes()
+        .fold(true, |so_far, byte| so_far & plain(byte))
+    {
         return out.extend_from_slice(value.as_bytes());
     }
     for character in value.chars() {
@@ -149,12 +132,20 @@ pub(super) fn write_time(out: &mut Vec<u8>, now: SystemTime) {
     };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    print(
-        out,
-        format_args!(
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"
-        ),
-    );
+    padded::<4>(out, year);
+    for (before, value) in [
+        (b'-', month),
+        (b'-', day),
+        (b'T', hour),
+        (b':', minute),
+        (b':', second),
+    ] {
+        out.push(before);
+        padded::<2>(out, value);
+    }
+    out.push(b'.');
+    padded::<3>(out, millis.into());
+    out.push(b'Z');
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! a stranger sends, the number of series stays that of the configuration. Not here: sending traces anywhere.
 
 mod access_log;
+pub(crate) mod digits;
 mod json;
 mod metrics;
 mod process;

@@ -18,6 +18,14 @@ pub struct RequestId {
 }
 
 impl RequestId {
+    /// Not known yet; reads as nothing.
+    pub fn none() -> Self {
+        Self {
+            bytes: [0; LONGEST],
+            length: 0,
+        }
+    }
+
     /// Takes the client's id where it is fit, else makes one.
     pub fn accept_or_new(client: Option<&[u8]>) -> Self {
         client.and_then(Self::accept).unwrap_or_else(Self::random)
@@ -58,18 +66,16 @@ impl RequestId {
 
 /// Writes `value` as 16 lower-case hex digits into the first 16 bytes of `out`.
 pub(super) fn write_hex(out: &mut [u8], value: u64) {
-    for (place, shift) in out.iter_mut().zip((0..16_u32).rev()) {
-        *place = hex_digit(u8::try_from((value >> (shift * 4)) & 0xf).unwrap_or_default());
+    for (place, byte) in out.chunks_exact_mut(2).zip(value.to_be_bytes()) {
+        place.copy_from_slice(&[hex_digit(byte >> 4), hex_digit(byte & 0xf)]);
     }
 }
 
 /// The lower-case hex digit of a number below 16.
 pub(super) fn hex_digit(nibble: u8) -> u8 {
-    if nibble < 10 {
-        b'0' + nibble
-    } else {
-        b'a' + (nibble & 0xf) - 10
-    }
+    // Without a branch: nobody can predict random digits.
+    let nibble = nibble & 0xf;
+    b'0' + nibble + u8::from(nibble > 9) * (b'a' - b'0' - 10)
 }
 
 /// 64 random bits of a generator of this thread (xoshiro256++, <https://prng.di.unimi.it/>), seeded by the operating

@@ -7,6 +7,9 @@ use super::request_id::{hex_digit, random_u64, write_hex};
 /// Length of a version 00 `traceparent`: `00-` trace id `-` parent id `-` flags.
 const LENGTH: usize = 55;
 
+/// The form of a `traceparent`, with ids that are none.
+const NOWHERE: [u8; LENGTH] = *b"00-00000000000000000000000000000000-0000000000000000-00";
+
 /// W3C trace context (<https://www.w3.org/TR/trace-context/>): accepted or started, passed on with a new span id.
 #[derive(Clone, Copy, Debug)]
 pub struct TraceContext {
@@ -14,6 +17,11 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
+    /// Not known yet; a trace id of zeros is none.
+    pub fn none() -> Self {
+        Self { text: NOWHERE }
+    }
+
     /// Continues a valid `traceparent` with a new parent id; starts a new trace otherwise (then `tracestate` is dropped).
     /// The flag tells whether the client's was continued.
     pub fn accept_or_new(client: Option<&[u8]>) -> (Self, bool) {
@@ -44,10 +52,15 @@ impl TraceContext {
         let mut span_id = [0; 16];
         write_hex(&mut span_id, random_u64().max(1));
         let flags = [hex_digit(flags >> 4), hex_digit(flags & 0xf)];
-        let parts: [&[u8]; 6] = [b"00-", trace_id, b"-", &span_id, b"-", &flags];
-        let mut text = [0; LENGTH];
-        for (place, byte) in text.iter_mut().zip(parts.into_iter().flatten()) {
-            *place = *byte;
+        let mut text = NOWHERE;
+        for (place, part) in [
+            (3..35, &trace_id[..]),
+            (36..52, &span_id[..]),
+            (53..55, &flags[..]),
+        ] {
+            if let Some(place) = text.get_mut(place) {
+                place.copy_from_slice(part);
+            }
         }
         Self { text }
     }
