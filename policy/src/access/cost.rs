@@ -15,10 +15,15 @@ use super::compile::nearest;
 pub(super) const LONGEST_LIST: usize = 256;
 /// Nodes of an expression with its macros expanded. A rule beyond that is a program.
 const MOST_NODES: usize = 400;
-/// Nodes within nodes: evaluation is recursive.
-const DEEPEST: usize = 48;
+/// Nodes within nodes: evaluation is recursive, and takes some 30 KiB of stack a level without optimisation.
+const DEEPEST: usize = 24;
 /// Nodes visited at worst; some tenths of a microsecond each, so about a millisecond.
 const HIGHEST_COST: u64 = 10_000;
+/// Bytes of an expression.
+const LONGEST_EXPRESSION: usize = 2048;
+/// Openings of brackets, and question marks, each: the parser is recursive in both and takes up to 50 KiB of stack a level.
+/// Those in quotes count as well, because only the parser knows for certain what is quoted.
+const MOST_OPENINGS: usize = 48;
 /// Bytes of a pattern.
 const LONGEST_PATTERN: usize = 100;
 /// Product of the counts in `{n,m}` of a pattern, as each copies what it counts.
@@ -92,6 +97,23 @@ pub(super) struct Needs {
     /// Claims are looked at other than by a name that stands in the expression.
     pub(super) all_claims: bool,
     pub(super) now: bool,
+}
+
+/// Whether a text may be handed to the parser, whose stack it could otherwise exhaust.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(super) fn measure(text: &str) -> Result<(), String> {
+    if text.len() > LONGEST_EXPRESSION {
+        return Err(format!("it is longer than {LONGEST_EXPRESSION} bytes"));
+    }
+    for (what, openings) in [("brackets", &b"([{"[..]), ("question marks", b"?")] {
+        let count = text.bytes().filter(|byte| openings.contains(byte)).count();
+        if count > MOST_OPENINGS {
+            return Err(format!("it has more than {MOST_OPENINGS} {what}"));
+        }
+    }
+    Ok(())
 }
 
 /// What an expression needs, if it keeps within the bounds.

@@ -195,15 +195,18 @@ fn what_a_condition_may_cost_is_bounded_when_the_file_is_read() {
         "1,".repeat(60) + "1"
     );
     let long_list = format!("[{}].all(a, true)", "1,".repeat(500) + "1");
-    let deep = "[".repeat(60) + &"]".repeat(60) + " == []";
-    let brackets = "(".repeat(60) + "true" + &")".repeat(60);
-    let wide = "true".to_owned() + &" && true".repeat(300);
+    let deep = "1".to_owned() + &" + 1".repeat(60) + " > 0";
+    let brackets = |depth: usize| "(".repeat(depth) + "true" + &")".repeat(depth);
+    let choices = |depth: usize| "false ? false : ".repeat(depth) + "true";
+    let wide = "true".to_owned() + &"&&true".repeat(290);
     let pattern = |pattern: &str| format!("request.path.matches('{pattern}')");
     for (text, expected) in [
         (lists, "lists are walked within lists"),
         (literal, "lists are walked within lists"),
         (long_list, "nodes"),
         (deep, "nested"),
+        (brackets(49), "more than 48 brackets"),
+        (choices(49), "more than 48 question marks"),
         (wide, "nodes"),
         (
             "'".to_owned() + &"a".repeat(3000) + "' == ''",
@@ -225,7 +228,8 @@ fn what_a_condition_may_cost_is_bounded_when_the_file_is_read() {
         pattern("a{64}"),
         pattern(&"a".repeat(100)),
         "claims.groups.all(a, [1, 2].all(b, b > 0))".to_owned(),
-        brackets,
+        brackets(48),
+        choices(23),
     ] {
         let mut world = caller();
         world.config.acl[0].when = Some(arc(&text));
@@ -263,13 +267,17 @@ fn hostile_texts_are_refused_within_a_small_stack() {
         ]
     })
     .collect();
-    texts.push("[".repeat(1000) + &"]".repeat(1000));
-    texts.push("(".repeat(1000) + "true" + &")".repeat(1000));
+    for depth in [20, 48, 1000] {
+        texts.push("[".repeat(depth) + &"]".repeat(depth));
+        texts.push("1".to_owned() + &" + 1".repeat(depth));
+        texts.push("false?false:".repeat(depth.min(170)) + "true");
+        texts.push("(".repeat(depth) + "true" + &")".repeat(depth));
+    }
     let judge = move || {
         for text in texts {
-            if let Ok(condition) = cel::Condition::compile(&arc(&text)) {
-                println!("compiled: {condition:?}");
-            }
+            let mut world = caller();
+            world.config.acl[0].when = Some(arc(&text));
+            assert_ne!(world.refusal(), Some(WhyNot::Acl), "{text}");
         }
     };
     std::thread::Builder::new()
