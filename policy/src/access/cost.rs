@@ -26,6 +26,8 @@ const LONGEST_EXPRESSION: usize = 2048;
 const MOST_OPENINGS: usize = 48;
 /// Bytes of a pattern.
 const LONGEST_PATTERN: usize = 100;
+/// What `\w` and its like cost to compile, in nodes: Unicode has hundreds of ranges for them.
+const CLASS_COST: usize = 1000;
 /// Product of the counts in `{n,m}` of a pattern, as each copies what it counts.
 const MOST_REPEATS: u64 = 64;
 
@@ -354,9 +356,16 @@ fn pattern_cost(pattern: Option<&str>) -> Result<u64, String> {
             "the counts of the pattern `{pattern}` multiply to more than {MOST_REPEATS}"
         ));
     }
-    let length = u64::try_from(pattern.len()).unwrap_or(u64::MAX);
-    // A compiled pattern costs far more than a node.
-    Ok(length.saturating_mul(repeats).saturating_add(100))
+    let classes = pattern.bytes().zip(pattern.bytes().skip(1));
+    let classes = classes.filter(|(escape, class)| *escape == b'\\' && class.is_ascii_alphabetic());
+    let parts = pattern
+        .len()
+        .saturating_add(classes.count().saturating_mul(CLASS_COST));
+    let cost = u64::try_from(parts)
+        .unwrap_or(u64::MAX)
+        .saturating_mul(repeats);
+    // Even the simplest costs far more to compile than a node to visit.
+    Ok(cost.saturating_add(100))
 }
 
 fn unknown(kind: &str, name: &str, known: &[&str]) -> String {

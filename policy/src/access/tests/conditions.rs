@@ -214,6 +214,8 @@ fn what_a_condition_may_cost_is_bounded_when_the_file_is_read() {
         ),
         (pattern(&"a".repeat(101)), "longer than 100 bytes"),
         (pattern("a{65}"), "multiply to more than 64"),
+        (pattern("\\\\w{10}"), "it may visit"),
+        (pattern("\\\\w{2}\\\\d{2}\\\\p{L}"), "it may visit"),
         (pattern("(a{9}){8}"), "multiply to more than 64"),
         (pattern("(a{2,33}){2}"), "multiply to more than 64"),
         (
@@ -226,6 +228,7 @@ fn what_a_condition_may_cost_is_bounded_when_the_file_is_read() {
     }
     for text in [
         pattern("a{64}"),
+        pattern("\\\\w+/\\\\d{1,4}"),
         pattern(&"a".repeat(100)),
         "claims.groups.all(a, [1, 2].all(b, b > 0))".to_owned(),
         brackets(48),
