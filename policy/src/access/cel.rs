@@ -118,14 +118,13 @@ fn first_line(text: &str) -> String {
     line.chars().take(200).collect()
 }
 
+/// Finds the member of a variable; `None`: it has none of this name.
+type Look<'l> = &'l dyn Fn(&str) -> Result<Option<Value>, Undecided>;
+
 /// Sets the variables an expression names.
 fn fill(context: &mut Context<'_, '_>, needs: &Needs, facts: &Facts<'_>) -> Result<(), Undecided> {
     let values = facts.circumstances.values;
-    let groups: [(
-        &str,
-        &BTreeSet<String>,
-        &dyn Fn(&str) -> Result<Option<Value>, Undecided>,
-    ); 5] = [
+    let groups: [(&str, &BTreeSet<String>, Look<'_>); 5] = [
         ("request", &needs.request, &|name| {
             request(name, facts).map(Some)
         }),
