@@ -242,6 +242,22 @@ fn what_a_condition_may_cost_is_bounded_when_the_file_is_read() {
 }
 
 #[test]
+fn each_bound_is_met_and_not_passed() {
+    let filled = |length: usize| format!("true || query.x == '{}'", "a".repeat(length - 21));
+    let nested = |plus: usize| "1".to_owned() + &" + 1".repeat(plus) + " > 0";
+    let members = |count: usize| format!("1 in [{}1]", "1,".repeat(count - 1));
+    for (fits, longer) in [
+        (filled(2048), filled(2049)),
+        (nested(22), nested(23)),
+        // The list, the call and what is looked for are nodes as well.
+        (members(397), members(398)),
+    ] {
+        assert!(cel::Condition::compile(&arc(&fits)).is_ok(), "{fits}");
+        assert!(cel::Condition::compile(&arc(&longer)).is_err(), "{longer}");
+    }
+}
+
+#[test]
 fn hostile_texts_are_refused_within_a_small_stack() {
     let repeated = |text: &str| text.repeat(2048 / text.len());
     let mut texts: Vec<_> = [
@@ -340,6 +356,18 @@ fn values_of_the_request_are_bounded_when_they_are_judged() {
     world.request.query.insert("long", "a".repeat(8192));
     assert_eq!(world.refusal(), None);
     world.config.acl[0].when = Some(arc("size(caller.roles) > 0"));
-    world.plan().roles = (0..257).map(|n| n.to_string().into()).collect();
+    // With the consumer's own and the token's.
+    world.plan().roles = (0..255).map(|n| n.to_string().into()).collect();
+    assert_eq!(world.refusal(), Some(WhyNot::Undecidable));
+    world.plan().roles.pop();
+    assert_eq!(world.refusal(), None);
+    world.config.acl[0].when = Some(arc("claims.all(name, name != '')"));
+    let claims = &mut world.claims.as_mut().unwrap().all;
+    *claims = (0..256)
+        .map(|n| (n.to_string(), serde_json::json!(n)))
+        .collect();
+    assert_eq!(world.refusal(), None);
+    let claims = &mut world.claims.as_mut().unwrap().all;
+    claims.insert("one more".to_owned(), serde_json::json!(1));
     assert_eq!(world.refusal(), Some(WhyNot::Undecidable));
 }
