@@ -27,7 +27,7 @@ const MOST_OPENINGS: usize = 48;
 /// Bytes of a pattern.
 const LONGEST_PATTERN: usize = 100;
 /// What `\w` and its like cost to compile, in nodes: Unicode has hundreds of ranges for them.
-const CLASS_COST: usize = 1000;
+const CLASS_COST: usize = 500;
 /// Product of the counts in `{n,m}` of a pattern, as each copies what it counts.
 const MOST_REPEATS: u64 = 64;
 
@@ -133,7 +133,7 @@ pub(super) fn inspect(expression: &IdedExpr) -> Result<Needs, String> {
     let cost = inspection.cost(expression)?;
     if cost > HIGHEST_COST {
         return Err(format!(
-            "it may visit {cost} nodes, more than {HIGHEST_COST}: lists are walked within lists"
+            "it may visit {cost} nodes, more than {HIGHEST_COST}: lists are walked within lists, or a pattern is large"
         ));
     }
     Ok(inspection.needs)

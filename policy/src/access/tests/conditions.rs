@@ -214,8 +214,8 @@ fn what_a_condition_may_cost_is_bounded_when_the_file_is_read() {
         ),
         (pattern(&"a".repeat(101)), "longer than 100 bytes"),
         (pattern("a{65}"), "multiply to more than 64"),
-        (pattern("\\\\w{10}"), "it may visit"),
-        (pattern("\\\\w{2}\\\\d{2}\\\\p{L}"), "it may visit"),
+        (pattern("\\\\w{40}"), "it may visit"),
+        (pattern("\\\\w{4}\\\\d{4}\\\\p{L}"), "it may visit"),
         (pattern("(a{9}){8}"), "multiply to more than 64"),
         (pattern("(a{2,33}){2}"), "multiply to more than 64"),
         (
