@@ -74,7 +74,7 @@ impl Subject {
             referrer: None,
             values: &Query,
         };
-        let passes = if self.name == "condition" {
+        let passes = if self.name.starts_with("condition") {
             PASSES / 50
         } else {
             PASSES
@@ -214,6 +214,9 @@ fn subjects() -> Vec<Subject> {
     let mut condition = bare.clone();
     let when = "request.method == 'GET' && query.team == 'red' && 'buyer' in caller.roles";
     condition.acl = vec![rule("when", Effect::Allow, &[], Some(when))];
+    let mut pattern = bare.clone();
+    let when = r"request.path.matches('^/v1/[a-z]{1,16}\\d+$')";
+    pattern.acl = vec![rule("when", Effect::Allow, &[], Some(when))];
     let open = || PlanApi {
         api: "bench".into(),
         operations: None,
@@ -232,6 +235,7 @@ fn subjects() -> Vec<Subject> {
         Subject::new("rules and networks", &all, open(), false),
         Subject::new("all", &all, named(), true),
         Subject::new("condition", &condition, open(), false),
+        Subject::new("condition with a pattern", &pattern, open(), false),
     ]
 }
 

@@ -15,8 +15,8 @@ use ::cel::{Context, Env, Program, Value};
 use super::cost::{self, LONGEST_LIST, Needs};
 use super::rule::Facts;
 
-/// Bytes of an expression.
-const LONGEST_EXPRESSION: usize = 2048;
+/// Bytes of stack for the parser: twice what the deepest text it is given takes without optimisation.
+const PARSER_STACK: usize = 8 << 20;
 /// Bytes of one value of a request.
 const LONGEST_TEXT: usize = 8192;
 /// Levels of a claim.
@@ -43,18 +43,27 @@ impl Condition {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn compile(text: &Arc<str>) -> Result<Self, String> {
-        if text.len() > LONGEST_EXPRESSION {
-            return Err(format!("it is longer than {LONGEST_EXPRESSION} bytes"));
-        }
-        let program = catch_unwind(|| ENVIRONMENT.compile(text))
-            .map_err(|_| "it cannot be compiled".to_owned())?
-            .map_err(|errors| first_line(&errors.to_string()))?;
-        let needs = cost::inspect(program.expression())?;
-        let condition = Self {
-            text: text.clone(),
-            compiled: Some((program, needs)),
+        cost::measure(text)?;
+        let parse = || {
+            let program = ENVIRONMENT
+                .compile(text)
+                .map_err(|errors| first_line(&errors.to_string()))?;
+            let needs = cost::inspect(program.expression())?;
+            Ok((program, needs))
         };
-        Ok(condition)
+        // On a stack of its own: the parser needs more than a thread that reloads may have, and a panic of it ends here.
+        let parsed = std::thread::scope(|scope| {
+            let parser = std::thread::Builder::new().stack_size(PARSER_STACK);
+            parser
+                .spawn_scoped(scope, parse)
+                .ok()
+                .and_then(|parser| parser.join().ok())
+        });
+        let compiled = parsed.unwrap_or_else(|| Err("it cannot be compiled".to_owned()))?;
+        Ok(Self {
+            text: text.clone(),
+            compiled: Some(compiled),
+        })
     }
 
     /// In place of one that does not compile: never decided.
@@ -109,14 +118,13 @@ fn first_line(text: &str) -> String {
     line.chars().take(200).collect()
 }
 
+/// Finds the member of a variable; `None`: it has none of this name.
+type Look<'l> = &'l dyn Fn(&str) -> Result<Option<Value>, Undecided>;
+
 /// Sets the variables an expression names.
 fn fill(context: &mut Context<'_, '_>, needs: &Needs, facts: &Facts<'_>) -> Result<(), Undecided> {
     let values = facts.circumstances.values;
-    let groups: [(
-        &str,
-        &BTreeSet<String>,
-        &dyn Fn(&str) -> Result<Option<Value>, Undecided>,
-    ); 5] = [
+    let groups: [(&str, &BTreeSet<String>, Look<'_>); 5] = [
         ("request", &needs.request, &|name| {
             request(name, facts).map(Some)
         }),

@@ -15,12 +15,19 @@ use super::compile::nearest;
 pub(super) const LONGEST_LIST: usize = 256;
 /// Nodes of an expression with its macros expanded. A rule beyond that is a program.
 const MOST_NODES: usize = 400;
-/// Nodes within nodes: evaluation is recursive.
-const DEEPEST: usize = 48;
+/// Nodes within nodes: evaluation is recursive, and takes some 30 KiB of stack a level without optimisation.
+const DEEPEST: usize = 24;
 /// Nodes visited at worst; some tenths of a microsecond each, so about a millisecond.
 const HIGHEST_COST: u64 = 10_000;
+/// Bytes of an expression.
+const LONGEST_EXPRESSION: usize = 2048;
+/// Openings of brackets, and question marks, each: the parser is recursive in both and takes up to 50 KiB of stack a level.
+/// Those in quotes count as well, because only the parser knows for certain what is quoted.
+const MOST_OPENINGS: usize = 48;
 /// Bytes of a pattern.
 const LONGEST_PATTERN: usize = 100;
+/// What `\w` and its like cost to compile, in nodes: Unicode has hundreds of ranges for them.
+const CLASS_COST: usize = 500;
 /// Product of the counts in `{n,m}` of a pattern, as each copies what it counts.
 const MOST_REPEATS: u64 = 64;
 
@@ -94,6 +101,23 @@ pub(super) struct Needs {
     pub(super) now: bool,
 }
 
+/// Whether a text may be handed to the parser, whose stack it could otherwise exhaust.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub(super) fn measure(text: &str) -> Result<(), String> {
+    if text.len() > LONGEST_EXPRESSION {
+        return Err(format!("it is longer than {LONGEST_EXPRESSION} bytes"));
+    }
+    for (what, openings) in [("brackets", &b"([{"[..]), ("question marks", b"?")] {
+        let count = text.bytes().filter(|byte| openings.contains(byte)).count();
+        if count > MOST_OPENINGS {
+            return Err(format!("it has more than {MOST_OPENINGS} {what}"));
+        }
+    }
+    Ok(())
+}
+
 /// What an expression needs, if it keeps within the bounds.
 ///
 /// # Errors
@@ -109,7 +133,7 @@ pub(super) fn inspect(expression: &IdedExpr) -> Result<Needs, String> {
     let cost = inspection.cost(expression)?;
     if cost > HIGHEST_COST {
         return Err(format!(
-            "it may visit {cost} nodes, more than {HIGHEST_COST}: lists are walked within lists"
+            "it may visit {cost} nodes, more than {HIGHEST_COST}: lists are walked within lists, or a pattern is large"
         ));
     }
     Ok(inspection.needs)
@@ -332,9 +356,16 @@ fn pattern_cost(pattern: Option<&str>) -> Result<u64, String> {
             "the counts of the pattern `{pattern}` multiply to more than {MOST_REPEATS}"
         ));
     }
-    let length = u64::try_from(pattern.len()).unwrap_or(u64::MAX);
-    // A compiled pattern costs far more than a node.
-    Ok(length.saturating_mul(repeats).saturating_add(100))
+    let classes = pattern.bytes().zip(pattern.bytes().skip(1));
+    let classes = classes.filter(|(escape, class)| *escape == b'\\' && class.is_ascii_alphabetic());
+    let parts = pattern
+        .len()
+        .saturating_add(classes.count().saturating_mul(CLASS_COST));
+    let cost = u64::try_from(parts)
+        .unwrap_or(u64::MAX)
+        .saturating_mul(repeats);
+    // Even the simplest costs far more to compile than a node to visit.
+    Ok(cost.saturating_add(100))
 }
 
 fn unknown(kind: &str, name: &str, known: &[&str]) -> String {

@@ -34,8 +34,14 @@ pub fn decide(
     witness: &mut impl Witness,
 ) -> Result<Grant, Refusal> {
     let Some(operation) = access.operations.get(operation) else {
+        let rule = access.own.security.clone();
+        witness.rule(
+            &rule,
+            Outcome::Refused,
+            format_args!("there is no such operation"),
+        );
         return Err(Refusal {
-            rule: access.own.security.clone(),
+            rule,
             why: WhyNot::Undecidable,
         });
     };

@@ -54,6 +54,9 @@ impl<'f> Facts<'f> {
     }
 }
 
+/// What is compared: its kind, the values that match, the value there is.
+type Named<'r> = (&'static str, &'r [Arc<str>], Option<&'r str>);
+
 impl Rule {
     /// Whether it is about this call.
     pub(super) fn matches<'r>(&'r self, facts: &Facts<'r>) -> Result<(), Difference<'r>> {
@@ -79,7 +82,7 @@ impl Rule {
     fn same_caller<'r>(&'r self, facts: &Facts<'r>) -> Result<(), Difference<'r>> {
         let config = &self.config;
         let consumer = facts.consumer();
-        let named: [(&'static str, &[Arc<str>], Option<&str>); 4] = [
+        let named: [Named<'r>; 4] = [
             ("consumer", &config.consumers, consumer.map(|of| &*of.name)),
             ("project", &config.projects, consumer.map(|of| &*of.project)),
             (

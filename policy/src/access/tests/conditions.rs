@@ -195,15 +195,18 @@ fn what_a_condition_may_cost_is_bounded_when_the_file_is_read() {
         "1,".repeat(60) + "1"
     );
     let long_list = format!("[{}].all(a, true)", "1,".repeat(500) + "1");
-    let deep = "[".repeat(60) + &"]".repeat(60) + " == []";
-    let brackets = "(".repeat(60) + "true" + &")".repeat(60);
-    let wide = "true".to_owned() + &" && true".repeat(300);
+    let deep = "1".to_owned() + &" + 1".repeat(60) + " > 0";
+    let brackets = |depth: usize| "(".repeat(depth) + "true" + &")".repeat(depth);
+    let choices = |depth: usize| "false ? false : ".repeat(depth) + "true";
+    let wide = "true".to_owned() + &"&&true".repeat(290);
     let pattern = |pattern: &str| format!("request.path.matches('{pattern}')");
     for (text, expected) in [
         (lists, "lists are walked within lists"),
         (literal, "lists are walked within lists"),
         (long_list, "nodes"),
         (deep, "nested"),
+        (brackets(49), "more than 48 brackets"),
+        (choices(49), "more than 48 question marks"),
         (wide, "nodes"),
         (
             "'".to_owned() + &"a".repeat(3000) + "' == ''",
@@ -211,6 +214,8 @@ fn what_a_condition_may_cost_is_bounded_when_the_file_is_read() {
         ),
         (pattern(&"a".repeat(101)), "longer than 100 bytes"),
         (pattern("a{65}"), "multiply to more than 64"),
+        (pattern("\\\\w{40}"), "it may visit"),
+        (pattern("\\\\w{4}\\\\d{4}\\\\p{L}"), "it may visit"),
         (pattern("(a{9}){8}"), "multiply to more than 64"),
         (pattern("(a{2,33}){2}"), "multiply to more than 64"),
         (
@@ -223,14 +228,32 @@ fn what_a_condition_may_cost_is_bounded_when_the_file_is_read() {
     }
     for text in [
         pattern("a{64}"),
+        pattern("\\\\w+/\\\\d{1,4}"),
         pattern(&"a".repeat(100)),
         "claims.groups.all(a, [1, 2].all(b, b > 0))".to_owned(),
-        brackets,
+        brackets(48),
+        choices(23),
     ] {
         let mut world = caller();
         world.config.acl[0].when = Some(arc(&text));
         let (_, findings) = ApiAccess::compile(&world.config, &bookstore());
         assert!(findings.is_empty(), "{text}: {findings:?}");
+    }
+}
+
+#[test]
+fn each_bound_is_met_and_not_passed() {
+    let filled = |length: usize| format!("true || query.x == '{}'", "a".repeat(length - 21));
+    let nested = |plus: usize| "1".to_owned() + &" + 1".repeat(plus) + " > 0";
+    let members = |count: usize| format!("1 in [{}1]", "1,".repeat(count - 1));
+    for (fits, longer) in [
+        (filled(2048), filled(2049)),
+        (nested(22), nested(23)),
+        // The list, the call and what is looked for are nodes as well.
+        (members(397), members(398)),
+    ] {
+        assert!(cel::Condition::compile(&arc(&fits)).is_ok(), "{fits}");
+        assert!(cel::Condition::compile(&arc(&longer)).is_err(), "{longer}");
     }
 }
 
@@ -263,13 +286,17 @@ fn hostile_texts_are_refused_within_a_small_stack() {
         ]
     })
     .collect();
-    texts.push("[".repeat(1000) + &"]".repeat(1000));
-    texts.push("(".repeat(1000) + "true" + &")".repeat(1000));
+    for depth in [20, 48, 1000] {
+        texts.push("[".repeat(depth) + &"]".repeat(depth));
+        texts.push("1".to_owned() + &" + 1".repeat(depth));
+        texts.push("false?false:".repeat(depth.min(170)) + "true");
+        texts.push("(".repeat(depth) + "true" + &")".repeat(depth));
+    }
     let judge = move || {
         for text in texts {
-            if let Ok(condition) = cel::Condition::compile(&arc(&text)) {
-                println!("compiled: {condition:?}");
-            }
+            let mut world = caller();
+            world.config.acl[0].when = Some(arc(&text));
+            assert_ne!(world.refusal(), Some(WhyNot::Acl), "{text}");
         }
     };
     std::thread::Builder::new()
@@ -329,6 +356,18 @@ fn values_of_the_request_are_bounded_when_they_are_judged() {
     world.request.query.insert("long", "a".repeat(8192));
     assert_eq!(world.refusal(), None);
     world.config.acl[0].when = Some(arc("size(caller.roles) > 0"));
-    world.plan().roles = (0..257).map(|n| n.to_string().into()).collect();
+    // With the consumer's own and the token's.
+    world.plan().roles = (0..255).map(|n| n.to_string().into()).collect();
+    assert_eq!(world.refusal(), Some(WhyNot::Undecidable));
+    world.plan().roles.pop();
+    assert_eq!(world.refusal(), None);
+    world.config.acl[0].when = Some(arc("claims.all(name, name != '')"));
+    let claims = &mut world.claims.as_mut().unwrap().all;
+    *claims = (0..256)
+        .map(|n| (n.to_string(), serde_json::json!(n)))
+        .collect();
+    assert_eq!(world.refusal(), None);
+    let claims = &mut world.claims.as_mut().unwrap().all;
+    claims.insert("one more".to_owned(), serde_json::json!(1));
     assert_eq!(world.refusal(), Some(WhyNot::Undecidable));
 }

@@ -520,7 +520,9 @@ fn an_explanation_names_every_rule_with_its_place() {
 
 #[test]
 fn every_refusal_is_the_last_line_of_its_explanation() {
-    let wrongs: [Change; 8] = [
+    let wrongs: [Change; 10] = [
+        |world| world.operation = BROKEN,
+        |world| world.operation = 99,
         |world| world.consumer.as_mut().unwrap().suspended = true,
         |world| world.credential.not_before = Some(at("2027-01-01T00:00:00Z")),
         |world| world.credential.operations = Some(Vec::new()),

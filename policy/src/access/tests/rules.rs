@@ -133,6 +133,18 @@ fn an_unknown_address_is_refused_by_both_effects() {
 }
 
 #[test]
+fn of_several_rules_that_cannot_tell_the_first_is_named() {
+    let near = |name: &str| RuleConfig {
+        networks: vec![network("203.0.113.0/24")],
+        ..rule(name, Effect::Allow)
+    };
+    let mut world = World::with_rule(near("one"));
+    world.config.acl.push(near("two"));
+    world.client = None;
+    assert_eq!(world.refused_by(), "acl one");
+}
+
+#[test]
 fn a_rule_has_a_first_and_a_last_moment() {
     let just = |millis: i64| Some(Timestamp::from_millis(at(NOW).millis() + millis));
     for (start, end, expected) in [
