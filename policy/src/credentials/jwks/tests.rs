@@ -143,7 +143,7 @@ fn a_key_that_must_not_verify_is_left_out() {
             error.starts_with("it holds no key that can be used; key 1: "),
             "{error}"
         );
-        let beside = parse(&[key.clone(), ec_key()]).unwrap();
+        let beside = parse(&[key.clone(), with(ec_key(), "kid", json!("beside"))]).unwrap();
         assert_eq!((beside.len(), beside.refused().len()), (1, 1), "{key}");
     }
 }
@@ -180,6 +180,15 @@ fn different_keys_of_one_name_are_none() {
             .len(),
         1
     );
+    let broken = json!({"kty": "oct", "kid": "s", "k": "=="});
+    assert_eq!(
+        parse(&[broken, secret("s", 1), secret("t", 2)])
+            .unwrap()
+            .len(),
+        1
+    );
+    let encrypts = json!({"kty": "oct", "kid": "s", "use": "enc", "k": "=="});
+    assert_eq!(parse(&[encrypts, secret("s", 1)]).unwrap().len(), 1);
     // Of different algorithms they cannot be confused.
     let named = |key| with(key, "kid", json!("same"));
     assert_eq!(

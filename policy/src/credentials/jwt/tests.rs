@@ -756,3 +756,39 @@ fn a_peek_tells_whom_to_ask() {
     )));
     assert!(!is_jwt("tg_live_0") && !is_jwt("eyJhbGciOiJSUzI1NiJ9") && !is_jwt("a.b.c"));
 }
+
+/// Another implementation's idea of the same standards.
+#[test]
+fn tokens_of_another_library_verify() {
+    use jsonwebtoken::{Algorithm as Name, EncodingKey, Header, encode};
+    let pem = |der: &[u8]| {
+        format!(
+            "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+            STANDARD.encode(der)
+        )
+    };
+    let rsa: aws_lc_rs::encoding::Pkcs8V1Der<'_> = ISSUER.rsa.as_der().unwrap();
+    let rsa = EncodingKey::from_rsa_pem(pem(rsa.as_ref()).as_bytes()).unwrap();
+    let p256 = EncodingKey::from_ec_der(ISSUER.p256.to_pkcs8v1().unwrap().as_ref());
+    let p384 = EncodingKey::from_ec_der(ISSUER.p384.to_pkcs8v1().unwrap().as_ref());
+    let ed = EncodingKey::from_ed_der(ISSUER.ed25519.to_pkcs8v1().unwrap().as_ref());
+    let secret = EncodingKey::from_secret(SECRET);
+    let (public, shared) = (ISSUER.public_keys(), shared());
+    for (name, key, keys) in [
+        (Name::RS256, &rsa, &public),
+        (Name::RS384, &rsa, &public),
+        (Name::RS512, &rsa, &public),
+        (Name::PS256, &rsa, &public),
+        (Name::PS384, &rsa, &public),
+        (Name::PS512, &rsa, &public),
+        (Name::ES256, &p256, &public),
+        (Name::ES384, &p384, &public),
+        (Name::EdDSA, &ed, &public),
+        (Name::HS256, &secret, &shared),
+        (Name::HS384, &secret, &shared),
+        (Name::HS512, &secret, &shared),
+    ] {
+        let token = encode(&Header::new(name), &good(), key).unwrap();
+        assert!(verify(&token, &rules(), keys, NOW).is_ok(), "{name:?}");
+    }
+}
