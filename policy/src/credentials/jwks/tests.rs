@@ -1,10 +1,11 @@
+//! Documents with keys, good and bad.
+
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::expect_used,
     reason = "tests"
 )]
-//! Documents with keys, good and bad. `openssl` made the PEM texts.
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa;
@@ -92,7 +93,8 @@ fn a_key_serves_what_it_says_it_serves() {
 
 #[test]
 fn a_key_that_must_not_verify_is_left_out() {
-    let short = RsaShort::modulus();
+    // 1024 bits. That it is no product of two primes does not matter.
+    let short = encoded(&[0xf1; 128]);
     let p521 = json!({"kty": "EC", "crv": "P-521", "x": encoded(&[1; 66]), "y": encoded(&[1; 66])});
     for key in [
         with(rsa_key(), "use", json!("enc")),
@@ -145,14 +147,6 @@ fn a_key_that_must_not_verify_is_left_out() {
         );
         let beside = parse(&[key.clone(), with(ec_key(), "kid", json!("beside"))]).unwrap();
         assert_eq!((beside.len(), beside.refused().len()), (1, 1), "{key}");
-    }
-}
-
-struct RsaShort;
-impl RsaShort {
-    /// A modulus of 1024 bits. That it is no product of primes does not matter.
-    fn modulus() -> String {
-        encoded(&[0xf1; 128])
     }
 }
 

@@ -1,10 +1,11 @@
+//! Tokens, genuine and forged. They are made here part by part, because no library makes most of them.
+
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::expect_used,
     reason = "tests"
 )]
-//! Tokens, genuine and forged. They are made here part by part, because no library makes most of them.
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
@@ -791,4 +792,24 @@ fn tokens_of_another_library_verify() {
         let token = encode(&Header::new(name), &good(), key).unwrap();
         assert!(verify(&token, &rules(), keys, NOW).is_ok(), "{name:?}");
     }
+}
+
+#[test]
+fn rules_are_those_of_the_configured_issuer() {
+    let expected = rules();
+    let config = IssuerConfig {
+        issuer: expected.issuer.clone(),
+        audiences: expected.audiences.clone(),
+        algorithms: expected.algorithms.clone(),
+        keys: crate::settings::KeySource::Url("https://id.example/jwks".into()),
+        leeway: expected.leeway,
+        stale_for: Duration::from_secs(86_400),
+        allow_private: false,
+        client_claims: expected.client_claims.clone(),
+        scope_claims: expected.scope_claims.clone(),
+        role_claims: expected.role_claims.clone(),
+        introspection: None,
+        place: crate::finding::Place::file("shop.yaml"),
+    };
+    assert_eq!(TokenRules::from(&config), expected);
 }
