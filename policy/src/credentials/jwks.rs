@@ -38,7 +38,7 @@ impl KeySet {
         let found = if text.trim_start().starts_with('{') {
             json_keys(text)?
         } else {
-            pem::keys(text)?
+            pem::keys(text, Self::MAX_KEYS + 1)?
         };
         if found.len() > Self::MAX_KEYS {
             return Err(format!("it holds more than {} keys", Self::MAX_KEYS));
@@ -225,7 +225,7 @@ fn certificates(members: &Map<String, Value>) -> Result<Vec<Result<VerifyingKey,
     }
     let certificate = |(name, value): (&String, &Value)| match value {
         Value::String(text) if text.starts_with("-----BEGIN ") => {
-            let first = pem::keys(text)?.into_iter().next();
+            let first = pem::keys(text, 1)?.into_iter().next();
             let key = first.unwrap_or_else(|| Err("it is not PEM".to_owned()));
             Ok(key.and_then(|key| with_id(key, name)))
         }

@@ -203,6 +203,11 @@ fn documents_are_limited() {
         .collect();
     assert_eq!(parse(&many[..100]).unwrap().len(), 100);
     assert_eq!(parse(&many).unwrap_err(), "it holds more than 100 keys");
+    let pair = Ed25519KeyPair::generate().unwrap();
+    let block = pem("PUBLIC KEY", pair.public_key().as_der().unwrap().as_ref());
+    let read = |count| KeySet::parse(block.repeat(count).as_bytes(), KeySet::MAX_BYTES);
+    assert_eq!(read(100).unwrap().len(), 100);
+    assert_eq!(read(101).unwrap_err(), "it holds more than 100 keys");
     let document = json!({"keys": [rsa_key()]}).to_string();
     assert!(KeySet::parse(document.as_bytes(), document.len()).is_ok());
     assert!(KeySet::parse(document.as_bytes(), document.len() - 1).is_err());

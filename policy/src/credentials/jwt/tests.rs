@@ -376,6 +376,25 @@ fn the_name_of_a_key_chooses_it() {
             "{id}"
         );
     }
+    // A key without a name is meant only where none has the name.
+    let mut nameless = ISSUER.document();
+    nameless["keys"][0].as_object_mut().unwrap().remove("kid");
+    let stranger = RsaKeyPair::generate(rsa::KeySize::Rsa2048).unwrap();
+    let n = URL_SAFE_NO_PAD.encode(
+        stranger
+            .public_key()
+            .modulus()
+            .big_endian_without_leading_zero(),
+    );
+    let named = json!({"kty": "RSA", "kid": "rsa", "n": n, "e": "AQAB"});
+    let token = ISSUER.token("RS256", r#"{"alg":"RS256","kid":"rsa"}"#, &claims);
+    let verified = |document: &Value| {
+        let keys = KeySet::parse(document.to_string().as_bytes(), 1 << 20).unwrap();
+        verify(&token, &rules(), &keys, NOW).map(drop)
+    };
+    assert_eq!(verified(&nameless), Ok(()));
+    nameless["keys"].as_array_mut().unwrap().push(named);
+    assert_eq!(verified(&nameless), Err(BadCredential::Signature));
     // A secret has no name: whatever the token calls it, it is meant.
     assert!(headed(r#"{"alg":"HS256","kid":"2024-01"}"#).is_ok());
     let long = format!(r#"{{"alg":"HS256","kid":"{}"}}"#, "k".repeat(513));
