@@ -116,11 +116,11 @@ fn run(path: &Path) -> (usize, usize) {
     for group in suite["testGroups"].as_array().unwrap() {
         let keys = keys(group);
         for test in group["tests"].as_array().unwrap() {
-            let token = test
-                .get("jws")
-                .or_else(|| test.get("jwe"))
-                .and_then(Value::as_str)
-                .unwrap();
+            // In JSON serialisation it is an object.
+            let token = test.get("jws").or_else(|| test.get("jwe")).unwrap();
+            let token = token
+                .as_str()
+                .map_or_else(|| token.to_string(), str::to_owned);
             let number = test["tcId"].as_u64().unwrap();
             // A genuine encrypted token is no signed one.
             let genuine = test["result"] == "valid" && test.get("jws").is_some();
@@ -133,7 +133,7 @@ fn run(path: &Path) -> (usize, usize) {
                 None => Verdict::Refused,
             };
             assert_eq!(
-                judge(keys.as_ref(), token),
+                judge(keys.as_ref(), &token),
                 expected,
                 "{name} {number}: {}",
                 test["comment"]
@@ -150,13 +150,11 @@ fn run(path: &Path) -> (usize, usize) {
 
 #[test]
 fn the_sample_is_judged_rightly() {
-    let sample = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures/wycheproof/json_web_signature_sample.json");
-    let (accepted, refused) = run(&sample);
-    assert!(
-        accepted >= 10 && refused >= 30,
-        "{accepted} accepted, {refused} refused"
-    );
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/wycheproof");
+    let signatures = run(&folder.join("json_web_signature_sample.json"));
+    assert_eq!(signatures, (19, 45));
+    let keys = run(&folder.join("json_web_key_sample.json"));
+    assert_eq!(keys, (5, 21));
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl KeySet {
         let found = if text.trim_start().starts_with('{') {
             json_keys(text)?
         } else {
-            pem::keys(text)?
+            pem::keys(text, Self::MAX_KEYS + 1)?
         };
         if found.len() > Self::MAX_KEYS {
             return Err(format!("it holds more than {} keys", Self::MAX_KEYS));
@@ -191,10 +191,31 @@ fn json_keys(text: &str) -> Result<Vec<Result<VerifyingKey, String>>, String> {
         Some(Value::Array(keys)) if keys.len() > KeySet::MAX_KEYS => {
             Err(format!("it holds more than {} keys", KeySet::MAX_KEYS))
         }
-        Some(Value::Array(keys)) => Ok(keys.iter().map(web_key).collect()),
+        Some(Value::Array(keys)) => Ok(without_broken_twins(keys)),
         Some(_) => Err("its member `keys` is not a list".to_owned()),
         None => certificates(&members),
     }
+}
+
+/// The keys of a list. One whose name, kind, use and algorithm are also those of a key that cannot be read is not taken: nobody can say
+/// which of them the issuer means.
+fn without_broken_twins(list: &[Value]) -> Vec<Result<VerifyingKey, String>> {
+    let label = |key: &Value| ["kid", "kty", "use", "alg"].map(|name| key.get(name).cloned());
+    let read: Vec<_> = list.iter().map(web_key).collect();
+    let broken: Vec<_> = read
+        .iter()
+        .zip(list)
+        .filter(|(result, key)| result.is_err() && key.get("kid").is_some())
+        .map(|(_, key)| label(key))
+        .collect();
+    let taken = read.into_iter().zip(list).map(|(result, key)| {
+        if result.is_ok() && broken.contains(&label(key)) {
+            Err("another key of its name cannot be read".to_owned())
+        } else {
+            result
+        }
+    });
+    taken.collect()
 }
 
 /// `{"<key name>": "-----BEGIN CERTIFICATE-----…", …}`, as Google serves it beside its key sets.
@@ -204,7 +225,7 @@ fn certificates(members: &Map<String, Value>) -> Result<Vec<Result<VerifyingKey,
     }
     let certificate = |(name, value): (&String, &Value)| match value {
         Value::String(text) if text.starts_with("-----BEGIN ") => {
-            let first = pem::keys(text)?.into_iter().next();
+            let first = pem::keys(text, 1)?.into_iter().next();
             let key = first.unwrap_or_else(|| Err("it is not PEM".to_owned()));
             Ok(key.and_then(|key| with_id(key, name)))
         }

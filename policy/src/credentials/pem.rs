@@ -15,10 +15,11 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::verifier::VerifyingKey;
 
-/// The keys in a PEM text, each readable or not. The error says that the text as a whole is not PEM.
-pub(super) fn keys(text: &str) -> Result<Vec<Result<VerifyingKey, String>>, String> {
+/// The first `limit` keys in a PEM text, each readable or not. The error says that the text as a whole is not PEM.
+pub(super) fn keys(text: &str, limit: usize) -> Result<Vec<Result<VerifyingKey, String>>, String> {
     let blocks = Pem::iter_from_buffer(text.as_bytes());
     blocks
+        .take(limit)
         .map(|block| match block {
             Ok(block) => Ok(key(&block)),
             Err(error) => Err(format!("it is not PEM: {error}")),

@@ -21,7 +21,7 @@ pub(super) struct VerifyingKey {
 
 enum Verifier {
     Public(ParsedPublicKey),
-    Shared(hmac::Key),
+    Shared(Box<hmac::Key>),
 }
 
 /// An algorithm of ours, and the library's name for how an RSA key serves it.
@@ -108,7 +108,10 @@ impl VerifyingKey {
         let long_enough = HMAC.iter().filter(|(_, _, length)| secret.len() >= *length);
         let verifiers: Vec<_> = long_enough
             .map(|(algorithm, hash, _)| {
-                (*algorithm, Verifier::Shared(hmac::Key::new(*hash, secret)))
+                (
+                    *algorithm,
+                    Verifier::Shared(Box::new(hmac::Key::new(*hash, secret))),
+                )
             })
             .collect();
         if verifiers.is_empty() {

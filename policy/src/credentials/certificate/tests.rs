@@ -1,10 +1,11 @@
+//! Certificates, good and odd. Where no library makes an odd one, bytes of a good one are replaced: nothing here looks at signatures.
+
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::expect_used,
     reason = "tests"
 )]
-//! Certificates, good and odd. Where no library makes an odd one, bytes of a good one are replaced: nothing here looks at signatures.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, DnValue, IsCa, KeyPair,

@@ -1,10 +1,11 @@
+//! Documents with keys, good and bad.
+
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::expect_used,
     reason = "tests"
 )]
-//! Documents with keys, good and bad. `openssl` made the PEM texts.
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa;
@@ -92,7 +93,8 @@ fn a_key_serves_what_it_says_it_serves() {
 
 #[test]
 fn a_key_that_must_not_verify_is_left_out() {
-    let short = RsaShort::modulus();
+    // 1024 bits. That it is no product of two primes does not matter.
+    let short = encoded(&[0xf1; 128]);
     let p521 = json!({"kty": "EC", "crv": "P-521", "x": encoded(&[1; 66]), "y": encoded(&[1; 66])});
     for key in [
         with(rsa_key(), "use", json!("enc")),
@@ -143,16 +145,8 @@ fn a_key_that_must_not_verify_is_left_out() {
             error.starts_with("it holds no key that can be used; key 1: "),
             "{error}"
         );
-        let beside = parse(&[key.clone(), ec_key()]).unwrap();
+        let beside = parse(&[key.clone(), with(ec_key(), "kid", json!("beside"))]).unwrap();
         assert_eq!((beside.len(), beside.refused().len()), (1, 1), "{key}");
-    }
-}
-
-struct RsaShort;
-impl RsaShort {
-    /// A modulus of 1024 bits. That it is no product of primes does not matter.
-    fn modulus() -> String {
-        encoded(&[0xf1; 128])
     }
 }
 
@@ -180,6 +174,15 @@ fn different_keys_of_one_name_are_none() {
             .len(),
         1
     );
+    let broken = json!({"kty": "oct", "kid": "s", "k": "=="});
+    assert_eq!(
+        parse(&[broken, secret("s", 1), secret("t", 2)])
+            .unwrap()
+            .len(),
+        1
+    );
+    let encrypts = json!({"kty": "oct", "kid": "s", "use": "enc", "k": "=="});
+    assert_eq!(parse(&[encrypts, secret("s", 1)]).unwrap().len(), 1);
     // Of different algorithms they cannot be confused.
     let named = |key| with(key, "kid", json!("same"));
     assert_eq!(
@@ -200,6 +203,11 @@ fn documents_are_limited() {
         .collect();
     assert_eq!(parse(&many[..100]).unwrap().len(), 100);
     assert_eq!(parse(&many).unwrap_err(), "it holds more than 100 keys");
+    let pair = Ed25519KeyPair::generate().unwrap();
+    let block = pem("PUBLIC KEY", pair.public_key().as_der().unwrap().as_ref());
+    let read = |count| KeySet::parse(block.repeat(count).as_bytes(), KeySet::MAX_BYTES);
+    assert_eq!(read(100).unwrap().len(), 100);
+    assert_eq!(read(101).unwrap_err(), "it holds more than 100 keys");
     let document = json!({"keys": [rsa_key()]}).to_string();
     assert!(KeySet::parse(document.as_bytes(), document.len()).is_ok());
     assert!(KeySet::parse(document.as_bytes(), document.len() - 1).is_err());

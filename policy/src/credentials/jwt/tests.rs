@@ -1,10 +1,11 @@
+//! Tokens, genuine and forged. They are made here part by part, because no library makes most of them.
+
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::expect_used,
     reason = "tests"
 )]
-//! Tokens, genuine and forged. They are made here part by part, because no library makes most of them.
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
@@ -375,6 +376,25 @@ fn the_name_of_a_key_chooses_it() {
             "{id}"
         );
     }
+    // A key without a name is meant only where none has the name.
+    let mut nameless = ISSUER.document();
+    nameless["keys"][0].as_object_mut().unwrap().remove("kid");
+    let stranger = RsaKeyPair::generate(rsa::KeySize::Rsa2048).unwrap();
+    let n = URL_SAFE_NO_PAD.encode(
+        stranger
+            .public_key()
+            .modulus()
+            .big_endian_without_leading_zero(),
+    );
+    let named = json!({"kty": "RSA", "kid": "rsa", "n": n, "e": "AQAB"});
+    let token = ISSUER.token("RS256", r#"{"alg":"RS256","kid":"rsa"}"#, &claims);
+    let verified = |document: &Value| {
+        let keys = KeySet::parse(document.to_string().as_bytes(), 1 << 20).unwrap();
+        verify(&token, &rules(), &keys, NOW).map(drop)
+    };
+    assert_eq!(verified(&nameless), Ok(()));
+    nameless["keys"].as_array_mut().unwrap().push(named);
+    assert_eq!(verified(&nameless), Err(BadCredential::Signature));
     // A secret has no name: whatever the token calls it, it is meant.
     assert!(headed(r#"{"alg":"HS256","kid":"2024-01"}"#).is_ok());
     let long = format!(r#"{{"alg":"HS256","kid":"{}"}}"#, "k".repeat(513));
@@ -755,4 +775,60 @@ fn a_peek_tells_whom_to_ask() {
         "{}"
     )));
     assert!(!is_jwt("tg_live_0") && !is_jwt("eyJhbGciOiJSUzI1NiJ9") && !is_jwt("a.b.c"));
+}
+
+/// Another implementation's idea of the same standards.
+#[test]
+fn tokens_of_another_library_verify() {
+    use jsonwebtoken::{Algorithm as Name, EncodingKey, Header, encode};
+    let pem = |der: &[u8]| {
+        format!(
+            "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+            STANDARD.encode(der)
+        )
+    };
+    let rsa: aws_lc_rs::encoding::Pkcs8V1Der<'_> = ISSUER.rsa.as_der().unwrap();
+    let rsa = EncodingKey::from_rsa_pem(pem(rsa.as_ref()).as_bytes()).unwrap();
+    let p256 = EncodingKey::from_ec_der(ISSUER.p256.to_pkcs8v1().unwrap().as_ref());
+    let p384 = EncodingKey::from_ec_der(ISSUER.p384.to_pkcs8v1().unwrap().as_ref());
+    let ed = EncodingKey::from_ed_der(ISSUER.ed25519.to_pkcs8v1().unwrap().as_ref());
+    let secret = EncodingKey::from_secret(SECRET);
+    let (public, shared) = (ISSUER.public_keys(), shared());
+    for (name, key, keys) in [
+        (Name::RS256, &rsa, &public),
+        (Name::RS384, &rsa, &public),
+        (Name::RS512, &rsa, &public),
+        (Name::PS256, &rsa, &public),
+        (Name::PS384, &rsa, &public),
+        (Name::PS512, &rsa, &public),
+        (Name::ES256, &p256, &public),
+        (Name::ES384, &p384, &public),
+        (Name::EdDSA, &ed, &public),
+        (Name::HS256, &secret, &shared),
+        (Name::HS384, &secret, &shared),
+        (Name::HS512, &secret, &shared),
+    ] {
+        let token = encode(&Header::new(name), &good(), key).unwrap();
+        assert!(verify(&token, &rules(), keys, NOW).is_ok(), "{name:?}");
+    }
+}
+
+#[test]
+fn rules_are_those_of_the_configured_issuer() {
+    let expected = rules();
+    let config = IssuerConfig {
+        issuer: expected.issuer.clone(),
+        audiences: expected.audiences.clone(),
+        algorithms: expected.algorithms.clone(),
+        keys: crate::settings::KeySource::Url("https://id.example/jwks".into()),
+        leeway: expected.leeway,
+        stale_for: Duration::from_secs(86_400),
+        allow_private: false,
+        client_claims: expected.client_claims.clone(),
+        scope_claims: expected.scope_claims.clone(),
+        role_claims: expected.role_claims.clone(),
+        introspection: None,
+        place: crate::finding::Place::file("shop.yaml"),
+    };
+    assert_eq!(TokenRules::from(&config), expected);
 }
