@@ -453,7 +453,7 @@ fn a_mistake_in_consumers_is_told_with_its_place_and_a_remedy() {
         let whole = one(text);
         expect_all(
             "consumers.yaml",
-            &[(&whole, 1, start + column - 1, code, words)],
+            &[(&whole, 1, start + column, code, words)],
         );
     }
     let table: &[Row<'_>] = &[
@@ -610,7 +610,7 @@ fn a_secret_is_never_quoted() {
     let files = directory();
     let bad = CONSUMERS
         .replace("${KEY_A}", "hunter2hunter2hunter2")
-        .replace("'${HASH}'", "${SHORT}");
+        .replace("'${HASH}'", "'${SHORT}'");
     files.write("consumers.yaml", &bad);
     let findings = read(&files).unwrap_err();
     assert_eq!(findings.len(), 2, "{findings:?}");
