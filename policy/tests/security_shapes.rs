@@ -25,7 +25,8 @@ fn fixture(name: &str) -> PathBuf {
 
 /// A description as it was read, and as plain JSON.
 fn both(path: &Path) -> (Description, Value) {
-    let description = load(path).unwrap_or_else(|findings| panic!("{}: {findings:?}", path.display()));
+    let description =
+        load(path).unwrap_or_else(|findings| panic!("{}: {findings:?}", path.display()));
     let text = std::fs::read_to_string(path).unwrap();
     let document = Document::parse(&path.display().to_string(), &text).unwrap();
     (description, document.root.to_json())
@@ -81,7 +82,11 @@ fn written(document: &Value, operation: &Value) -> String {
     let scheme = |(name, scopes): (&String, &Value)| {
         let definition = &definitions[name.as_str()];
         let word = |key: &str| definition[key].as_str().unwrap_or_default().to_lowercase();
-        let kind = match (word("type").as_str(), word("in").as_str(), word("scheme").as_str()) {
+        let kind = match (
+            word("type").as_str(),
+            word("in").as_str(),
+            word("scheme").as_str(),
+        ) {
             ("apikey", "header", _) => "header",
             ("apikey", "query", _) => "query",
             ("apikey", "cookie", _) => "cookie",
@@ -90,11 +95,27 @@ fn written(document: &Value, operation: &Value) -> String {
             ("mutualtls", _, _) => "certificate",
             _ => "unknown",
         };
-        let issuer = definition.get("x-google-issuer").or(definition.get("openIdConnectUrl"));
-        with_marks(kind, !scopes.as_array().unwrap().is_empty(), issuer.is_some())
+        let issuer = definition
+            .get("x-google-issuer")
+            .or(definition.get("openIdConnectUrl"));
+        with_marks(
+            kind,
+            !scopes.as_array().unwrap().is_empty(),
+            issuer.is_some(),
+        )
     };
-    let one = |combination: &Value| join(combination.as_object().unwrap().iter().map(scheme), " & ", "{}");
-    join(security.as_array().unwrap().iter().map(one), " | ", "public")
+    let one = |combination: &Value| {
+        join(
+            combination.as_object().unwrap().iter().map(scheme),
+            " & ",
+            "{}",
+        )
+    };
+    join(
+        security.as_array().unwrap().iter().map(one),
+        " | ",
+        "public",
+    )
 }
 
 /// Every operation of the document by method and path.
@@ -111,8 +132,11 @@ fn operations(document: &Value) -> BTreeMap<(String, String), Value> {
 /// The shapes of the fixtures.
 fn known() -> BTreeSet<String> {
     let documents = FIXTURES.map(|name| both(&fixture(name)).1);
-    let all = documents.iter().flat_map(|document| operations(document).into_values());
-    all.filter_map(|it| it["x-shape"].as_str().map(str::to_owned)).collect()
+    let all = documents
+        .iter()
+        .flat_map(|document| operations(document).into_values());
+    all.filter_map(|it| it["x-shape"].as_str().map(str::to_owned))
+        .collect()
 }
 
 #[test]
@@ -138,7 +162,11 @@ fn only_public_and_optional_operations_admit_anonymous_callers() {
             let key = (operation.method.to_string(), operation.template.to_string());
             let shape = operations[&key]["x-shape"].as_str().unwrap_or("unreadable");
             let open = shape == "public" || shape.split(" | ").any(|one| one == "{}");
-            assert_eq!(operation.security.admits_anonymous(), open, "{name}: {key:?}");
+            assert_eq!(
+                operation.security.admits_anonymous(),
+                open,
+                "{name}: {key:?}"
+            );
         }
     }
 }
@@ -152,19 +180,36 @@ fn issuers_are_read_with_keys_and_audiences() {
         let used = operation.security.alternatives[0][0].clone();
         let found = used.issuer.unwrap();
         assert!(found.place.line > 0);
-        let text = |text: &Option<std::sync::Arc<str>>| text.as_deref().unwrap_or_default().to_owned();
+        let text =
+            |text: &Option<std::sync::Arc<str>>| text.as_deref().unwrap_or_default().to_owned();
         let config = found.config().unwrap();
         assert_eq!(Some(&config.issuer), found.issuer.as_ref());
         let audiences = found.audiences.join(" ");
-        (text(&found.issuer), text(&found.jwks_uri), text(&found.discovery_url), audiences)
+        (
+            text(&found.issuer),
+            text(&found.jwks_uri),
+            text(&found.discovery_url),
+            audiences,
+        )
     };
     let expect = |issuer: &str, jwks: &str, discovery: &str, audiences: &str| {
-        (issuer.to_owned(), jwks.to_owned(), discovery.to_owned(), audiences.to_owned())
+        (
+            issuer.to_owned(),
+            jwks.to_owned(),
+            discovery.to_owned(),
+            audiences.to_owned(),
+        )
     };
     let (id, google) = ("https://id.example.com", "https://accounts.example.com");
     let discovery = |of: &str| format!("{of}/.well-known/openid-configuration");
-    assert_eq!(issuer("security.yaml", "openid"), expect(id, "", &discovery(id), ""));
-    assert_eq!(issuer("security.yaml", "ours"), expect(id, "", &discovery(id), "books"));
+    assert_eq!(
+        issuer("security.yaml", "openid"),
+        expect(id, "", &discovery(id), "")
+    );
+    assert_eq!(
+        issuer("security.yaml", "ours"),
+        expect(id, "", &discovery(id), "books")
+    );
     assert_eq!(
         issuer("security.yaml", "google"),
         expect(google, &format!("{google}/keys"), "", "books shop")
@@ -175,7 +220,12 @@ fn issuers_are_read_with_keys_and_audiences() {
     );
     assert_eq!(
         issuer("security-swagger.json", "account"),
-        expect("robot@project.iam.example.com", "https://keys.example.com/robot", "", "")
+        expect(
+            "robot@project.iam.example.com",
+            "https://keys.example.com/robot",
+            "",
+            ""
+        )
     );
 }
 
@@ -210,7 +260,10 @@ fn every_demand_of_every_real_description_is_read_as_written_and_has_a_fixture()
     let mut shapes: BTreeMap<String, usize> = BTreeMap::new();
     for entry in std::fs::read_dir(specs).unwrap() {
         let path = entry.unwrap().path();
-        if !path.extension().is_some_and(|it| it == "json" || it == "yaml") {
+        if !path
+            .extension()
+            .is_some_and(|it| it == "json" || it == "yaml")
+        {
             continue;
         }
         let (description, document) = both(&path);
@@ -218,14 +271,22 @@ fn every_demand_of_every_real_description_is_read_as_written_and_has_a_fixture()
         for operation in &description.operations {
             let key = (operation.method.to_string(), operation.template.to_string());
             let expected = written(&document, &operations[&key]);
-            assert_eq!(read(&operation.security), expected, "{}: {key:?}", path.display());
+            assert_eq!(
+                read(&operation.security),
+                expected,
+                "{}: {key:?}",
+                path.display()
+            );
             *shapes.entry(expected).or_default() += 1;
         }
     }
     let known = known();
     for (shape, count) in &shapes {
         println!("{count:6} {shape}");
-        assert!(shape == "unreadable" || known.contains(shape), "no fixture is `{shape}`");
+        assert!(
+            shape == "unreadable" || known.contains(shape),
+            "no fixture is `{shape}`"
+        );
     }
     assert!(shapes.len() > 5, "{shapes:?}");
 }
