@@ -104,14 +104,28 @@ fn the_example_directory_names_plans_consumers_and_terms() {
         panic!("the directory does not load");
     };
     assert_eq!((directory.plans.len(), directory.consumers.len()), (2, 2));
-    let shop = directory.consumers.iter().find(|it| &*it.name == "shop-web").unwrap();
+    let shop = directory
+        .consumers
+        .iter()
+        .find(|it| &*it.name == "shop-web")
+        .unwrap();
     let plain = ConsumerConfig {
         subscriptions: shop.subscriptions.clone(),
         explains: false,
-        ..directory.consumers.iter().find(|it| &*it.name == "desk").unwrap().clone()
+        ..directory
+            .consumers
+            .iter()
+            .find(|it| &*it.name == "desk")
+            .unwrap()
+            .clone()
     };
     let (name, project, place) = (shop.name.clone(), shop.project.clone(), shop.place.clone());
-    let defaults = ConsumerConfig { name, project, place, ..plain };
+    let defaults = ConsumerConfig {
+        name,
+        project,
+        place,
+        ..plain
+    };
     assert_eq!(*shop, defaults);
     let version = &directory.terms[0].versions[0].0;
     assert!(version.grace.is_zero() && !version.purpose_required && !directory.terms[0].shadow);
@@ -160,7 +174,12 @@ fn copy_directory(from: &Path, to: &Path) {
         return;
     }
     std::fs::create_dir(to.join("terms")).unwrap();
-    let names = ["plans.yaml", "consumers.yaml", "terms.yaml", "terms/bookstore-terms.md"];
+    let names = [
+        "plans.yaml",
+        "consumers.yaml",
+        "terms.yaml",
+        "terms/bookstore-terms.md",
+    ];
     for name in names {
         std::fs::copy(from.join(name), to.join(name)).unwrap();
     }
