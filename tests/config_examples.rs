@@ -12,7 +12,8 @@ use std::process::Command;
 
 use tollgate_policy::Finding;
 use tollgate_policy::settings::{
-    ApiConfig, OperationSettings, ProcessConfig, SecurityMode, read_api, read_process,
+    ApiConfig, ConsumerConfig, DirectoryConfig, OperationSettings, ProcessConfig, SecurityMode,
+    read_api, read_directory, read_process,
 };
 
 fn config() -> PathBuf {
@@ -37,14 +38,25 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 enum Example {
     Process(ProcessConfig),
     Api(ApiConfig),
+    Directory(DirectoryConfig),
 }
 
 fn load(path: &Path) -> Result<Example, Vec<Finding>> {
-    let environment = |_: &str| None;
-    if path.file_name().unwrap() == "tollgate.yaml" {
-        return read_process(path, defaults(), &environment).map(Example::Process);
+    // The examples name few secrets, and none that is needed.
+    let hash = "$argon2id$v=19$m=65536,t=2,p=1$gZiV/M1gPc22ElAH/Jh1Hw$CWOrkoo7oJBQ/iyh7uJ0LO2aLEfrHwTWllSAxT0zRno";
+    let environment = |name: &str| match name {
+        "TOKEN_SECRET" | "SHOP_KEY" => Some("0123456789abcdef0123456789abcdef".to_owned()),
+        "SHOP_PASSWORD_HASH" => Some(hash.to_owned()),
+        _ => None,
+    };
+    match path.file_name().unwrap().to_str().unwrap() {
+        "tollgate.yaml" => read_process(path, defaults(), &environment).map(Example::Process),
+        "plans.yaml" | "consumers.yaml" | "terms.yaml" => {
+            read_directory(path.parent().unwrap(), &environment)
+                .map(|(config, _)| Example::Directory(config))
+        }
+        _ => read_api(path, &environment).map(Example::Api),
     }
-    read_api(path, &environment).map(Example::Api)
 }
 
 fn defaults() -> ProcessConfig {
@@ -86,6 +98,39 @@ fn the_example_api_is_the_default_api_but_for_its_operations() {
     assert_eq!(api, plain);
 }
 
+#[test]
+fn the_example_directory_names_plans_consumers_and_terms() {
+    let Ok(Example::Directory(directory)) = load(&config().join("gateway/plans.yaml")) else {
+        panic!("the directory does not load");
+    };
+    assert_eq!((directory.plans.len(), directory.consumers.len()), (2, 2));
+    let shop = directory
+        .consumers
+        .iter()
+        .find(|it| &*it.name == "shop-web")
+        .unwrap();
+    let plain = ConsumerConfig {
+        subscriptions: shop.subscriptions.clone(),
+        explains: false,
+        ..directory
+            .consumers
+            .iter()
+            .find(|it| &*it.name == "desk")
+            .unwrap()
+            .clone()
+    };
+    let (name, project, place) = (shop.name.clone(), shop.project.clone(), shop.place.clone());
+    let defaults = ConsumerConfig {
+        name,
+        project,
+        place,
+        ..plain
+    };
+    assert_eq!(*shop, defaults);
+    let version = &directory.terms[0].versions[0].0;
+    assert!(version.grace.is_zero() && !version.purpose_required && !directory.terms[0].shadow);
+}
+
 /// A setting that is off stands behind a `#` without a space.
 fn switched_on(text: &str) -> String {
     let line = |line: &str| {
@@ -106,6 +151,12 @@ fn without_rivals(text: &str) -> String {
     let rivals = [
         "hosts: []\n",
         "defaults: {}\n",
+        "  issuers: {}\n",
+        "  schemes: {}\n",
+        "  forward_claims: {}\n",
+        "acl: []\n",
+        "      jwks: discovery\n",
+        "      algorithms: [RS256, ES256]\n",
         "  url: http://127.0.0.1:9000\n",
     ];
     let whole = rivals
@@ -117,11 +168,30 @@ fn without_rivals(text: &str) -> String {
     )
 }
 
+/// Plans, consumers and terms are read together.
+fn copy_directory(from: &Path, to: &Path) {
+    if !from.join("plans.yaml").exists() {
+        return;
+    }
+    std::fs::create_dir(to.join("terms")).unwrap();
+    let names = [
+        "plans.yaml",
+        "consumers.yaml",
+        "terms.yaml",
+        "terms/bookstore-terms.md",
+    ];
+    for name in names {
+        std::fs::copy(from.join(name), to.join(name)).unwrap();
+    }
+}
+
 #[test]
 fn settings_that_are_off_are_right_too() {
     for file in files(&config()) {
         let text = without_rivals(&switched_on(&std::fs::read_to_string(&file).unwrap()));
         let directory = tempfile::tempdir().unwrap();
+        let beside = file.parent().unwrap();
+        copy_directory(beside, directory.path());
         let copy = directory.path().join(file.file_name().unwrap());
         let spec = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi-specs");
         let text = text.replace("../../../openapi-specs", spec.to_str().unwrap());

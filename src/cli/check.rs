@@ -18,7 +18,7 @@ Exit code: 0 nothing but notes, 1 warnings or errors, 2 usage.";
 /// What to check.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// An OpenAPI file, an API file, tollgate.yaml, or a configuration directory
+    /// An OpenAPI file, an API file, tollgate.yaml, plans.yaml, consumers.yaml, terms.yaml, or a configuration directory
     path: PathBuf,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -55,6 +55,12 @@ fn print_text(report: &Report) {
             api.file, api.title, api.version, api.operations, api.overlaps
         );
     }
+    if let Some(objects) = &report.objects {
+        println!(
+            "{}: {} plans, {} consumers, {} terms",
+            objects.directory, objects.plans, objects.consumers, objects.terms
+        );
+    }
 }
 
 fn print_json(report: &Report) -> anyhow::Result<()> {
@@ -69,7 +75,13 @@ fn print_json(report: &Report) -> anyhow::Result<()> {
         })
         .collect();
     let findings: Vec<_> = report.findings.iter().map(finding).collect();
-    let whole = json!({ "findings": findings, "apis": apis });
+    let objects = report.objects.as_ref().map(|objects| {
+        json!({
+            "directory": objects.directory, "plans": objects.plans,
+            "consumers": objects.consumers, "terms": objects.terms,
+        })
+    });
+    let whole = json!({ "findings": findings, "apis": apis, "objects": objects });
     println!("{}", serde_json::to_string_pretty(&whole)?);
     Ok(())
 }

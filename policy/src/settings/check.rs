@@ -22,6 +22,21 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// One entry per API that could be read.
     pub summaries: Vec<Summary>,
+    /// What of plans, consumers and terms could be read; `None` where none was looked for or something is wrong.
+    pub objects: Option<Objects>,
+}
+
+/// Plans, consumers and terms in a line.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    /// The directory.
+    pub directory: String,
+    /// Plans.
+    pub plans: usize,
+    /// Consumers.
+    pub consumers: usize,
+    /// Terms.
+    pub terms: usize,
 }
 
 /// One API in a line.
@@ -177,6 +192,12 @@ fn objects(
 ) {
     match read_with_mentions(path, environment) {
         Ok(directory) => {
+            report.objects = Some(Objects {
+                directory: path.display().to_string(),
+                plans: directory.config.plans.len(),
+                consumers: directory.config.consumers.len(),
+                terms: directory.config.terms.len(),
+            });
             report.findings.extend(directory.warnings.iter().cloned());
             if let Some(apis) = apis {
                 report.findings.extend(mention::across(&directory, apis));

@@ -14,6 +14,8 @@ use crate::source::{Document, Map, Node, Value};
 /// Reads one file of ours and collects what is wrong with it.
 pub(super) struct Reader {
     document: Document,
+    /// Where each key at the top of the file stands.
+    keys: Vec<(Box<str>, u32, u32)>,
     directory: PathBuf,
     findings: Vec<Finding>,
 }
@@ -34,8 +36,13 @@ impl Reader {
         if matches!(document.root.value, Value::Null) {
             document.root.value = Value::Map(Map::default());
         }
+        let entries = document.root.as_map().into_iter().flat_map(Map::iter);
+        let keys = entries
+            .map(|entry| (entry.key.clone(), entry.line, entry.column))
+            .collect();
         Ok(Self {
             document,
+            keys,
             directory,
             findings: Vec::new(),
         })
@@ -45,17 +52,15 @@ impl Reader {
         Self {
             document: Document {
                 file: document.file.clone(),
-                root: Node {
-                    line: 1,
-                    column: 1,
-                    value: Value::Null,
-                },
+                root: nothing(),
             },
+            keys: Vec::new(),
             directory: PathBuf::new(),
             findings: Vec::new(),
         }
     }
 
+    /// The written shape. Whoever asks twice finds nothing: the tree of a large file is not kept beside what it means.
     pub(super) fn decode<T: for<'n> Deserialize<'n>>(
         &mut self,
         environment: &dyn Fn(&str) -> Option<String>,
@@ -64,7 +69,8 @@ impl Reader {
             environment: Some(environment),
             directory: &self.directory,
         };
-        let (decoded, findings) = decode(&self.document, &self.document.root, &references);
+        let root = std::mem::replace(&mut self.document.root, nothing());
+        let (decoded, findings) = decode(&self.document, &root, &references);
         self.findings.extend(findings);
         decoded
     }
@@ -83,8 +89,8 @@ impl Reader {
 
     /// Where the key `name` stands at the top of the file.
     pub(super) fn key(&self, name: &str) -> Place {
-        let entry = self.document.root.as_map().and_then(|map| map.entry(name));
-        let (line, column) = entry.map_or((0, 0), |entry| (entry.line, entry.column));
+        let found = self.keys.iter().find(|(key, _, _)| **key == *name);
+        let (line, column) = found.map_or((0, 0), |(_, line, column)| (*line, *column));
         Place {
             file: self.document.file.clone(),
             line,
@@ -223,5 +229,13 @@ impl Reader {
             Some(meaning) if !self.findings.iter().any(wrong) => Ok((meaning, self.findings)),
             _ => Err(self.findings),
         }
+    }
+}
+
+fn nothing() -> Node {
+    Node {
+        line: 1,
+        column: 1,
+        value: Value::Null,
     }
 }

@@ -126,7 +126,7 @@ fn what_does_not_fit_is_told_with_its_place() {
         ),
         (
             "apis/books.yaml",
-            &api.replace("auth: {", "auth: {schemes: {jtw: {}}, "),
+            &api.replace("auth: {", "auth: {schemes: {jwts: {}}, "),
             3,
             Severity::Warning,
             "unknown-scheme",
