@@ -291,11 +291,7 @@ impl Walk {
 }
 
 /// Records after number `after`, oldest first.
-pub(crate) async fn page(
-    store: &Store,
-    after: u64,
-    limit: u32,
-) -> Result<Vec<Record>, StoreError> {
+pub(crate) async fn page(store: &Store, after: u64, limit: u32) -> Result<Vec<Record>, StoreError> {
     let rows = rows_after(store, after, limit).await?;
     let shown = |row: &Row| {
         let detail: &str = row.try_get("detail")?;

@@ -249,6 +249,13 @@ impl Control {
         })
     }
 
+    /// Adds to the audit log what changes nothing else.
+    pub(crate) async fn note(&self, entry: Entry) -> Result<(), Refusal> {
+        let mut change = self.begin().await?;
+        change.note(entry);
+        change.commit().await
+    }
+
     fn announce_everything(&self) {
         let (generation, revoked) = {
             let index = self.inner.index.read();
@@ -282,12 +289,7 @@ impl Control {
             detail: serde_json::json!({ "expected_hash": lost.hash }),
             from: None,
         };
-        let noted = async {
-            let mut change = self.begin().await?;
-            change.note(entry);
-            change.commit().await
-        };
-        if let Err(error) = noted.await {
+        if let Err(error) = self.note(entry).await {
             tracing::error!(%error, "that could not be noted");
         }
     }
@@ -399,13 +401,7 @@ fn read_files(reader: Option<&FileReader>) -> Result<DirectoryConfig, Vec<Findin
 
 /// The store with its contents; or why there is none, and nothing.
 async fn open(state_dir: &Path) -> (Result<Store, Arc<str>>, Contents, Head) {
-    let opened = async {
-        let store = Store::open(state_dir, BUSY).await?;
-        let contents = read(&store).await?;
-        let head = Head::stored(&mut *store.read().await?).await?;
-        Ok::<_, StoreError>((store, contents, head))
-    };
-    match opened.await {
+    match try_open(state_dir).await {
         Ok((store, contents, head)) => (Ok(store), contents, head),
         Err(error) => {
             tracing::error!(error = %chain(&error), "without a store: read-only, from files alone");
@@ -418,9 +414,16 @@ async fn open(state_dir: &Path) -> (Result<Store, Arc<str>>, Contents, Head) {
     }
 }
 
+async fn try_open(state_dir: &Path) -> Result<(Store, Contents, Head), StoreError> {
+    let store = Store::open(state_dir, BUSY).await?;
+    let contents = read(&store).await?;
+    let head = Head::stored(&mut *store.read().await?).await?;
+    Ok((store, contents, head))
+}
+
 /// All of one state, whatever is written meanwhile.
 async fn read(store: &Store) -> Result<Contents, StoreError> {
-    let mut transaction = store.begin().await?;
+    let mut transaction = store.snapshot().await?;
     let contents = Contents::read(&mut transaction).await?;
     transaction.rollback().await?;
     Ok(contents)

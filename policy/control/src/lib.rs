@@ -7,6 +7,7 @@
 
 mod audit;
 mod control;
+pub mod http;
 mod index;
 mod key;
 mod refusal;

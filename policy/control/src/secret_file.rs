@@ -39,7 +39,10 @@ pub(crate) fn load_or_make_admin_credential(state_dir: &Path) -> io::Result<Stri
     })?;
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
     if text.len() < 32 {
-        let why = format!("{} holds no credential; remove it to get a new one", path.display());
+        let why = format!(
+            "{} holds no credential; remove it to get a new one",
+            path.display()
+        );
         return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
     Ok(text)
@@ -68,10 +71,7 @@ pub(crate) fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     std::fs::rename(&next, path)
 }
 
-fn load_or_make(
-    path: &Path,
-    make: impl FnOnce() -> io::Result<Vec<u8>>,
-) -> io::Result<Vec<u8>> {
+fn load_or_make(path: &Path, make: impl FnOnce() -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
     match File::open(path) {
         Ok(file) => read(path, file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -85,7 +85,10 @@ fn load_or_make(
 
 fn read(path: &Path, file: File) -> io::Result<Vec<u8>> {
     if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        let why = format!("{} is open to others; chmod 600 it, after asking who read it", path.display());
+        let why = format!(
+            "{} is open to others; chmod 600 it, after asking who read it",
+            path.display()
+        );
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
     let mut bytes = Vec::new();
@@ -121,6 +124,10 @@ mod tests {
         std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         std::fs::write(&path, [0; 31]).unwrap();
         assert!(load_or_make_pepper(state.path()).is_err());
-        assert_eq!(std::fs::read(&path).unwrap().len(), 31, "a damaged pepper is kept");
+        assert_eq!(
+            std::fs::read(&path).unwrap().len(),
+            31,
+            "a damaged pepper is kept"
+        );
     }
 }

@@ -234,10 +234,11 @@ async fn overview(control: &Control, consumer: &str) -> Answer {
         let Some(shown) = own_view(&index, consumer, now()) else {
             return Answer::Refused(Refusal::missing("consumer", consumer).to_string());
         };
-        let keys = index.file_keys.iter().filter(|(_, k)| *k.consumer == *consumer);
-        let shown_key = |(id, key): (&Arc<str>, &crate::index::FileKey)| {
-            json!({ "id": &**id, "name": &*key.name })
-        };
+        let keys = index
+            .file_keys
+            .iter()
+            .filter(|(_, k)| *k.consumer == *consumer);
+        let shown_key = |(id, key): (&Arc<str>, &crate::index::FileKey)| json!({ "id": &**id, "name": &*key.name });
         (shown, keys.map(shown_key).collect::<Vec<_>>())
     };
     let made = async {

@@ -44,7 +44,8 @@ impl Index {
                 title: found.title.clone(),
                 origin: Defined::File(found.place.clone()),
             };
-            self.organisations.insert(Arc::clone(&found.name), organisation);
+            self.organisations
+                .insert(Arc::clone(&found.name), organisation);
         }
         for found in &files.projects {
             let project = Project {
@@ -108,7 +109,12 @@ impl Index {
             referrers: key.referrers.clone(),
             password: None,
         };
-        self.register(CredentialRef::Key(digest), consumer, Arc::clone(&id), limits);
+        self.register(
+            CredentialRef::Key(digest),
+            consumer,
+            Arc::clone(&id),
+            limits,
+        );
         let file_key = FileKey {
             consumer: Arc::clone(consumer),
             name: Arc::clone(&key.name),
@@ -120,7 +126,11 @@ impl Index {
 
     fn add_contents(&mut self, contents: Contents) {
         for row in contents.organisations {
-            if !self.clashes("organisation", &row.name, self.organisations.contains_key(&row.name)) {
+            if !self.clashes(
+                "organisation",
+                &row.name,
+                self.organisations.contains_key(&row.name),
+            ) {
                 self.put_organisation(row, Defined::Store);
             }
         }
@@ -144,7 +154,11 @@ impl Index {
             }
         }
         for row in contents.consumers {
-            if !self.clashes("consumer", &row.name, self.consumers.contains_key(&row.name)) {
+            if !self.clashes(
+                "consumer",
+                &row.name,
+                self.consumers.contains_key(&row.name),
+            ) {
                 self.put_consumer(row);
             }
         }
@@ -184,7 +198,9 @@ impl Index {
         }
         for (name, plan) in &self.plans {
             for terms in plan.terms.iter().filter(|t| !self.terms.contains_key(*t)) {
-                remarks.push(format!("plan {name} counts not: its terms {terms} are gone"));
+                remarks.push(format!(
+                    "plan {name} counts not: its terms {terms} are gone"
+                ));
             }
         }
         self.remarks.extend(remarks);

@@ -132,7 +132,9 @@ impl Index {
             } => {
                 if suspended {
                     self.suspended.insert(Arc::clone(&consumer));
-                    effects.revoked.push(Revoked::Consumer(Arc::clone(&consumer)));
+                    effects
+                        .revoked
+                        .push(Revoked::Consumer(Arc::clone(&consumer)));
                 } else {
                     self.suspended.remove(&consumer);
                 }
@@ -280,7 +282,12 @@ impl Index {
             referrers: row.referrers,
             password: None,
         };
-        self.register(CredentialRef::Key(row.digest), &row.consumer, row.id, limits);
+        self.register(
+            CredentialRef::Key(row.digest),
+            &row.consumer,
+            row.id,
+            limits,
+        );
     }
 
     /// Whoever holds a credential already keeps it: files come first.

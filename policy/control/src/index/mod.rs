@@ -229,7 +229,10 @@ impl Index {
     /// Highest version of `terms` a consumer accepted; 0 for none.
     pub(crate) fn accepted(&self, consumer: &str, terms: &str) -> u32 {
         let accepted = self.accepted.get(consumer).map(Vec::as_slice);
-        let found = accepted.unwrap_or_default().iter().find(|(name, _)| **name == *terms);
+        let found = accepted
+            .unwrap_or_default()
+            .iter()
+            .find(|(name, _)| **name == *terms);
         found.map_or(0, |(_, version)| *version)
     }
 
@@ -278,7 +281,10 @@ impl Index {
     /// Consumers and plans that refer to a plan, project or document, for a refusal to name one.
     pub(crate) fn user_of_plan(&self, plan: &str) -> Option<&Arc<str>> {
         let uses = |held: &Held| held.subscriptions.iter().any(|(_, p)| **p == *plan);
-        self.consumers.iter().find(|(_, held)| uses(held)).map(|(name, _)| name)
+        self.consumers
+            .iter()
+            .find(|(_, held)| uses(held))
+            .map(|(name, _)| name)
     }
 }
 

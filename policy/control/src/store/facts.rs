@@ -154,7 +154,8 @@ impl RevocationRow {
             "subject" => Revoked::Subject {
                 issuer,
                 subject,
-                before: optional_time(row, "before_at")?.unwrap_or(Timestamp::from_millis(i64::MAX)),
+                before: optional_time(row, "before_at")?
+                    .unwrap_or(Timestamp::from_millis(i64::MAX)),
             },
             "certificate" => Revoked::Certificate(subject),
             "consumer" => Revoked::Consumer(subject),

@@ -11,7 +11,8 @@ use tollgate_policy::directory::{Revoked, Secret, TermsVersion};
 use super::facts::RevocationRow;
 use super::rows::{list, number, optional_list, text, time};
 use super::{
-    Connection, ConsumerRow, KeyRow, OrganisationRow, PlanRow, ProjectRow, Row, StoreError, TermsRow,
+    Connection, ConsumerRow, KeyRow, OrganisationRow, PlanRow, ProjectRow, Row, StoreError,
+    TermsRow,
 };
 
 /// All the store knows that is answered from memory.
@@ -98,7 +99,12 @@ async fn projects(on: &mut Connection) -> Result<Vec<ProjectRow>, StoreError> {
 
 async fn plans(on: &mut Connection) -> Result<Vec<PlanRow>, StoreError> {
     let mut opened: HashMap<Arc<str>, Vec<_>> = HashMap::new();
-    for row in &rows(on, "SELECT plan, api, operations FROM plan_apis ORDER BY plan, api").await? {
+    for row in &rows(
+        on,
+        "SELECT plan, api, operations FROM plan_apis ORDER BY plan, api",
+    )
+    .await?
+    {
         let opens = (text(row, "api")?, optional_list(row, "operations")?);
         opened.entry(text(row, "plan")?).or_default().push(opens);
     }
@@ -116,11 +122,12 @@ async fn plans(on: &mut Connection) -> Result<Vec<PlanRow>, StoreError> {
     Ok(plans)
 }
 
-async fn consumers(
-    on: &mut Connection,
-    names: &mut Names,
-) -> Result<Vec<ConsumerRow>, StoreError> {
-    let found = rows(on, "SELECT name, project, roles, explains FROM consumers ORDER BY name").await?;
+async fn consumers(on: &mut Connection, names: &mut Names) -> Result<Vec<ConsumerRow>, StoreError> {
+    let found = rows(
+        on,
+        "SELECT name, project, roles, explains FROM consumers ORDER BY name",
+    )
+    .await?;
     let mut consumers = Vec::with_capacity(found.len());
     let mut place = HashMap::with_capacity(found.len());
     for row in &found {
@@ -137,16 +144,24 @@ async fn consumers(
             users: Vec::new(),
         });
     }
-    let mut of = |row: &Row, consumers: &mut Vec<ConsumerRow>, put: &mut dyn FnMut(&mut ConsumerRow)| {
-        let name: &str = row.try_get("consumer")?;
-        if let Some(consumer) = place.get_mut(name).and_then(|at| consumers.get_mut(*at)) {
-            put(consumer);
-        }
-        Ok::<_, StoreError>(())
-    };
-    for row in &rows(on, "SELECT consumer, api, plan FROM subscriptions ORDER BY api").await? {
+    let mut of =
+        |row: &Row, consumers: &mut Vec<ConsumerRow>, put: &mut dyn FnMut(&mut ConsumerRow)| {
+            let name: &str = row.try_get("consumer")?;
+            if let Some(consumer) = place.get_mut(name).and_then(|at| consumers.get_mut(*at)) {
+                put(consumer);
+            }
+            Ok::<_, StoreError>(())
+        };
+    for row in &rows(
+        on,
+        "SELECT consumer, api, plan FROM subscriptions ORDER BY api",
+    )
+    .await?
+    {
         let pair = (names.text(row, "api")?, names.text(row, "plan")?);
-        of(row, &mut consumers, &mut |c| c.subscriptions.push(pair.clone()))?;
+        of(row, &mut consumers, &mut |c| {
+            c.subscriptions.push(pair.clone())
+        })?;
     }
     for row in &rows(on, "SELECT consumer, issuer, client FROM logins").await? {
         let pair = (names.text(row, "issuer")?, text(row, "client")?);
@@ -154,7 +169,9 @@ async fn consumers(
     }
     for row in &rows(on, "SELECT consumer, name FROM certificates").await? {
         let name = text(row, "name")?;
-        of(row, &mut consumers, &mut |c| c.certificates.push(Arc::clone(&name)))?;
+        of(row, &mut consumers, &mut |c| {
+            c.certificates.push(Arc::clone(&name))
+        })?;
     }
     for row in &rows(on, "SELECT consumer, name, password FROM users").await? {
         let user = (text(row, "name")?, Secret::new(text(row, "password")?));

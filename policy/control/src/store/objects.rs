@@ -177,10 +177,7 @@ impl ConsumerRow {
     }
 }
 
-async fn credentials_of(
-    on: &mut Connection,
-    name: &str,
-) -> Result<Vec<CredentialRef>, StoreError> {
+async fn credentials_of(on: &mut Connection, name: &str) -> Result<Vec<CredentialRef>, StoreError> {
     let mut found = Vec::new();
     for key in KeyRow::of_consumer(on, name).await? {
         found.push(CredentialRef::Key(key.digest));
