@@ -1,5 +1,23 @@
 //! Credentials, verified: API keys, JSON Web Tokens, passwords, certificates. What is shown comes in as text, keys and time as
 //! arguments; whether it is genuine comes out. Not here: fetching keys, asking an issuer, and what a caller may do.
+//!
+//! [`key`] API keys · [`jws`] the signed envelope, [`jwt`] the token in it, [`jwks`] the keys that verify it · [`introspection`]
+//! what an issuer answers when asked · [`basic`] user and password · [`certificate`] who a client certificate names.
+//!
+//! Every part has a limit on what it reads, and refuses what it does not understand.
+
+pub mod basic;
+pub mod certificate;
+mod claims;
+pub mod introspection;
+mod json;
+pub mod jwks;
+pub mod jws;
+pub mod jwt;
+pub mod key;
+mod name;
+mod pem;
+mod verifier;
 
 use std::sync::Arc;
 
@@ -8,6 +26,15 @@ use crate::time::Timestamp;
 /// Keyed hash of a secret: HMAC-SHA-256 under the installation's pepper. Fit to be stored, compared and used as a map key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// Whether both are the same, in a time that does not depend on where they differ.
+    ///
+    /// `==`, which map look-ups use, gives away nothing either: who does not have the pepper cannot choose a digest.
+    pub fn matches(&self, other: &Self) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+}
 
 impl std::fmt::Debug for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
