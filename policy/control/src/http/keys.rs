@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tollgate_policy::credentials::Digest;
+use tollgate_policy::credentials::key::make_key;
 use tollgate_policy::directory::Revoked;
 use tollgate_policy::settings::parse_duration;
 use tollgate_policy::time::Timestamp;
@@ -17,7 +18,6 @@ use super::problem::Problem;
 use crate::Control;
 use crate::control::now;
 use crate::index::{Edit, FileKey};
-use crate::key;
 use crate::refusal::Refusal;
 use crate::secret_file::random;
 use crate::store::{Connection, KeyRow, RevocationRow};
@@ -115,9 +115,9 @@ async fn make(
             return Err(Refusal::Unavailable(error.to_string()).into());
         }
     };
-    let secret = key::make_key(&control.inner.key_environment, secret);
+    let secret = make_key(&control.inner.key_environment, secret);
     row.id = format!("key_{}", hex(&number)).into();
-    row.digest = key::digest_of(&control.inner.pepper, &secret);
+    row.digest = control.inner.pepper.digest(&secret);
     if row.name.is_empty() {
         row.name = row.id.replace('_', "-").into();
     }
