@@ -16,29 +16,29 @@ use tollgate_policy::settings::{
 };
 use tollgate_proto::{Answer, ControlClient, Question, channel};
 
-pub const PEPPER: [u8; 32] = [7; 32];
+pub(crate) const PEPPER: [u8; 32] = [7; 32];
 const DEADLINE: Duration = Duration::from_secs(20);
 
-pub struct World {
-    pub state: tempfile::TempDir,
-    pub control: Control,
-    pub client: ControlClient,
-    pub credential: String,
-    pub files: Arc<Mutex<DirectoryConfig>>,
+pub(crate) struct World {
+    pub(crate) state: tempfile::TempDir,
+    pub(crate) control: Control,
+    pub(crate) client: ControlClient,
+    pub(crate) credential: String,
+    pub(crate) files: Arc<Mutex<DirectoryConfig>>,
     address: SocketAddr,
     serving: tokio::task::JoinHandle<()>,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with_files(DirectoryConfig::default()).await
     }
 
-    pub async fn with_files(files: DirectoryConfig) -> Self {
+    pub(crate) async fn with_files(files: DirectoryConfig) -> Self {
         Self::start(tempfile::tempdir().unwrap(), Arc::new(Mutex::new(files))).await
     }
 
-    pub async fn start(state: tempfile::TempDir, files: Arc<Mutex<DirectoryConfig>>) -> Self {
+    pub(crate) async fn start(state: tempfile::TempDir, files: Arc<Mutex<DirectoryConfig>>) -> Self {
         let (client, server) = channel(PEPPER);
         let read = Arc::clone(&files);
         let reader: FileReader = Box::new(move || Ok(read.lock().unwrap().clone()));
@@ -70,28 +70,28 @@ impl World {
     }
 
     /// Ends without a word to the store, as a killed process does, and begins anew on the same directory.
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         self.serving.abort();
         drop((self.control, self.client));
         Self::start(self.state, self.files).await
     }
 
-    pub async fn get(&self, path: &str) -> (u16, Value) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         self.call("GET", path, None).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> (u16, Value) {
         self.call("POST", path, Some(body)).await
     }
 
-    pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let bearer = format!("Bearer {}", self.credential);
         let host = self.address.to_string();
         let headers = [("authorization", bearer.as_str())];
         self.send(method, path, &host, &headers, body).await
     }
 
-    pub async fn anonymous(
+    pub(crate) async fn anonymous(
         &self,
         method: &str,
         path: &str,
@@ -101,7 +101,7 @@ impl World {
         self.send(method, path, &host, headers, None).await
     }
 
-    pub async fn raw_host(&self, host: &str, path: &str) -> (u16, Value) {
+    pub(crate) async fn raw_host(&self, host: &str, path: &str) -> (u16, Value) {
         self.send("GET", path, host, &[], None).await
     }
 
@@ -134,7 +134,7 @@ impl World {
         (status, serde_json::from_str(body).unwrap_or(Value::Null))
     }
 
-    pub async fn resolve(&self, reference: CredentialRef) -> Option<Arc<Caller>> {
+    pub(crate) async fn resolve(&self, reference: CredentialRef) -> Option<Arc<Caller>> {
         match self
             .client
             .ask(Question::Resolve(reference), DEADLINE)
@@ -147,7 +147,7 @@ impl World {
 }
 
 /// One consumer with one key, as files may define them.
-pub fn files() -> DirectoryConfig {
+pub(crate) fn files() -> DirectoryConfig {
     let place = Place {
         file: Arc::from("consumers.yaml"),
         line: 7,
