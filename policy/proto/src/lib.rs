@@ -39,6 +39,8 @@ pub enum Question {
         /// The consumer.
         consumer: Arc<str>,
     },
+    /// Everything that is revoked and has not expired anyway; asked at start and after announcements were missed.
+    Revocations,
     /// Decisions for the audit log.
     Audit(Vec<AuditRecord>),
 }
@@ -54,6 +56,8 @@ pub enum Answer {
     Accepted,
     /// To [`Question::Overview`].
     Overview(serde_json::Value),
+    /// To [`Question::Revocations`].
+    Revocations(Vec<Revoked>),
     /// To [`Question::Audit`].
     Noted,
     /// The question cannot be granted: why, for the caller.

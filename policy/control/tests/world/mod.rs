@@ -38,7 +38,10 @@ impl World {
         Self::start(tempfile::tempdir().unwrap(), Arc::new(Mutex::new(files))).await
     }
 
-    pub(crate) async fn start(state: tempfile::TempDir, files: Arc<Mutex<DirectoryConfig>>) -> Self {
+    pub(crate) async fn start(
+        state: tempfile::TempDir,
+        files: Arc<Mutex<DirectoryConfig>>,
+    ) -> Self {
         let (client, server) = channel(PEPPER);
         let read = Arc::clone(&files);
         let reader: FileReader = Box::new(move || Ok(read.lock().unwrap().clone()));
