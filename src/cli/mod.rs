@@ -1,13 +1,22 @@
 //! The command line: one file per verb. Exit codes: 0 good, 1 findings or failure, 2 usage.
 
 mod admin;
+mod audit;
+mod backup;
 mod check;
 mod classify;
+mod consumers;
+mod control;
 mod demo_service;
 mod explain;
 mod gateway;
+mod keys;
+mod plans;
+mod projects;
+mod revocations;
 mod shadow_report;
 mod status;
+mod terms;
 mod version;
 
 use std::process::ExitCode;
@@ -41,6 +50,33 @@ enum Command {
     /// Show whom the rules in shadow would have refused
     #[command(after_help = shadow_report::EXAMPLES)]
     ShadowReport(shadow_report::Args),
+    /// Manage organisations
+    #[command(after_help = projects::EXAMPLES)]
+    Organisations(projects::OrganisationArgs),
+    /// Manage projects
+    #[command(after_help = projects::EXAMPLES)]
+    Projects(projects::ProjectArgs),
+    /// Manage consumers: the applications that call
+    #[command(after_help = consumers::EXAMPLES)]
+    Consumers(consumers::Args),
+    /// Manage plans: what is sold to consumers
+    #[command(after_help = plans::EXAMPLES)]
+    Plans(plans::Args),
+    /// Make, rotate and revoke API keys
+    #[command(after_help = keys::EXAMPLES)]
+    Keys(keys::Args),
+    /// Manage terms and who accepted them
+    #[command(after_help = terms::EXAMPLES)]
+    Terms(terms::Args),
+    /// Revoke tokens, subjects, certificates and consumers
+    #[command(after_help = revocations::EXAMPLES)]
+    Revocations(revocations::Args),
+    /// Read and verify the audit log
+    #[command(after_help = audit::EXAMPLES)]
+    Audit(audit::Args),
+    /// Copy the control plane's store to a file
+    #[command(after_help = backup::EXAMPLES)]
+    Backup(backup::Args),
     /// Print version and target
     #[command(after_help = "Examples:\n  tollgate version")]
     Version,
@@ -59,6 +95,15 @@ pub(crate) fn main() -> ExitCode {
         Command::Status(args) => status::run(args),
         Command::Explain(args) => explain::run(args),
         Command::ShadowReport(args) => shadow_report::run(args),
+        Command::Organisations(args) => projects::run_organisations(args),
+        Command::Projects(args) => projects::run(args),
+        Command::Consumers(args) => consumers::run(args),
+        Command::Plans(args) => plans::run(args),
+        Command::Keys(args) => keys::run(args),
+        Command::Terms(args) => terms::run(args),
+        Command::Revocations(args) => revocations::run(args),
+        Command::Audit(args) => audit::run(args),
+        Command::Backup(args) => backup::run(args),
         Command::Version => version::run(),
         Command::DemoService(args) => demo_service::run(args),
     };

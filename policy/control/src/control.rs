@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, MutexGuard, broadcast};
 use tokio::task::JoinHandle;
+use tollgate_policy::credentials::key::{Pepper, is_environment};
 use tollgate_policy::directory::Revoked;
 use tollgate_policy::finding::Finding;
 use tollgate_policy::settings::DirectoryConfig;
@@ -21,7 +22,7 @@ use crate::audit::{self, Entry, Head, Verdict};
 use crate::index::{Edit, Effects, Index};
 use crate::refusal::{Refusal, chain};
 use crate::store::{Connection, Contents, Store, StoreError, Transaction};
-use crate::{key, secret_file, service};
+use crate::{secret_file, service};
 
 /// How long a lock of another process on the store is waited for.
 const BUSY: Duration = Duration::from_secs(2);
@@ -52,6 +53,9 @@ impl std::fmt::Debug for Options {
 /// Why a control plane does not start. A store that cannot be used is no reason: see [`Control::store_problem`].
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Keys cannot carry this environment.
+    #[error("`{0}` cannot stand in a key as its environment; use a few of a-z and 0-9")]
+    Environment(String),
     /// The files are wrong.
     #[error("{}", findings(.0))]
     Files(Vec<Finding>),
@@ -82,7 +86,7 @@ impl std::fmt::Debug for Control {
 
 pub(crate) struct Inner {
     pub(crate) state_dir: PathBuf,
-    pub(crate) pepper: [u8; 32],
+    pub(crate) pepper: Pepper,
     pub(crate) key_environment: String,
     pub(crate) admin_credential: String,
     pub(crate) index: RwLock<Index>,
@@ -111,6 +115,9 @@ impl Control {
     /// # Errors
     /// The files are wrong, or the admin credential cannot be used.
     pub async fn start(options: Options, server: ControlServer) -> Result<Self, StartError> {
+        if !is_environment(&options.key_environment) {
+            return Err(StartError::Environment(options.key_environment));
+        }
         let state_dir = options.state_dir;
         let admin_credential = secret_file::load_or_make_admin_credential(&state_dir);
         let admin_credential = admin_credential.map_err(|source| StartError::AdminCredential {
@@ -119,15 +126,14 @@ impl Control {
         })?;
         let files = read_files(options.files.as_ref()).map_err(StartError::Files)?;
         let (store, contents, head) = open(&state_dir).await;
-        let mut index = Index::merge(&files, contents, |secret| {
-            key::digest_of(&options.pepper, secret)
-        });
+        let pepper = Pepper::new(options.pepper);
+        let mut index = Index::merge(&files, contents, |secret| pepper.digest(secret));
         index.generation += 1;
         log_remarks(&index.remarks);
         let control = Self {
             inner: Arc::new(Inner {
                 state_dir,
-                pepper: options.pepper,
+                pepper,
                 key_environment: options.key_environment,
                 admin_credential,
                 index: RwLock::new(index),
@@ -163,9 +169,7 @@ impl Control {
                 contents
             }
         };
-        let mut merged = Index::merge(&files, contents, |secret| {
-            key::digest_of(&self.inner.pepper, secret)
-        });
+        let mut merged = Index::merge(&files, contents, |secret| self.inner.pepper.digest(secret));
         log_remarks(&merged.remarks);
         let reloaded = {
             let mut index = self.inner.index.write();
@@ -249,6 +253,13 @@ impl Control {
         })
     }
 
+    /// Adds to the audit log what changes nothing else.
+    pub(crate) async fn note(&self, entry: Entry) -> Result<(), Refusal> {
+        let mut change = self.begin().await?;
+        change.note(entry);
+        change.commit().await
+    }
+
     fn announce_everything(&self) {
         let (generation, revoked) = {
             let index = self.inner.index.read();
@@ -282,12 +293,7 @@ impl Control {
             detail: serde_json::json!({ "expected_hash": lost.hash }),
             from: None,
         };
-        let noted = async {
-            let mut change = self.begin().await?;
-            change.note(entry);
-            change.commit().await
-        };
-        if let Err(error) = noted.await {
+        if let Err(error) = self.note(entry).await {
             tracing::error!(%error, "that could not be noted");
         }
     }
@@ -399,13 +405,7 @@ fn read_files(reader: Option<&FileReader>) -> Result<DirectoryConfig, Vec<Findin
 
 /// The store with its contents; or why there is none, and nothing.
 async fn open(state_dir: &Path) -> (Result<Store, Arc<str>>, Contents, Head) {
-    let opened = async {
-        let store = Store::open(state_dir, BUSY).await?;
-        let contents = read(&store).await?;
-        let head = Head::stored(&mut *store.read().await?).await?;
-        Ok::<_, StoreError>((store, contents, head))
-    };
-    match opened.await {
+    match try_open(state_dir).await {
         Ok((store, contents, head)) => (Ok(store), contents, head),
         Err(error) => {
             tracing::error!(error = %chain(&error), "without a store: read-only, from files alone");
@@ -418,9 +418,16 @@ async fn open(state_dir: &Path) -> (Result<Store, Arc<str>>, Contents, Head) {
     }
 }
 
+async fn try_open(state_dir: &Path) -> Result<(Store, Contents, Head), StoreError> {
+    let store = Store::open(state_dir, BUSY).await?;
+    let contents = read(&store).await?;
+    let head = Head::stored(&mut *store.read().await?).await?;
+    Ok((store, contents, head))
+}
+
 /// All of one state, whatever is written meanwhile.
 async fn read(store: &Store) -> Result<Contents, StoreError> {
-    let mut transaction = store.begin().await?;
+    let mut transaction = store.snapshot().await?;
     let contents = Contents::read(&mut transaction).await?;
     transaction.rollback().await?;
     Ok(contents)

@@ -7,8 +7,8 @@
 
 mod audit;
 mod control;
+pub mod http;
 mod index;
-mod key;
 mod refusal;
 mod secret_file;
 mod service;

@@ -62,6 +62,9 @@ fn sort(
             let index = control.inner.index.read();
             let _ = back.send(Answer::Terms(index.terms_texts(&consumer, &api, now())));
         }
+        Question::Revocations => {
+            let _ = back.send(Answer::Revocations(control.revoked()));
+        }
         Question::Overview { consumer } => {
             // Without a place the asker learns by its deadline that we are busy.
             let Ok(place) = Arc::clone(overviews).try_acquire_owned() else {
@@ -95,7 +98,10 @@ async fn write(control: &Control, mut queue: mpsc::Receiver<Asked>) {
                     records.extend(reported);
                     reporters.push(back);
                 }
-                Question::Resolve(_) | Question::Terms { .. } | Question::Overview { .. } => {}
+                Question::Resolve(_)
+                | Question::Terms { .. }
+                | Question::Revocations
+                | Question::Overview { .. } => {}
             }
         }
         if reporters.is_empty() {

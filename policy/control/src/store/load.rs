@@ -15,6 +15,18 @@ use super::{
     TermsRow,
 };
 
+/// Rows read at a time.
+const PAGE: i64 = 2000;
+
+const SUBSCRIPTIONS: &str = "SELECT consumer, api, plan FROM subscriptions
+    WHERE consumer > $1 AND consumer <= $2 ORDER BY consumer, api";
+const LOGINS: &str = "SELECT consumer, issuer, client FROM logins
+    WHERE consumer > $1 AND consumer <= $2 ORDER BY consumer, issuer, client";
+const CERTIFICATES: &str = "SELECT consumer, name FROM certificates
+    WHERE consumer > $1 AND consumer <= $2 ORDER BY consumer, name";
+const USERS: &str = "SELECT consumer, name, password FROM users
+    WHERE consumer > $1 AND consumer <= $2 ORDER BY consumer, name";
+
 /// All the store knows that is answered from memory.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
@@ -27,7 +39,7 @@ pub(crate) struct Contents {
     pub(crate) suspensions: Vec<Arc<str>>,
     /// Documents with their versions, lowest first.
     pub(crate) terms: Vec<(TermsRow, Vec<(TermsVersion, Arc<str>)>)>,
-    /// (consumer, terms, highest version).
+    /// (consumer, terms, version), in the order they were given.
     pub(crate) acceptances: Vec<(Arc<str>, Arc<str>, u32)>,
     pub(crate) revocations: Vec<Revoked>,
 }
@@ -122,73 +134,104 @@ async fn plans(on: &mut Connection) -> Result<Vec<PlanRow>, StoreError> {
     Ok(plans)
 }
 
+/// Consumers with all that hangs on them but keys, a page at a time: rows are larger than what is made of them.
 async fn consumers(on: &mut Connection, names: &mut Names) -> Result<Vec<ConsumerRow>, StoreError> {
-    let found = rows(
-        on,
-        "SELECT name, project, roles, explains FROM consumers ORDER BY name",
-    )
-    .await?;
-    let mut consumers = Vec::with_capacity(found.len());
-    let mut place = HashMap::with_capacity(found.len());
-    for row in &found {
-        let name = names.text(row, "name")?;
-        place.insert(Arc::clone(&name), consumers.len());
-        consumers.push(ConsumerRow {
-            name,
-            project: names.text(row, "project")?,
-            roles: list(row, "roles")?,
-            explains: row.try_get("explains")?,
-            subscriptions: Vec::new(),
-            logins: Vec::new(),
-            certificates: Vec::new(),
-            users: Vec::new(),
-        });
-    }
-    let mut of =
-        |row: &Row, consumers: &mut Vec<ConsumerRow>, put: &mut dyn FnMut(&mut ConsumerRow)| {
-            let name: &str = row.try_get("consumer")?;
-            if let Some(consumer) = place.get_mut(name).and_then(|at| consumers.get_mut(*at)) {
-                put(consumer);
-            }
-            Ok::<_, StoreError>(())
+    let mut consumers: Vec<ConsumerRow> = Vec::new();
+    loop {
+        let after = consumers.last().map_or("", |c| &*c.name).to_owned();
+        let rows = sqlx::query(
+            "SELECT name, project, roles, explains FROM consumers
+             WHERE name > $1 ORDER BY name LIMIT $2",
+        )
+        .bind(&after)
+        .bind(PAGE)
+        .fetch_all(&mut *on)
+        .await?;
+        let begin = consumers.len();
+        for row in &rows {
+            consumers.push(ConsumerRow {
+                name: names.text(row, "name")?,
+                project: names.text(row, "project")?,
+                roles: list(row, "roles")?,
+                explains: row.try_get("explains")?,
+                subscriptions: Vec::new(),
+                logins: Vec::new(),
+                certificates: Vec::new(),
+                users: Vec::new(),
+            });
+        }
+        let Some(page) = consumers.get_mut(begin..).filter(|page| !page.is_empty()) else {
+            return Ok(consumers);
         };
-    for row in &rows(
-        on,
-        "SELECT consumer, api, plan FROM subscriptions ORDER BY api",
-    )
-    .await?
-    {
+        complete(on, names, &after, page).await?;
+    }
+}
+
+/// Subscriptions and credentials of one page of consumers, which follow `after` and are sorted by name.
+async fn complete(
+    on: &mut Connection,
+    names: &mut Names,
+    after: &str,
+    page: &mut [ConsumerRow],
+) -> Result<(), StoreError> {
+    let last = page.last().map_or("", |c| &*c.name).to_owned();
+    for row in &range(on, SUBSCRIPTIONS, after, &last).await? {
         let pair = (names.text(row, "api")?, names.text(row, "plan")?);
-        of(row, &mut consumers, &mut |c| {
-            c.subscriptions.push(pair.clone())
-        })?;
+        of(page, row)?.subscriptions.push(pair);
     }
-    for row in &rows(on, "SELECT consumer, issuer, client FROM logins").await? {
+    for row in &range(on, LOGINS, after, &last).await? {
         let pair = (names.text(row, "issuer")?, text(row, "client")?);
-        of(row, &mut consumers, &mut |c| c.logins.push(pair.clone()))?;
+        of(page, row)?.logins.push(pair);
     }
-    for row in &rows(on, "SELECT consumer, name FROM certificates").await? {
+    for row in &range(on, CERTIFICATES, after, &last).await? {
         let name = text(row, "name")?;
-        of(row, &mut consumers, &mut |c| {
-            c.certificates.push(Arc::clone(&name))
-        })?;
+        of(page, row)?.certificates.push(name);
     }
-    for row in &rows(on, "SELECT consumer, name, password FROM users").await? {
+    for row in &range(on, USERS, after, &last).await? {
         let user = (text(row, "name")?, Secret::new(text(row, "password")?));
-        of(row, &mut consumers, &mut |c| c.users.push(user.clone()))?;
+        of(page, row)?.users.push(user);
     }
-    Ok(consumers)
+    Ok(())
+}
+
+async fn range(
+    on: &mut Connection,
+    statement: &'static str,
+    after: &str,
+    last: &str,
+) -> Result<Vec<Row>, StoreError> {
+    let rows = sqlx::query(statement).bind(after).bind(last);
+    Ok(rows.fetch_all(on).await?)
+}
+
+/// The consumer a row names.
+fn of<'p>(page: &'p mut [ConsumerRow], row: &Row) -> Result<&'p mut ConsumerRow, StoreError> {
+    let name: &str = row.try_get("consumer")?;
+    let found = page.binary_search_by(|consumer| (*consumer.name).cmp(name));
+    let consumer = found.ok().and_then(|at| page.get_mut(at));
+    // A foreign key holds them together.
+    consumer.ok_or_else(|| StoreError::Strange(format!("something of no consumer {name}")))
 }
 
 async fn keys(on: &mut Connection, names: &mut Names) -> Result<Vec<KeyRow>, StoreError> {
-    let rows = rows(on, "SELECT * FROM keys").await?;
-    let mut keys = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let mut key = KeyRow::read(row)?;
-        key.consumer = names.once(&key.consumer);
-        keys.push(key);
+    let mut keys: Vec<KeyRow> = Vec::new();
+    loop {
+        let after = keys.last().map_or("", |key| &*key.id).to_owned();
+        let rows = sqlx::query("SELECT * FROM keys WHERE id > $1 ORDER BY id LIMIT $2")
+            .bind(&after)
+            .bind(PAGE)
+            .fetch_all(&mut *on)
+            .await?;
+        if rows.is_empty() {
+            return Ok(keys);
+        }
+        for row in &rows {
+            let mut key = KeyRow::read(row)?;
+            key.consumer = names.once(&key.consumer);
+            key.name = names.once(&key.name);
+            keys.push(key);
+        }
     }
-    Ok(keys)
 }
 
 async fn suspensions(on: &mut Connection) -> Result<Vec<Arc<str>>, StoreError> {
@@ -226,21 +269,30 @@ async fn terms(
     Ok(terms)
 }
 
+/// Every acceptance; the highest version is found where they are put together.
 async fn acceptances(
     on: &mut Connection,
     names: &mut Names,
 ) -> Result<Vec<(Arc<str>, Arc<str>, u32)>, StoreError> {
-    let rows = rows(
-        on,
-        "SELECT consumer, terms, MAX(version) AS version FROM acceptances GROUP BY consumer, terms",
-    )
-    .await?;
-    let mut acceptances = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let (consumer, terms) = (names.text(row, "consumer")?, names.text(row, "terms")?);
-        acceptances.push((consumer, terms, number(row, "version")?));
+    let (mut acceptances, mut after) = (Vec::new(), 0_i64);
+    loop {
+        let rows = sqlx::query(
+            "SELECT seq, consumer, terms, version FROM acceptances
+             WHERE seq > $1 ORDER BY seq LIMIT $2",
+        )
+        .bind(after)
+        .bind(PAGE)
+        .fetch_all(&mut *on)
+        .await?;
+        let Some(last) = rows.last() else {
+            return Ok(acceptances);
+        };
+        after = last.try_get("seq")?;
+        for row in &rows {
+            let (consumer, terms) = (names.text(row, "consumer")?, names.text(row, "terms")?);
+            acceptances.push((consumer, terms, number(row, "version")?));
+        }
     }
-    Ok(acceptances)
 }
 
 async fn revocations(on: &mut Connection) -> Result<Vec<Revoked>, StoreError> {

@@ -14,9 +14,9 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr};
+use sqlx::{AssertSqlSafe, SqlSafeStr};
 
 pub use error::StoreError;
 pub(crate) use facts::suspend;
@@ -78,6 +78,15 @@ impl Store {
     /// Another process writes, or the file cannot be written.
     pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
         let begun = self.pool.begin_with("BEGIN IMMEDIATE").await;
+        begun.map_err(|error| self.error(error))
+    }
+
+    /// Begins to read: all that is read in it is of one state. Writers do not wait for it, nor it for them.
+    ///
+    /// # Errors
+    /// No connection became free in time.
+    pub(crate) async fn snapshot(&self) -> Result<Transaction, StoreError> {
+        let begun = self.pool.begin().await;
         begun.map_err(|error| self.error(error))
     }
 
@@ -158,17 +167,18 @@ impl Store {
                 include_str!("../../migrations/0002_append_only.sqlite.sql"),
             ),
         ]);
-        let mut connection = self.read().await?;
-        match migrator.run(&mut *connection).await {
-            Ok(()) => {}
-            Err(sqlx::migrate::MigrateError::Execute(error)) => return Err(self.error(error)),
-            Err(sqlx::migrate::MigrateError::ExecuteMigration(error, _)) => {
-                return Err(self.error(error));
+        // A task of its own: the compiler cannot see that the migrator's future may move between threads with its borrows.
+        let pool = self.pool.clone();
+        let migrated = tokio::spawn(async move { migrator.run(&pool).await }).await;
+        match migrated {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _))) => {
+                Err(self.error(error))
             }
-            Err(sqlx::migrate::MigrateError::VersionMissing(_)) => return Err(StoreError::Newer),
-            Err(other) => return Err(StoreError::Strange(other.to_string())),
+            Ok(Err(MigrateError::VersionMissing(_))) => Err(StoreError::Newer),
+            Ok(Err(other)) => Err(StoreError::Strange(other.to_string())),
+            Err(error) => Err(StoreError::Strange(error.to_string())),
         }
-        connection.ping().await.map_err(|error| self.error(error))
     }
 }
 
