@@ -41,6 +41,9 @@ pub(super) struct Args {
     /// Address of the admin listener [default: 127.0.0.1:9900]
     #[arg(long, value_name = "ADDR")]
     admin: Option<SocketAddr>,
+    /// Address of the control API, or off [default: 127.0.0.1:9911]
+    #[arg(long, value_name = "ADDR", value_parser = control_api)]
+    control_api: Option<ControlApi>,
     /// Enforce what the spec's `security` demands, or leave it to the service [default: enforce]
     #[arg(long, value_enum, requires = "spec")]
     security: Option<Security>,
@@ -62,6 +65,18 @@ pub(super) struct Args {
     /// How long a drain may last, such as 30s
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     drain_timeout: Option<std::time::Duration>,
+}
+
+/// Where the control API listens, if it does.
+#[derive(Clone, Copy, Debug)]
+struct ControlApi(Option<SocketAddr>);
+
+fn control_api(text: &str) -> Result<ControlApi, String> {
+    if text == "off" {
+        return Ok(ControlApi(None));
+    }
+    let address = text.parse().map(Some).map(ControlApi);
+    address.map_err(|_| format!("`{text}` is no address with port; write 127.0.0.1:9911, or off"))
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -113,6 +128,9 @@ fn overridden(mut process: ProcessConfig, args: Args) -> anyhow::Result<ProcessC
         process.listeners = args.listen.into_iter().map(cleartext).collect();
     }
     process.admin = args.admin.unwrap_or(process.admin);
+    if let Some(ControlApi(address)) = args.control_api {
+        process.control_api = address;
+    }
     process.workers = args.workers.map_or(process.workers, usize::from);
     process.state_dir = args.state_dir.unwrap_or(process.state_dir);
     // A directory that exists keeps its mode: somebody may have named one that is not ours alone.

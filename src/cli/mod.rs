@@ -114,7 +114,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 /// The environment, as readers of settings ask for it.
-fn environment(name: &str) -> Option<String> {
+pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 

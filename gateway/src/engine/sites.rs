@@ -1,6 +1,6 @@
 //! Listening sockets: opened, locked against an accidental second instance, or taken over from the running process.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tollgate_policy::settings::{ListenAddress, ListenerConfig, ProcessConfig};
 
 use super::StartError;
 use crate::listener::handover::{self, TakenOver};
-use crate::listener::{self, Bound, Lock, TlsKeys};
+use crate::listener::{self, Bound, Lock, TlsKeys, bind_shared};
 
 /// One listener with the sockets of all its workers.
 pub(super) struct Site {
@@ -159,22 +159,11 @@ pub(super) fn display(address: &ListenAddress) -> String {
 
 /// The admin socket. It may be shared for the moment of a hand-over only.
 pub(super) fn bind_admin(process: &ProcessConfig, take_over: bool) -> Result<TcpListener, String> {
-    let bind = |address: SocketAddr| -> std::io::Result<TcpListener> {
-        let domain = socket2::Domain::for_address(address);
-        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        // Both generations have to ask for it, or the second cannot bind.
-        socket.set_reuse_port(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(128)?;
-        socket.set_nonblocking(true)?;
-        Ok(socket.into())
-    };
     let address = process.admin;
     if !take_over && address.port() != 0 && std::net::TcpStream::connect(address).is_ok() {
         return Err(format!(
             "the admin address {address} is in use; choose another (--admin)"
         ));
     }
-    bind(address).map_err(|error| format!("cannot open the admin address {address}: {error}"))
+    bind_shared(address).map_err(|error| format!("cannot open the admin address {address}: {error}"))
 }

@@ -22,6 +22,6 @@ mod tls;
 pub use accept::{Door, RefusalHook, serve};
 pub use drain::{ConnectionGuard, Drain};
 pub use h2::h2_options;
-pub use socket::{Bound, Listener, Lock, lock};
+pub use socket::{Bound, Listener, Lock, bind_shared, lock};
 pub use stream::Connection;
 pub use tls::{ServedName, TlsKeys, load, watch};

@@ -25,6 +25,21 @@ pub struct Bound {
     address: ListenAddress,
 }
 
+/// A TCP listener for operators: a successor may bind the same address while its predecessor still answers there.
+///
+/// # Errors
+/// The address is taken by somebody else, or not ours.
+pub fn bind_shared(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    // Both generations have to ask for it, or the second cannot bind.
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
 impl Bound {
     /// Binds and listens. TCP sockets share their port with others of the same user (`SO_REUSEPORT`).
     ///

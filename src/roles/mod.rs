@@ -1,12 +1,17 @@
 //! The roles of the binary, side by side: what is built from the library's parts for each.
 
+mod control;
+
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Error};
 use tollgate_gateway::engine::Engine;
-use tollgate_gateway::live::Origin;
+use tollgate_gateway::live::{Origin, state_dir};
 use tollgate_policy::settings::{ListenAddress, ProcessConfig};
 use tracing_subscriber::EnvFilter;
+
+use crate::cli::environment;
+use control::Beside;
 
 /// Runs the gateway role until a signal or a successor ends it.
 ///
@@ -18,7 +23,14 @@ pub(crate) fn gateway(
     take_over: bool,
 ) -> anyhow::Result<ExitCode> {
     log_to_stderr();
-    let engine = Engine::start(process, origin, take_over)?;
+    let state_dir = state_dir::prepare(Some(&process.state_dir), None).map_err(Error::msg)?;
+    let directory = match &origin {
+        Origin::Directory(directory) => Some(directory.as_path()),
+        Origin::Single(_) => None,
+    };
+    let control = Beside::start(&state_dir, directory, process.control_api, take_over)?;
+    let mut engine = Engine::start(process, origin, control.client.clone(), take_over)?;
+    engine.on_reload(control.reloader());
     for address in engine.addresses() {
         match address {
             ListenAddress::Tcp(tcp) => eprintln!("listening on {tcp}"),
@@ -28,7 +40,12 @@ pub(crate) fn gateway(
     if let Some(admin) = engine.admin_address() {
         eprintln!("admin on {admin}");
     }
+    if let Some(address) = control.address {
+        let credential = control.credential.display();
+        eprintln!("control API on {address}, credential in {credential}");
+    }
     engine.run().context("the gateway ended")?;
+    control.stop();
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,0 +1,249 @@
+//! The control plane inside the gateway's process: on a thread and a runtime of its own, so that neither waits for the other.
+//!
+//! They speak the messages of `tollgate-proto` over its in-process channel. Files are read again when they change; a directory that
+//! cannot be read leaves the last one that could, also over a restart.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, anyhow};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tollgate_control::{Control, Options, http, load_or_make_pepper};
+use tollgate_policy::settings::{DirectoryConfig, read_directory};
+use tollgate_policy::{Finding, Severity};
+use tollgate_proto::ControlClient;
+
+/// How often the directory's files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Middle part of the keys made here: `tg_live_…`.
+const KEY_ENVIRONMENT: &str = "live";
+
+/// A control plane that runs beside the gateway.
+pub(super) struct Beside {
+    /// The gateway's end of the conversation.
+    pub(super) client: ControlClient,
+    /// Where administration listens.
+    pub(super) address: Option<SocketAddr>,
+    /// Where the credential for it stands.
+    pub(super) credential: PathBuf,
+    control: Control,
+    runtime: Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Beside {
+    /// Starts it. `directory` holds `plans.yaml`, `consumers.yaml` and `terms.yaml`, as far as there are any.
+    ///
+    /// # Errors
+    /// What could not be read, made or opened.
+    pub(super) fn start(
+        state_dir: &Path,
+        directory: Option<&Path>,
+        api: Option<SocketAddr>,
+        take_over: bool,
+    ) -> anyhow::Result<Self> {
+        let pepper = load_or_make_pepper(state_dir)
+            .with_context(|| format!("the key pepper in {} cannot be used", state_dir.display()))?;
+        let listener = api.map(|address| bind(address, take_over)).transpose()?;
+        let address = listener.as_ref().and_then(|it| it.local_addr().ok());
+        let (client, server) = tollgate_proto::channel(pepper);
+        let kept = state_dir.join("directory");
+        let files = directory.map(|directory| {
+            let directory = directory.to_owned();
+            let read: tollgate_control::FileReader = Box::new(move || read(&directory, &kept));
+            read
+        });
+        let options = Options {
+            state_dir: state_dir.to_owned(),
+            pepper,
+            files,
+            key_environment: KEY_ENVIRONMENT.to_owned(),
+        };
+        let (stop, stopped) = oneshot::channel();
+        let (started, starting) = std::sync::mpsc::channel();
+        let watched = directory.map(Path::to_owned);
+        let thread = std::thread::Builder::new()
+            .name("control-plane".to_owned())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                let runtime = match runtime {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        let _nobody_waits = started.send(Err(error.into()));
+                        return;
+                    }
+                };
+                runtime.block_on(async {
+                    let control = match Control::start(options, server).await {
+                        Ok(control) => control,
+                        Err(error) => {
+                            let _nobody_waits = started.send(Err(error.into()));
+                            return;
+                        }
+                    };
+                    let _nobody_waits = started.send(Ok((control.clone(), Handle::current())));
+                    live(control, listener, watched, stopped).await;
+                });
+            })
+            .context("the control plane's thread cannot be started")?;
+        let started: anyhow::Result<(Control, Handle)> = starting
+            .recv()
+            .map_err(|_| anyhow!("the control plane ended at its start"))?;
+        let (control, runtime) = started?;
+        if let Some(problem) = control.store_problem() {
+            tracing::error!("the store cannot be used, nothing can be changed: {problem}");
+        }
+        Ok(Self {
+            client,
+            address,
+            credential: control.admin_credential_path(),
+            control,
+            runtime,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// What a reload of the gateway has done here as well.
+    pub(super) fn reloader(&self) -> Arc<dyn Fn() + Send + Sync> {
+        let (control, runtime) = (self.control.clone(), self.runtime.clone());
+        Arc::new(move || {
+            let control = control.clone();
+            runtime.spawn(async move { reload(&control).await });
+        })
+    }
+
+    /// Ends it, with what is under way.
+    pub(super) fn stop(mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ended_already = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+async fn live(
+    control: Control,
+    listener: Option<TcpListener>,
+    watched: Option<PathBuf>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let (ended, end) = tokio::sync::watch::channel(false);
+    let wait = |mut end: tokio::sync::watch::Receiver<bool>| async move {
+        let _sender_gone = end.wait_for(|ended| *ended).await;
+    };
+    let serving = listener.map(|listener| {
+        let served = http::serve(listener, control.clone(), Vec::new(), wait(end.clone()));
+        tokio::spawn(async move {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the control port is closed");
+            }
+        })
+    });
+    if let Some(directory) = watched {
+        tokio::spawn(watch(control.clone(), directory));
+    }
+    let _sender_gone = stopped.await;
+    ended.send_replace(true);
+    if let Some(serving) = serving {
+        let _panicked = serving.await;
+    }
+    control.stop().await;
+}
+
+/// Reads the files again when one of them changed, came or went.
+async fn watch(control: Control, directory: PathBuf) {
+    let mut seen = fingerprint(&directory);
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let now = fingerprint(&directory);
+        if now != seen {
+            seen = now;
+            reload(&control).await;
+        }
+    }
+}
+
+async fn reload(control: &Control) {
+    match control.reload().await {
+        Ok(reloaded) => tracing::info!(generation = reloaded.generation, "directory read again"),
+        Err(error) => tracing::error!("the directory stays as it is: {error}"),
+    }
+}
+
+type Fingerprint = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
+
+fn fingerprint(directory: &Path) -> Fingerprint {
+    let named = ["plans.yaml", "consumers.yaml", "terms.yaml"].map(|name| directory.join(name));
+    let texts = std::fs::read_dir(directory.join("terms")).into_iter().flatten();
+    let texts = texts.flatten().map(|entry| entry.path());
+    let mut files: Vec<PathBuf> = named.into_iter().chain(texts).collect();
+    files.sort();
+    let stat = |path: PathBuf| {
+        let metadata = std::fs::metadata(&path).ok();
+        let seen = metadata.and_then(|it| Some((it.modified().ok()?, it.len())));
+        (path, seen)
+    };
+    files.into_iter().map(stat).collect()
+}
+
+/// The directory's files; at a start with broken ones the last that could be read.
+fn read(directory: &Path, kept: &Path) -> Result<DirectoryConfig, Vec<Finding>> {
+    let findings = match read_directory(directory, &super::environment) {
+        Ok((config, files)) => {
+            if let Err(error) = keep(directory, kept, &files) {
+                tracing::warn!("plans and consumers are not kept for the next start: {error}");
+            }
+            return Ok(config);
+        }
+        Err(findings) => findings,
+    };
+    let (last, _) = read_directory(kept, &super::environment).map_err(|_| findings.clone())?;
+    if !kept.join("good").exists() {
+        return Err(findings);
+    }
+    for finding in findings.iter().filter(|it| it.severity == Severity::Error) {
+        tracing::error!("{finding}");
+    }
+    tracing::error!("plans, consumers and terms are the last that could be read");
+    Ok(last)
+}
+
+/// Copies the files, so that a restart with broken ones still knows its callers. Secrets are references: none is copied.
+fn keep(directory: &Path, kept: &Path, files: &[PathBuf]) -> std::io::Result<()> {
+    let fresh = kept.with_extension("new");
+    let _not_there = std::fs::remove_dir_all(&fresh);
+    std::fs::create_dir_all(&fresh)?;
+    for file in files.iter().filter(|file| file.exists()) {
+        let Ok(relative) = file.strip_prefix(directory) else {
+            continue;
+        };
+        let copy = fresh.join(relative);
+        if let Some(folder) = copy.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::copy(file, copy)?;
+    }
+    std::fs::write(fresh.join("good"), "")?;
+    let _not_there = std::fs::remove_dir_all(kept);
+    std::fs::rename(&fresh, kept)
+}
+
+fn bind(address: SocketAddr, take_over: bool) -> anyhow::Result<TcpListener> {
+    if !take_over && address.port() != 0 && std::net::TcpStream::connect(address).is_ok() {
+        return Err(anyhow!(
+            "the control address {address} is in use; choose another (--control-api), or off"
+        ));
+    }
+    tollgate_gateway::listener::bind_shared(address)
+        .with_context(|| format!("cannot open the control address {address}"))
+}
