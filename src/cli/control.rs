@@ -214,6 +214,13 @@ pub(super) fn segment(text: &str) -> String {
     escaped
 }
 
+/// Adds a member to an object.
+pub(super) fn put(object: &mut Value, member: &str, value: impl Into<Value>) {
+    if let Some(members) = object.as_object_mut() {
+        members.insert(member.to_owned(), value.into());
+    }
+}
+
 fn table(items: &[Value], columns: &[(&str, &str)]) -> String {
     let mut rows = vec![
         columns

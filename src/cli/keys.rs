@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::control::{Control, segment};
+use super::control::{Control, put, segment};
 
 pub(super) const EXAMPLES: &str = "Examples:
   tollgate keys create shop --name ci --expires 2027-01-01T00:00:00Z
@@ -111,7 +111,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         } => {
             let mut body = json!({ "overlap": overlap });
             if let Some(expires) = expires {
-                body["expires"] = expires.into();
+                put(&mut body, "expires", expires);
             }
             print_new(
                 &control,
@@ -135,11 +135,11 @@ fn body(create: Create) -> Value {
     ];
     for (member, value) in optional {
         if let Some(value) = value {
-            body[member] = value.into();
+            put(&mut body, member, value);
         }
     }
     if !create.operations.is_empty() {
-        body["operations"] = create.operations.into();
+        put(&mut body, "operations", create.operations);
     }
     body
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::control::Control;
+use super::control::{Control, put};
 
 pub(super) const EXAMPLES: &str = "Examples:
   tollgate revocations list
@@ -71,7 +71,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         ),
         Act::Create { what, reason } => {
             let mut body = body(what);
-            body["reason"] = reason.into();
+            put(&mut body, "reason", reason);
             control.print(&control.post("/v1/revocations", &body)?)
         }
     }
@@ -87,7 +87,7 @@ fn body(what: What) -> Value {
         } => {
             let mut body = json!({ "kind": "subject", "issuer": issuer, "subject": subject });
             if let Some(before) = before {
-                body["before"] = before.into();
+                put(&mut body, "before", before);
             }
             body
         }

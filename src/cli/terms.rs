@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::json;
 
-use super::control::{Control, segment};
+use super::control::{Control, put, segment};
 
 pub(super) const EXAMPLES: &str = "Examples:
   tollgate terms create usage --title 'Fair use' --api books
@@ -130,7 +130,7 @@ fn add(control: &Control, version: Version) -> anyhow::Result<ExitCode> {
     let mut body = json!({ "text": text, "purpose_required": version.purpose_required });
     for (member, value) in [("effective", version.effective), ("grace", version.grace)] {
         if let Some(value) = value {
-            body[member] = value.into();
+            put(&mut body, member, value);
         }
     }
     let path = format!("/v1/terms/{}/versions", segment(&version.name));

@@ -1,6 +1,6 @@
--- The directory. Standard SQL: the same text serves SQLite and PostgreSQL. Digests are lower-case hexadecimal, times are
--- milliseconds since 1970, lists are JSON arrays. Names may also be defined in files, so references between objects that
--- milliseconds since 1970, lists are JSON arrays, texts compare by bytes (a PostgreSQL database has collation C). Names may also be defined in files, so references between objects that
+-- The directory. Standard SQL: the same text serves SQLite and PostgreSQL, there with collation C. Digests are lower-case
+-- hexadecimal, times are milliseconds since 1970, lists are JSON arrays. Names may also be defined in files, so references
+-- between objects that files can define are checked by the program, not by foreign keys.
 CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL);
 
 CREATE TABLE organisations (

@@ -17,6 +17,7 @@ use crate::control::{Control, now};
 use crate::index::{Edit, Index};
 use crate::refusal::Refusal;
 use crate::store::{AcceptanceRow, KeyRow};
+use crate::text::put;
 
 /// Questions that wait to be written.
 const WRITES: usize = 256;
@@ -261,9 +262,9 @@ async fn overview(control: &Control, consumer: &str) -> Answer {
             })
         })),
         // Better a part than nothing, and said so.
-        Err(_) => shown["keys_incomplete"] = true.into(),
+        Err(_) => put(&mut shown, "keys_incomplete", true),
     }
-    shown["keys"] = keys.into();
+    put(&mut shown, "keys", keys);
     Answer::Overview(shown)
 }
 

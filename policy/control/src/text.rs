@@ -1,8 +1,9 @@
-//! Small texts the control plane reads and writes: names, digests, networks.
+//! Small texts the control plane reads and writes: names, digests, networks, members of JSON objects.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use serde_json::Value;
 use tollgate_policy::credentials::Digest;
 use tollgate_policy::settings::Network;
 
@@ -65,6 +66,13 @@ pub(crate) fn parse_network(text: &str) -> Option<Network> {
     let prefix = prefix.unwrap_or(width);
     let host_bits = bits.checked_shl(u32::from(prefix)).unwrap_or(0);
     (prefix <= width && host_bits == 0).then_some(Network { address, prefix })
+}
+
+/// Adds a member to a JSON object.
+pub(crate) fn put(object: &mut Value, member: &str, value: impl Into<Value>) {
+    if let Some(members) = object.as_object_mut() {
+        members.insert(member.to_owned(), value.into());
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::index::{Edit, FileKey};
 use crate::refusal::Refusal;
 use crate::secret_file::random;
 use crate::store::{Connection, KeyRow, RevocationRow};
-use crate::text::{hex, network_text, parse_network};
+use crate::text::{hex, network_text, parse_network, put};
 
 /// How long an old key goes on beside its successor, where nothing else is asked for.
 const OVERLAP: &str = "24h";
@@ -150,7 +150,7 @@ pub(super) async fn create(control: &Control, call: &Call) -> Result<Reply, Prob
     change.note(call.entry("key.create", &row.id, json!({ "after": shown })));
     change.edit(Edit::Key(row));
     change.commit().await?;
-    shown["secret"] = secret.into();
+    put(&mut shown, "secret", secret);
     Ok(Reply::created(shown))
 }
 
@@ -211,11 +211,11 @@ pub(super) async fn rotate(control: &Control, call: &Call) -> Result<Reply, Prob
     let mut shown = view(control, &new);
     let detail = json!({ "old_expires": end.to_string(), "after": shown });
     change.note(call.entry("key.rotate", &old.id, detail));
-    shown["replaces"] = view(control, &old);
+    put(&mut shown, "replaces", view(control, &old));
     change.edit(Edit::Key(old));
     change.edit(Edit::Key(new));
     change.commit().await?;
-    shown["secret"] = secret.into();
+    put(&mut shown, "secret", secret);
     Ok(Reply::created(shown))
 }
 
@@ -259,7 +259,7 @@ pub(super) async fn revoke(control: &Control, call: &Call) -> Result<Reply, Prob
         change.edit(Edit::Revoked(what));
         change.commit().await?;
     }
-    shown["revoked"] = true.into();
+    put(&mut shown, "revoked", true);
     Ok(Reply::shown(shown))
 }
 

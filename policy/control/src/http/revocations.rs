@@ -11,6 +11,7 @@ use crate::control::now;
 use crate::index::Edit;
 use crate::refusal::Refusal;
 use crate::store::RevocationRow;
+use crate::text::put;
 
 /// Longest reason, in bytes.
 const REASON: usize = 512;
@@ -119,9 +120,9 @@ pub(super) async fn list(control: &Control, call: &Call) -> Result<Reply, Proble
     let last = rows.last().map(|row| row.seq.to_string());
     let view = |row: &RevocationRow| {
         let mut shown = view(&row.what);
-        shown["seq"] = row.seq.into();
-        shown["reason"] = row.reason.to_string().into();
-        shown["at"] = row.at.to_string().into();
+        put(&mut shown, "seq", row.seq);
+        put(&mut shown, "reason", row.reason.to_string());
+        put(&mut shown, "at", row.at.to_string());
         shown
     };
     Ok(wanted.reply(rows.iter().map(view).collect(), last))
@@ -132,7 +133,7 @@ pub(super) async fn create(control: &Control, call: &Call) -> Result<Reply, Prob
     let what = body.what()?;
     let reason = reason(body.reason)?;
     let mut shown = view(&what);
-    shown["reason"] = reason.clone().into();
+    put(&mut shown, "reason", reason.clone());
     let mut change = control.begin().await?;
     {
         let index = control.inner.index.read();

@@ -21,7 +21,7 @@ use crate::index::{Edit, Index, Terms};
 use crate::refusal::Refusal;
 use crate::service::record;
 use crate::store::{AcceptanceRow, TermsRow};
-use crate::text::hex;
+use crate::text::{hex, put};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,10 +83,10 @@ fn full(name: &str, terms: &Terms) -> Value {
     let mut full = summary(name, terms);
     let versions = terms.versions.iter().map(|(version, text)| {
         let mut shown = view(version);
-        shown["text"] = text.to_string().into();
+        put(&mut shown, "text", text.to_string());
         shown
     });
-    full["versions"] = versions.collect::<Vec<_>>().into();
+    put(&mut full, "versions", versions.collect::<Vec<_>>());
     full
 }
 

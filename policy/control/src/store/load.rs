@@ -27,6 +27,9 @@ const CERTIFICATES: &str = "SELECT consumer, name FROM certificates
 const USERS: &str = "SELECT consumer, name, password FROM users
     WHERE consumer > $1 AND consumer <= $2 ORDER BY consumer, name";
 
+/// A document with its versions, each with its text.
+type Document = (TermsRow, Vec<(TermsVersion, Arc<str>)>);
+
 /// All the store knows that is answered from memory.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
@@ -38,7 +41,7 @@ pub(crate) struct Contents {
     pub(crate) keys: Vec<KeyRow>,
     pub(crate) suspensions: Vec<Arc<str>>,
     /// Documents with their versions, lowest first.
-    pub(crate) terms: Vec<(TermsRow, Vec<(TermsVersion, Arc<str>)>)>,
+    pub(crate) terms: Vec<Document>,
     /// (consumer, terms, version), in the order they were given.
     pub(crate) acceptances: Vec<(Arc<str>, Arc<str>, u32)>,
     pub(crate) revocations: Vec<Revoked>,
@@ -239,9 +242,7 @@ async fn suspensions(on: &mut Connection) -> Result<Vec<Arc<str>>, StoreError> {
     rows.iter().map(|row| text(row, "consumer")).collect()
 }
 
-async fn terms(
-    on: &mut Connection,
-) -> Result<Vec<(TermsRow, Vec<(TermsVersion, Arc<str>)>)>, StoreError> {
+async fn terms(on: &mut Connection) -> Result<Vec<Document>, StoreError> {
     let mut versions: HashMap<Arc<str>, Vec<_>> = HashMap::new();
     for row in &rows(on, "SELECT * FROM terms_versions ORDER BY terms, version").await? {
         let version = TermsVersion {

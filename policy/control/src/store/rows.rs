@@ -29,11 +29,14 @@ pub(crate) struct ProjectRow {
     pub(crate) title: String,
 }
 
-/// A plan, with what it opens: (API, operations).
+/// An API a plan opens, and the operations of it; `None`: all.
+pub(crate) type OpenedApi = (Arc<str>, Option<Vec<Arc<str>>>);
+
+/// A plan, with what it opens.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PlanRow {
     pub(crate) name: Arc<str>,
-    pub(crate) apis: Vec<(Arc<str>, Option<Vec<Arc<str>>>)>,
+    pub(crate) apis: Vec<OpenedApi>,
     pub(crate) roles: Vec<Arc<str>>,
     pub(crate) terms: Vec<Arc<str>>,
 }
