@@ -184,7 +184,9 @@ type Fingerprint = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
 
 fn fingerprint(directory: &Path) -> Fingerprint {
     let named = ["plans.yaml", "consumers.yaml", "terms.yaml"].map(|name| directory.join(name));
-    let texts = std::fs::read_dir(directory.join("terms")).into_iter().flatten();
+    let texts = std::fs::read_dir(directory.join("terms"))
+        .into_iter()
+        .flatten();
     let texts = texts.flatten().map(|entry| entry.path());
     let mut files: Vec<PathBuf> = named.into_iter().chain(texts).collect();
     files.sort();

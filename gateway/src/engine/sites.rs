@@ -165,5 +165,6 @@ pub(super) fn bind_admin(process: &ProcessConfig, take_over: bool) -> Result<Tcp
             "the admin address {address} is in use; choose another (--admin)"
         ));
     }
-    bind_shared(address).map_err(|error| format!("cannot open the admin address {address}: {error}"))
+    bind_shared(address)
+        .map_err(|error| format!("cannot open the admin address {address}: {error}"))
 }
