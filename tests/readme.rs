@@ -132,7 +132,14 @@ fn runnable_commands_of_the_readme_succeed() {
     assert!(outputs.len() >= 5, "the README has runnable blocks");
     let keys = outputs.iter().find(|it| it.contains("terms_not_accepted"));
     let keys = keys.expect("the README walks through keys and terms");
-    let seen = ["403", "terms_not_accepted", "201", "not_in_plan", "revoked", "credential_invalid"];
+    let seen = [
+        "403",
+        "terms_not_accepted",
+        "201",
+        "not_in_plan",
+        "revoked",
+        "credential_invalid",
+    ];
     for words in seen {
         assert!(keys.contains(words), "{words} is missing:\n{keys}");
     }

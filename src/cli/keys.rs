@@ -9,7 +9,7 @@ use super::control::{Control, put, segment};
 pub(super) const EXAMPLES: &str = "Examples:
   tollgate keys create shop --name ci --expires 2027-01-01T00:00:00Z
   tollgate keys list shop
-  set -- $(tollgate keys create shop --quiet); echo "id $1, secret $2"
+  set -- $(tollgate keys create shop --quiet)  # $1: id, $2: secret
   tollgate keys rotate key_5e0c9a1f3b7d2468 --overlap 48h
   tollgate keys revoke key_5e0c9a1f3b7d2468 --reason leaked";
 
