@@ -29,10 +29,7 @@ fn sources() -> Vec<PathBuf> {
         "policy/control/src",
         "gateway/src",
     ];
-    let mut folders: Vec<PathBuf> = roots
-        .iter()
-        .map(|folder| root.join(folder))
-        .collect();
+    let mut folders: Vec<PathBuf> = roots.iter().map(|folder| root.join(folder)).collect();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
