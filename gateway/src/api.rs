@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tollgate_policy::access::ApiAccess;
+use tollgate_policy::access::{ApiAccess, Demand};
 use tollgate_policy::classify::Classifier;
 use tollgate_policy::openapi::{self, Description, SchemeKind};
-use tollgate_policy::settings::{ApiConfig, SecurityMode};
+use tollgate_policy::settings::ApiConfig;
 use tollgate_policy::{Finding, Place, Severity};
 
 use crate::apis::{MAX_BASE_SEGMENTS, base_segments};
@@ -84,7 +84,8 @@ pub struct Resolved {
     pub max_body: Option<u64>,
     /// A credential is demanded, and demanding it is ours.
     pub demands: bool,
-    /// `WWW-Authenticate` values (RFC 9110 section 11.6.1). At least one where `demands` is set.
+    /// `WWW-Authenticate` values (RFC 9110 section 11.6.1). At least one where a credential is looked at, which is also
+    /// where callers without one may pass.
     pub challenges: Vec<Cow<'static, str>>,
 }
 
@@ -153,7 +154,8 @@ impl Api {
         let operations = description
             .operations
             .iter()
-            .map(|operation| Operation::new(&config, operation, metrics))
+            .zip(&access.operations)
+            .map(|(operation, access)| Operation::new(&config, operation, &access.demand, metrics))
             .collect();
         let api = Self {
             version: description.version,
@@ -196,13 +198,18 @@ impl Api {
 }
 
 impl Operation {
-    fn new(config: &ApiConfig, described: &openapi::Operation, metrics: &Metrics) -> Self {
+    fn new(
+        config: &ApiConfig,
+        described: &openapi::Operation,
+        demand: &Demand,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
             name: Arc::clone(&described.name),
             id: described.id.clone(),
             method: Arc::clone(&described.method),
             template: Arc::clone(&described.template),
-            settings: Resolved::new(config, described),
+            settings: Resolved::new(config, described, demand),
             declared_headers: described.headers.clone(),
             metrics: metrics.operation(&config.name, &described.name, &described.method),
         }
@@ -210,12 +217,9 @@ impl Operation {
 }
 
 impl Resolved {
-    fn new(config: &ApiConfig, described: &openapi::Operation) -> Self {
+    fn new(config: &ApiConfig, described: &openapi::Operation, demand: &Demand) -> Self {
         let said = config.settings_for(described);
         let upstream = &config.upstream;
-        let demands = config.security == SecurityMode::Enforce
-            && said.security_off != Some(true)
-            && !described.security.admits_anonymous();
         Self {
             total: said.total.or(upstream.total_timeout),
             first_byte: said.first_byte.unwrap_or(upstream.first_byte_timeout),
@@ -223,11 +227,11 @@ impl Resolved {
             retries: said.retries.unwrap_or(upstream.retries),
             websocket: said.websocket.unwrap_or(false),
             max_body: said.max_body,
-            demands,
-            challenges: if demands {
-                challenges(config, described)
-            } else {
-                Vec::new()
+            demands: !demand.admits_anonymous(),
+            challenges: match demand {
+                Demand::Public => Vec::new(),
+                // A wrong credential is answered 401 also where none would have done.
+                Demand::Unreadable | Demand::Alternatives { .. } => challenges(config, described),
             },
         }
     }
