@@ -356,3 +356,79 @@ fn has_errors(findings: &[Finding]) -> bool {
         .iter()
         .any(|finding| finding.severity == Severity::Error)
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "tests"
+)]
+mod tests {
+    use std::path::Path;
+
+    use tollgate_policy::settings::{OperationSettings, SecurityMode};
+
+    use super::*;
+
+    const DESCRIPTION: &str = "openapi: 3.1.0
+security: [{ key: [] }, { token: [] }]
+components:
+  securitySchemes:
+    key: { type: apiKey, in: header, name: X-API-Key }
+    token: { type: http, scheme: bearer }
+paths:
+  /demands: { get: { operationId: demands } }
+  /optional: { get: { operationId: optional, security: [{ key: [] }, {}] } }
+  /public: { get: { operationId: public, security: [] } }
+  /broken: { get: { operationId: broken, security: 7 } }
+";
+
+    /// Whether each operation demands, and its challenges.
+    fn resolved(change: impl FnOnce(&mut ApiConfig)) -> Vec<(bool, String)> {
+        let description = openapi::load_text("spec.yaml", DESCRIPTION).unwrap();
+        let file = Path::new("spec.yaml");
+        let mut config =
+            ApiConfig::for_spec(file, "http://127.0.0.1:1", SecurityMode::Enforce).unwrap();
+        change(&mut config);
+        let (api, _) = Api::compile(config, description, 1, None, &Metrics::new()).unwrap();
+        let demanding = api.operations.iter().filter(|it| it.settings.demands);
+        assert_eq!(api.demanding(), demanding.count());
+        for (operation, access) in api.operations.iter().zip(&api.access.operations) {
+            assert_eq!(
+                operation.settings.demands,
+                !access.demand.admits_anonymous()
+            );
+        }
+        let settings = api.operations.iter().map(|it| &it.settings);
+        settings
+            .map(|it| (it.demands, it.challenges.join(", ")))
+            .collect()
+    }
+
+    #[test]
+    fn what_may_be_answered_401_has_a_challenge() {
+        let key = "ApiKey in=\"header\", name=\"X-API-Key\"";
+        let found = |demands, challenges: &str| (demands, challenges.to_owned());
+        let both = found(true, &format!("{key}, Bearer"));
+        let (optional, public) = (found(false, key), found(false, ""));
+        let broken = found(true, "Bearer");
+        assert_eq!(
+            resolved(|_| {}),
+            [both, optional.clone(), public.clone(), broken.clone()]
+        );
+        let off = |config: &mut ApiConfig| {
+            let settings = OperationSettings {
+                security_off: Some(true),
+                ..OperationSettings::default()
+            };
+            config.operations.insert("demands".to_owned(), settings);
+        };
+        assert_eq!(
+            resolved(off),
+            [public.clone(), optional, public.clone(), broken]
+        );
+        let nothing = resolved(|config| config.security = SecurityMode::Off);
+        assert_eq!(nothing, vec![public; 4]);
+    }
+}

@@ -21,7 +21,7 @@ const DEEPEST: usize = 24;
 /// Nodes visited at worst; some tenths of a microsecond each, so about a millisecond.
 const HIGHEST_COST: u64 = 10_000;
 /// Bytes of an expression.
-const LONGEST_EXPRESSION: usize = 2048;
+pub(crate) const LONGEST_EXPRESSION: usize = 2048;
 /// Openings of brackets, and question marks, each: the parser is recursive in both and takes up to 50 KiB of stack a level.
 /// Those in quotes count as well, because only the parser knows for certain what is quoted.
 const MOST_OPENINGS: usize = 48;

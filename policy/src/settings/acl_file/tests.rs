@@ -204,9 +204,9 @@ fn too_many_rules_and_too_long_conditions_are_refused() {
     )]);
     let long = format!(
         "acl: [{{name: a, effect: allow, when: '{}'}}]",
-        "a".repeat(MAX_CONDITION + 1)
+        "a".repeat(LONGEST_EXPRESSION + 1)
     );
-    files.expect_api(&[(&long, 3, 38, "bad-value", &["at most 4096 bytes"])]);
+    files.expect_api(&[(&long, 3, 38, "bad-value", &["at most 2048 bytes"])]);
 }
 
 #[test]
