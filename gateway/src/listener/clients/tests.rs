@@ -148,8 +148,8 @@ fn one_that_could_name_two_is_refused_where_required_and_counts_as_none_where_op
 #[test]
 fn one_that_cannot_be_read_is_refused_either_way() {
     let authority = Authority::new();
-    // The type of the name (2.5.4.3) is no object identifier any more.
-    let certificate = authority.issue_changed(b"\x06\x03\x55\x04\x03", b"\x04\x03\x55\x04\x03");
+    // The public key is no bit string any more.
+    let certificate = authority.issue_changed(b"\x03\x42\x00\x04", b"\x04\x42\x00\x04");
     for required in [false, true] {
         let refused = Err(CertificateError::BadEncoding);
         assert_eq!(authority.judge(required, &certificate), refused);
