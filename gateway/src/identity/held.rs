@@ -144,6 +144,14 @@ impl Directory {
             .map(|revoked| revoked.hold(claims))
     }
 
+    /// Whether genuine certificates of this name were revoked, whoever has them; `None`: not known yet.
+    pub fn certificate_revoked(&self, name: &str) -> Option<bool> {
+        self.revoked
+            .load()
+            .as_ref()
+            .map(|revoked| revoked.hold_certificate(name))
+    }
+
     /// Who has this credential? Answers from what is held, else asks. `source` pays for unknown ones.
     ///
     /// # Errors

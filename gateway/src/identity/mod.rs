@@ -365,6 +365,12 @@ impl Identities {
         if !scheme.admits_certificate(name) {
             return Err(Unidentified::Bad(BadCredential::Unknown));
         }
+        // The directory knows revoked certificates no more, and those without a consumer it never knew.
+        match self.directory.certificate_revoked(name) {
+            Some(false) => {}
+            Some(true) => return Err(Unidentified::Bad(BadCredential::Revoked)),
+            None => return Err(Unidentified::Unknowable),
+        }
         let reference = CredentialRef::Certificate(name.clone());
         let held = self.directory.find(&reference, request.client).await?;
         let held = held.caller.is_some().then_some(held);
