@@ -154,10 +154,16 @@ impl Exchange {
         self.step("identify");
         self.ear = ear;
         let identified = identified?;
-        acceptable(head, operation.max_body(&self.shared))?;
-        let policy = current_policy(&operation, &identified);
+        let acceptable = acceptable(head, operation.max_body(&self.shared));
+        let policy = acceptable.and_then(|()| current_policy(&operation, &identified));
         self.step("current_policy");
-        let policy = policy?;
+        let policy = match policy {
+            Ok(policy) => policy,
+            Err(denial) => {
+                found.identified = Some(identified);
+                return Err(denial);
+            }
+        };
         let asked = Asked {
             request,
             host: host.as_str(),
@@ -351,13 +357,9 @@ impl Exchange {
 
     /// A refusal after admission: the upstream failed, or the body turned out unacceptable.
     pub fn fail(&mut self, denial: Denial) {
-        let (api, operation) = match &self.journey {
-            Journey::Admitted(admitted) => (Some(admitted.api.clone()), Some(admitted.operation)),
-            Journey::Own(own) => (Some(own.api.clone()), None),
-            Journey::Refused { api, operation, .. } => (api.clone(), *operation),
-            Journey::Arrived => (None, None),
-        };
-        self.refuse(denial, api, operation);
+        // Who called stays known: report names it, however the call ended.
+        let journey = std::mem::replace(&mut self.journey, Journey::Arrived);
+        self.journey = journey.refused(denial);
     }
 
     /// Notes the end of a step.
