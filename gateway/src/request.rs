@@ -97,6 +97,7 @@ impl Exchange {
         match arrived {
             Ok(journey) => {
                 self.journey = journey;
+                self.count_shadows();
                 Ok(())
             }
             Err(denial) => {
@@ -186,7 +187,6 @@ impl Exchange {
                 return Err(denial);
             }
         };
-        self.count_shadows(&operation, &identified, &grant);
         Ok(Journey::Admitted(Box::new(
             operation.admitted(identified, grant)?,
         )))
@@ -305,11 +305,14 @@ impl Exchange {
         judged.map_err(|refusal| self.refused_by(called, refusal))
     }
 
-    fn count_shadows(&self, called: &Called, identified: &Identified, grant: &Grant) {
-        let caller = identified.identity.caller.as_ref();
-        for rule in &grant.shadowed {
+    fn count_shadows(&self) {
+        let Journey::Admitted(admitted) = &self.journey else {
+            return;
+        };
+        let caller = admitted.identified.identity.caller.as_ref();
+        for rule in &admitted.grant.shadowed {
             let consumer = caller.map_or_else(|| "".into(), |it| it.consumer.name.clone());
-            let api = &called.api.config.name;
+            let api = &admitted.api.config.name;
             self.shared.shadows.count(api, rule, &consumer);
         }
     }

@@ -23,6 +23,7 @@ pub mod load;
 pub mod measure;
 pub mod service;
 pub mod shop;
+pub mod store;
 pub mod tls;
 
 use std::io::{BufRead, BufReader};
