@@ -90,7 +90,7 @@ fn text(explained: &Value) -> String {
     if let Some(age) = explained.get("held_for_ms").and_then(Value::as_u64) {
         text.push_str(&format!("{:12}{age} ms\n", "held for"));
     }
-    let rules = explained.pointer("/rules/lines").and_then(Value::as_array);
+    let rules = explained.get("rules").and_then(Value::as_array);
     for rule in rules.into_iter().flatten() {
         let get = |name: &str| rule.get(name).and_then(Value::as_str).unwrap_or("");
         let place = match get("place") {

@@ -56,9 +56,12 @@ impl Passage {
         }
     }
 
-    /// Which limit the watch ended this request by, if it did.
+    /// Which limit the watch ended this request by, if it did. The short way arms none, a revocation ends it all the same.
     pub(super) fn cut(&self) -> Option<Cut> {
-        self.watch.as_ref()?.over()
+        match &self.watch {
+            Some(watch) => watch.over(),
+            None => Watch::current()?.over(),
+        }
     }
 
     /// Ends the attempt and blames the endpoint, or does not.
