@@ -4,10 +4,10 @@
 //! (malformed, unknown path) are in the access log alone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tollgate_proto::{Answer, AuditRecord, ControlClient, Question};
 
 /// Records that may wait.
@@ -29,6 +29,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Auditor {
     queue: mpsc::Sender<AuditRecord>,
+    waiting: Arc<Waiting>,
     passed: AtomicU64,
     dropped: AtomicU64,
 }
@@ -37,18 +38,32 @@ pub struct Auditor {
 #[derive(Debug)]
 pub struct Delivery {
     queue: mpsc::Receiver<AuditRecord>,
+    waiting: Arc<Waiting>,
+}
+
+/// Records handed over and not yet recorded.
+#[derive(Debug, Default)]
+struct Waiting {
+    records: AtomicUsize,
+    recorded: Notify,
 }
 
 impl Auditor {
     /// A queue.
     pub fn new() -> (Arc<Self>, Delivery) {
         let (near, far) = mpsc::channel(QUEUE);
+        let waiting = Arc::<Waiting>::default();
         let auditor = Self {
             queue: near,
+            waiting: waiting.clone(),
             passed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         };
-        (Arc::new(auditor), Delivery { queue: far })
+        let delivery = Delivery {
+            queue: far,
+            waiting,
+        };
+        (Arc::new(auditor), delivery)
     }
 
     /// Whether this call, which passed, belongs to the sample.
@@ -60,9 +75,26 @@ impl Auditor {
 
     /// Hands over a record, or drops and counts it.
     pub fn note(&self, record: AuditRecord) {
+        self.waiting.records.fetch_add(1, Ordering::AcqRel);
         if self.queue.try_send(record).is_err() {
+            self.waiting.records.fetch_sub(1, Ordering::AcqRel);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Waits until everything handed over is recorded, for at most `limit`; says how much is not.
+    pub async fn settled(&self, limit: Duration) -> usize {
+        let settled = async {
+            loop {
+                let recorded = self.waiting.recorded.notified();
+                if self.waiting.records.load(Ordering::Acquire) == 0 {
+                    return;
+                }
+                recorded.await;
+            }
+        };
+        let _in_time = tokio::time::timeout(limit, settled).await;
+        self.waiting.records.load(Ordering::Acquire)
     }
 
     /// Records dropped since the start.
@@ -82,6 +114,56 @@ pub async fn deliver(mut delivery: Delivery, control: ControlClient) {
             }
             tokio::time::sleep(AGAIN).await;
         }
+        let waiting = &delivery.waiting;
+        waiting.records.fetch_sub(batch.len(), Ordering::AcqRel);
+        waiting.recorded.notify_waiters();
         batch.clear();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use tollgate_policy::time::Timestamp;
+
+    use super::*;
+
+    fn record() -> AuditRecord {
+        AuditRecord {
+            at: Timestamp::from_seconds(1),
+            request_id: "1".to_owned(),
+            api: "shop".into(),
+            generation: 1,
+            operation: "list".into(),
+            consumer: "".into(),
+            credential: "".into(),
+            client: None,
+            verdict: "credential_required",
+            rule: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_handed_over_is_waited_for_and_what_is_not_recorded_is_counted() {
+        let (auditor, delivery) = Auditor::new();
+        let (client, mut server) = tollgate_proto::channel([0; 32]);
+        auditor.note(record());
+        auditor.note(record());
+        assert_eq!(auditor.settled(Duration::ZERO).await, 2);
+        let delivering = tokio::spawn(deliver(delivery, client));
+        let (question, back) = server.questions.recv().await.unwrap();
+        assert!(matches!(question, Question::Audit(records) if records.len() == 2));
+        back.send(Answer::Noted).unwrap();
+        assert_eq!(auditor.settled(PATIENCE).await, 0);
+        delivering.abort();
+    }
+
+    #[test]
+    fn what_does_not_fit_is_dropped_and_counted() {
+        let (auditor, _delivery) = Auditor::new();
+        for _ in 0..QUEUE + 3 {
+            auditor.note(record());
+        }
+        assert_eq!(auditor.dropped(), 3);
     }
 }

@@ -4,6 +4,7 @@
 //! recent call by its request id, and a header for callers who may see it. Recent calls are kept in a ring of fixed size; their
 //! credentials are not.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -12,12 +13,13 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use pingora_http::RequestHeader;
 use serde::{Deserialize, Serialize};
-use tollgate_policy::access::{Explanation, Identity, Outcome, RuleRef, Witness};
+use tollgate_policy::access::{CredentialPlace, Explanation, Identity, Outcome, RuleRef, Witness};
 use tollgate_policy::time::Timestamp;
 
 use crate::api::Api;
 use crate::denial::Denial;
 use crate::door::asked::{raw_host, target_of};
+use crate::forward::caller::without_parameter;
 use crate::identity::{self, Identified};
 use crate::journey::{Asked, Called, Journey, Peer, Shared};
 use crate::request::{CurrentPolicy, Exchange, decide};
@@ -332,7 +334,8 @@ impl Kept {
         replace(&mut self.request_id, told.request_id);
         replace(&mut self.method, told.head.method.as_str());
         replace(&mut self.host, raw_host(told.head).unwrap_or_default());
-        replace(&mut self.target, target_of(told.head).unwrap_or_default());
+        let target = target_of(told.head).unwrap_or_default();
+        replace(&mut self.target, &without_keys(target, told.api));
         replace(&mut self.reason, told.reason);
         self.at = identity::clock::now();
         self.api = Arc::downgrade(told.api);
@@ -408,6 +411,21 @@ impl Kept {
         let _decided_before = decide(&policy, &asked, &mut ear);
         ear.heard.map(|explanation| *explanation)
     }
+}
+
+/// A target without the query parameters in which the API takes credentials.
+fn without_keys<'t>(target: &'t str, api: &Api) -> Cow<'t, str> {
+    let mut kept = Cow::Borrowed(target);
+    if target.contains('?') {
+        for scheme in &api.access.schemes {
+            if let CredentialPlace::Query(name) = &scheme.place
+                && let Some(shorter) = without_parameter(&kept, name)
+            {
+                kept = Cow::Owned(shorter);
+            }
+        }
+    }
+    kept
 }
 
 impl Identified {

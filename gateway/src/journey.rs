@@ -105,6 +105,43 @@ pub enum Journey {
     },
 }
 
+impl Journey {
+    /// Who called, as far as that was found out.
+    pub fn identified(&self) -> Option<&Identified> {
+        match self {
+            Self::Arrived => None,
+            Self::Admitted(admitted) => Some(&admitted.identified),
+            Self::Own(own) => Some(&own.identified),
+            Self::Refused { identified, .. } => identified.as_ref(),
+        }
+    }
+
+    /// The same request, refused after all.
+    pub fn refused(self, denial: Denial) -> Self {
+        let (api, operation, identified) = match self {
+            Self::Arrived => (None, None, None),
+            Self::Admitted(admitted) => {
+                let admitted = *admitted;
+                let (api, operation) = (admitted.api, admitted.operation);
+                (Some(api), Some(operation), Some(admitted.identified))
+            }
+            Self::Own(own) => (Some(own.api), None, Some(own.identified)),
+            Self::Refused {
+                api,
+                operation,
+                identified,
+                ..
+            } => (api, operation, identified),
+        };
+        Self::Refused {
+            denial,
+            api,
+            operation,
+            identified,
+        }
+    }
+}
+
 /// What is known of a request that may go to the service.
 #[derive(Debug)]
 pub struct Admitted {

@@ -66,6 +66,11 @@ impl Exchange {
                 ..
             } => (denial.code(), api.as_ref(), *operation),
         };
+        let identity = self.journey.identified().map(|known| &known.identity);
+        let caller = identity.and_then(|identity| identity.caller.as_ref());
+        let held = identity
+            .zip(api)
+            .and_then(|(identity, api)| identity.subscription(&api.config.name));
         if let Some(series) = &self.series {
             series.finish(&Finished {
                 status: seen.status,
@@ -100,6 +105,9 @@ impl Exchange {
             path: seen.head.map_or("", path_of),
             api: api.map_or("", |api| &*api.config.name),
             operation: operation.map_or("", |operation| &*operation.name),
+            consumer: caller.map_or("", |caller| &*caller.consumer.name),
+            credential: caller.map_or("", |caller| &*caller.credential.id),
+            plan: held.map_or("", |held| &*held.plan.name),
             status: seen.status,
             denial,
             reason: Cow::Borrowed(&self.reason),

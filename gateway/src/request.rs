@@ -97,6 +97,7 @@ impl Exchange {
         match arrived {
             Ok(journey) => {
                 self.journey = journey;
+                self.count_shadows();
                 Ok(())
             }
             Err(denial) => {
@@ -154,10 +155,16 @@ impl Exchange {
         self.step("identify");
         self.ear = ear;
         let identified = identified?;
-        acceptable(head, operation.max_body(&self.shared))?;
-        let policy = current_policy(&operation, &identified);
+        let acceptable = acceptable(head, operation.max_body(&self.shared));
+        let policy = acceptable.and_then(|()| current_policy(&operation, &identified));
         self.step("current_policy");
-        let policy = policy?;
+        let policy = match policy {
+            Ok(policy) => policy,
+            Err(denial) => {
+                found.identified = Some(identified);
+                return Err(denial);
+            }
+        };
         let asked = Asked {
             request,
             host: host.as_str(),
@@ -180,7 +187,6 @@ impl Exchange {
                 return Err(denial);
             }
         };
-        self.count_shadows(&operation, &identified, &grant);
         Ok(Journey::Admitted(Box::new(
             operation.admitted(identified, grant)?,
         )))
@@ -299,11 +305,14 @@ impl Exchange {
         judged.map_err(|refusal| self.refused_by(called, refusal))
     }
 
-    fn count_shadows(&self, called: &Called, identified: &Identified, grant: &Grant) {
-        let caller = identified.identity.caller.as_ref();
-        for rule in &grant.shadowed {
+    fn count_shadows(&self) {
+        let Journey::Admitted(admitted) = &self.journey else {
+            return;
+        };
+        let caller = admitted.identified.identity.caller.as_ref();
+        for rule in &admitted.grant.shadowed {
             let consumer = caller.map_or_else(|| "".into(), |it| it.consumer.name.clone());
-            let api = &called.api.config.name;
+            let api = &admitted.api.config.name;
             self.shared.shadows.count(api, rule, &consumer);
         }
     }
@@ -351,13 +360,9 @@ impl Exchange {
 
     /// A refusal after admission: the upstream failed, or the body turned out unacceptable.
     pub fn fail(&mut self, denial: Denial) {
-        let (api, operation) = match &self.journey {
-            Journey::Admitted(admitted) => (Some(admitted.api.clone()), Some(admitted.operation)),
-            Journey::Own(own) => (Some(own.api.clone()), None),
-            Journey::Refused { api, operation, .. } => (api.clone(), *operation),
-            Journey::Arrived => (None, None),
-        };
-        self.refuse(denial, api, operation);
+        // Who called stays known: report names it, however the call ended.
+        let journey = std::mem::replace(&mut self.journey, Journey::Arrived);
+        self.journey = journey.refused(denial);
     }
 
     /// Notes the end of a step.

@@ -207,3 +207,55 @@ pub async fn call_unfinished(
     sender.send_data(Bytes::copy_from_slice(beginning), false)?;
     answered(response).await
 }
+
+/// A service that speaks HTTP/2 only and sends one empty message after another, for ever.
+pub struct Endless {
+    address: SocketAddr,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Endless {
+    pub fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(talk(stream));
+            }
+        });
+        Self {
+            address,
+            _runtime: runtime,
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("h2c://{}", self.address)
+    }
+}
+
+async fn talk(stream: TcpStream) -> Result<(), h2::Error> {
+    let mut connection = h2::server::handshake(stream).await?;
+    while let Some(accepted) = connection.accept().await {
+        let (_request, mut respond) = accepted?;
+        tokio::spawn(async move {
+            let head = Response::builder()
+                .header("content-type", "application/grpc")
+                .body(())
+                .unwrap();
+            let mut sender: SendStream<Bytes> = respond.send_response(head, false)?;
+            loop {
+                sender.send_data(Bytes::from_static(b"\0\0\0\0\0"), false)?;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            #[allow(unreachable_code, reason = "names the type of the error")]
+            Ok::<(), h2::Error>(())
+        });
+    }
+    Ok(())
+}

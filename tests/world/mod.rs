@@ -22,6 +22,8 @@ pub mod http2;
 pub mod load;
 pub mod measure;
 pub mod service;
+pub mod shop;
+pub mod store;
 pub mod tls;
 
 use std::io::{BufRead, BufReader};
@@ -59,6 +61,8 @@ pub struct Plan {
     listen: String,
     process: Option<String>,
     descriptors: Option<u32>,
+    files: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
 }
 
 impl Plan {
@@ -78,6 +82,8 @@ impl Plan {
             listen: "127.0.0.1:0".to_owned(),
             process: None,
             descriptors: None,
+            files: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -90,6 +96,18 @@ impl Plan {
     /// A configuration directory in place of `--spec`: one API more, served under `base`.
     pub fn api(mut self, name: &str, text: String) -> Self {
         self.apis.push((name.to_owned(), text));
+        self
+    }
+
+    /// A file more in the configuration directory, such as `plans.yaml` or `terms/fair-use.md`.
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// An environment variable of the gateway.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -150,6 +168,11 @@ impl Plan {
         if let Some(text) = &self.process {
             std::fs::write(directory.join("config/tollgate.yaml"), text).unwrap();
         }
+        for (name, text) in &self.files {
+            let file = directory.join("config").join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
+        }
     }
 
     fn command(&self, directory: &Path) -> Command {
@@ -183,6 +206,8 @@ impl Plan {
         }
         command
             .args(["--admin", "127.0.0.1:0"])
+            .args(["--control-api", "127.0.0.1:0"])
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .arg("--state-dir")
             .arg(
                 self.state
@@ -211,10 +236,12 @@ impl Plan {
         let said = Said::listen_to(process.0.stderr.take().unwrap());
         let address = said.address("listening on ", &mut process)?;
         let admin = said.address("admin on ", &mut process)?;
+        let control = said.address("control API on ", &mut process)?;
         let world = World {
             process,
             address,
             admin,
+            control,
             home,
             said,
         };
@@ -283,6 +310,8 @@ pub struct World {
     process: Process,
     pub address: SocketAddr,
     pub admin: SocketAddr,
+    /// Where administration listens.
+    pub control: SocketAddr,
     home: Home,
     said: Said,
 }
@@ -319,6 +348,69 @@ impl World {
 
     pub fn metrics(&self) -> String {
         self.admin_get("/metrics")
+    }
+
+    /// File of the admin credential, as the start-up line names it.
+    pub fn admin_credential(&self) -> PathBuf {
+        let log = self.log();
+        let named = log
+            .lines()
+            .find_map(|line| line.split_once("credential in "));
+        PathBuf::from(named.expect("the start names the file").1)
+    }
+
+    /// Asks the control API with the admin credential; `Null` sends no body.
+    pub fn ask_control(&self, method: &str, path: &str, body: &serde_json::Value) -> Answer {
+        let credential = std::fs::read_to_string(self.admin_credential()).unwrap();
+        let credential = format!("authorization: Bearer {}\r\n", credential.trim());
+        self.ask_control_as(&credential, method, path, body)
+    }
+
+    /// As [`Self::ask_control`], with these header lines in place of the credential.
+    pub fn ask_control_as(
+        &self,
+        headers: &str,
+        method: &str,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Answer {
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let mut client = Client::connect(self.control);
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\n{headers}content-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            self.control,
+            body.len()
+        );
+        client.send(request.as_bytes());
+        client
+            .answer_to(method)
+            .expect("an answer of the control API")
+    }
+
+    /// Runs a verb of the binary against this gateway.
+    pub fn cli(&self, arguments: &[&str]) -> Ran {
+        let mut command = Command::new(binary());
+        command
+            .args(arguments)
+            .env_remove("TOLLGATE_ADMIN_CREDENTIAL")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if matches!(arguments[0], "explain" | "shadow-report" | "status") {
+            command.arg("--admin").arg(self.admin.to_string());
+        } else {
+            command
+                .args(["--control", &format!("http://{}", self.control)])
+                .arg("--admin-credential")
+                .arg(self.admin_credential());
+        }
+        let (status, out, err) = run_command(command);
+        Ran { status, out, err }
     }
 
     /// `/apis` as JSON.
@@ -451,6 +543,33 @@ impl Drop for World {
         if std::thread::panicking() {
             eprintln!("--- the gateway said ---\n{}\n---", self.log());
         }
+    }
+}
+
+/// What a verb did and said.
+#[derive(Debug)]
+pub struct Ran {
+    pub status: ExitStatus,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    /// It did what it was told; gives what it printed.
+    pub fn good(&self) -> &str {
+        assert!(self.status.success(), "{self:?}");
+        &self.out
+    }
+
+    /// What it printed, as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(self.good()).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+
+    /// It failed (exit code 1); gives what it complained.
+    pub fn failed(&self) -> &str {
+        assert_eq!(self.status.code(), Some(1), "{self:?}");
+        &self.err
     }
 }
 

@@ -33,6 +33,9 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 /// How long a start waits for the first resolution of the services' names before it serves anyway.
 const NAMES_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long the end waits for the audit log.
+const AUDIT_LIMIT: Duration = Duration::from_secs(3);
+
 /// How long a start waits to hear what was revoked before it serves anyway (tokens are refused until then).
 const REVOCATIONS_LIMIT: Duration = Duration::from_secs(2);
 
@@ -245,7 +248,20 @@ impl Engine {
         self.shared.draining.store(true, Ordering::Release);
         self.drain.start();
         tracing::info!(connections = self.drain.connections(), "draining");
-        let idle = self.drain.wait_idle(self.process.drain_timeout);
+        let auditor = self.shared.auditor.clone();
+        let ended = self.drain.wait_idle(self.process.drain_timeout);
+        let idle = async {
+            let idle = ended.await;
+            // What was decided last is recorded as well.
+            let lost = auditor.settled(AUDIT_LIMIT).await;
+            if lost > 0 {
+                tracing::error!(
+                    lost,
+                    "decisions are not in the audit log: it did not take them in time"
+                );
+            }
+            idle
+        };
         tokio::pin!(idle);
         loop {
             tokio::select! {

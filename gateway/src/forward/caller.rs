@@ -89,25 +89,30 @@ fn strip(head: &mut RequestHeader, admitted: &Admitted) -> Result<()> {
 }
 
 fn strip_query(head: &mut RequestHeader, name: &str) -> Result<()> {
-    let Ok(target) = target_of(head) else {
-        return Ok(());
-    };
-    let Some((path, query)) = target.split_once('?') else {
-        return Ok(());
-    };
+    let stripped = target_of(head)
+        .ok()
+        .and_then(|target| without_parameter(target, name));
+    match stripped {
+        Some(target) => super::fields::set_target(head, &target),
+        None => Ok(()),
+    }
+}
+
+/// `target` without the query parameter `name`; `None` where it has none.
+pub(crate) fn without_parameter(target: &str, name: &str) -> Option<String> {
+    let (path, query) = target.split_once('?')?;
     let is_ours = |pair: &&str| {
         let key = pair.split_once('=').map_or(*pair, |(key, _)| key);
         decoded(key).is_some_and(|key| key == name)
     };
     if !query.split('&').any(|pair| is_ours(&pair)) {
-        return Ok(());
+        return None;
     }
     let kept: Vec<&str> = query.split('&').filter(|pair| !is_ours(pair)).collect();
-    let target = match kept.is_empty() {
+    Some(match kept.is_empty() {
         true => path.to_owned(),
         false => format!("{path}?{}", kept.join("&")),
-    };
-    super::fields::set_target(head, &target)
+    })
 }
 
 fn strip_cookie(head: &mut RequestHeader, name: &str) -> Result<()> {

@@ -286,12 +286,18 @@ impl ProxyHttp for Forwarder {
             Some(cut) => Cow::Borrowed(cut.reason()),
             None => Cow::Owned(error.to_string()),
         };
+        // After 101 the bytes are another protocol's: no answer of ours may stand among them.
         let nothing_written = session
             .response_written()
-            .is_none_or(|answer| answer.status.is_informational());
-        let known = match &passage.exchange.journey {
-            Journey::Refused { denial, .. } => Some(denial.clone()),
-            Journey::Admitted(_) | Journey::Own(_) | Journey::Arrived => Self::denial_of(error),
+            .is_none_or(|answer| answer.status.is_informational() && answer.status != 101);
+        let known = match (&passage.exchange.journey, passage.cut()) {
+            (Journey::Refused { denial, .. }, _) => Some(denial.clone()),
+            (Journey::Admitted(_) | Journey::Own(_) | Journey::Arrived, Some(cut)) => {
+                Some(cut.denial())
+            }
+            (Journey::Admitted(_) | Journey::Own(_) | Journey::Arrived, None) => {
+                Self::denial_of(error)
+            }
         };
         let Some(denial) = known else {
             passage.finish_attempt(Outcome::Abandoned);

@@ -15,7 +15,7 @@ use super::watch::{Cut, Watch};
 use crate::denial::Denial;
 use crate::explain;
 use crate::journey::{Journey, Peer, Shared};
-use crate::listener::ServedName;
+use crate::listener::Handshake;
 use crate::own;
 use crate::report::Seen;
 use crate::request::Exchange;
@@ -56,9 +56,12 @@ impl Passage {
         }
     }
 
-    /// Which limit the watch ended this request by, if it did.
+    /// Which limit the watch ended this request by, if it did. The short way arms none, a revocation ends it all the same.
     pub(super) fn cut(&self) -> Option<Cut> {
-        self.watch.as_ref()?.over()
+        match &self.watch {
+            Some(watch) => watch.over(),
+            None => Watch::current()?.over(),
+        }
     }
 
     /// Ends the attempt and blames the endpoint, or does not.
@@ -111,10 +114,11 @@ pub(super) fn peer_of(session: &Session, trusted_hops: u8) -> Peer {
     let peer = session.client_addr().and_then(|address| address.as_inet());
     let client = client_address(session.req_header(), peer.copied(), trusted_hops);
     let tls = session.digest().and_then(|it| it.ssl_digest.as_ref());
+    let handshake = tls.and_then(|tls| tls.extension.get::<Handshake>());
     Peer {
         client: client.map(|address| address.ip()),
-        certificate: None,
-        served_name: tls.and_then(|tls| tls.extension.get::<Arc<ServedName>>().cloned()),
+        certificate: handshake.and_then(|it| it.certificate.clone()),
+        served_name: handshake.and_then(|it| it.served_name.clone()),
     }
 }
 

@@ -19,8 +19,10 @@ use tollgate_policy::directory::{Caller, CredentialRef, Revoked};
 use tollgate_proto::{Announcement, Answer, ControlClient, Question, Resolved};
 
 use super::budget::MissBudget;
+use super::clock;
 use super::near::Near;
 use super::revoked::RevokedTokens;
+use super::roll::Roll;
 use super::standing::Standing;
 use super::token::Tokens;
 
@@ -88,6 +90,8 @@ pub struct Directory {
     epoch: AtomicU64,
     revoked: ArcSwapOption<RevokedTokens>,
     withdrawals: watch::Sender<u64>,
+    /// What calls stand on, also once the answer that admitted them is forgotten.
+    roll: Roll,
     misses: MissBudget,
     /// Counts.
     pub counts: HeldCounts,
@@ -108,6 +112,7 @@ impl Directory {
             epoch: AtomicU64::new(0),
             revoked: ArcSwapOption::empty(),
             withdrawals: watch::Sender::new(0),
+            roll: Roll::default(),
             misses: MissBudget::default(),
             counts: HeldCounts::default(),
         })
@@ -144,6 +149,14 @@ impl Directory {
             .map(|revoked| revoked.hold(claims))
     }
 
+    /// Whether genuine certificates of this name were revoked, whoever has them; `None`: not known yet.
+    pub fn certificate_revoked(&self, name: &str) -> Option<bool> {
+        self.revoked
+            .load()
+            .as_ref()
+            .map(|revoked| revoked.hold_certificate(name))
+    }
+
     /// Who has this credential? Answers from what is held, else asks. `source` pays for unknown ones.
     ///
     /// # Errors
@@ -173,9 +186,11 @@ impl Directory {
                 return Err(NoAnswer::TooManyUnknown);
             }
             let resolved = self.ask(reference).await?;
+            let caller = resolved.caller.as_ref();
+            let standing = caller.map(|caller| self.roll.enter(reference, &caller.consumer.name));
             let held = Arc::new(Held {
                 caller: resolved.caller,
-                standing: Arc::default(),
+                standing: standing.unwrap_or_default(),
                 since: Instant::now(),
             });
             let _replaced = guard.insert(held.clone());
@@ -229,9 +244,14 @@ impl Directory {
             self.load_revocations().await;
             loop {
                 match announcements.recv().await {
-                    Ok(announcement) => self.apply(&announcement, &tokens),
+                    Ok(announcement) => {
+                        self.apply(&announcement, &tokens);
+                        self.look_again(&announcement).await;
+                    }
                     Err(broadcast::error::RecvError::Lagged(_)) => {
                         self.forget_everything(None);
+                        // What was missed may have been a revocation.
+                        self.end_what_fell(None).await;
                         break;
                     }
                     Err(broadcast::error::RecvError::Closed) => return,
@@ -249,6 +269,40 @@ impl Directory {
                 return;
             }
             tokio::time::sleep(PATIENCE).await;
+        }
+    }
+
+    /// Ends calls that would not be admitted any more. A revocation has done so already.
+    async fn look_again(&self, announcement: &Announcement) {
+        match announcement {
+            Announcement::Revoked { .. } => {}
+            Announcement::Changed { consumers, .. } => self.end_what_fell(Some(consumers)).await,
+            Announcement::Everything { .. } => self.end_what_fell(None).await,
+        }
+    }
+
+    /// Withdraws what calls of these consumers stand on, where it was deleted or has expired, or the consumer was suspended.
+    async fn end_what_fell(&self, consumers: Option<&[Arc<str>]>) {
+        let mut fell = false;
+        for (reference, standing) in self.roll.stood_on(consumers) {
+            // Where nobody answers, calls under way go on: nothing says that they should not.
+            let Ok(resolved) = self.ask(&reference).await else {
+                continue;
+            };
+            let stands = resolved.caller.is_some_and(|caller| {
+                let ended = caller
+                    .credential
+                    .expires
+                    .is_some_and(|end| end <= clock::now());
+                !caller.consumer.suspended && !ended
+            });
+            if !stands {
+                standing.withdraw();
+                fell = true;
+            }
+        }
+        if fell {
+            self.withdrawals.send_modify(|count| *count += 1);
         }
     }
 
@@ -292,29 +346,29 @@ impl Directory {
                 self.revoked.store(Some(Arc::new(tokens)));
             }
         }
+        let hit = |reference: &CredentialRef, consumer: Option<&Arc<str>>| {
+            what.iter()
+                .any(|revoked| touches(revoked, reference, consumer))
+        };
+        self.roll
+            .withdraw(|reference, consumer| hit(reference, Some(consumer)));
         self.held.retain(|reference, held| {
-            let hit = what.iter().any(|revoked| touches(revoked, reference, held));
-            if hit {
-                held.standing.withdraw();
-            }
-            !hit
+            let caller = held.caller.as_ref();
+            !hit(reference, caller.map(|caller| &caller.consumer.name))
         });
         self.epoch.fetch_add(1, Ordering::Release);
         self.withdrawals.send_modify(|count| *count += 1);
     }
 }
 
-/// Whether a revocation is about this answer.
-fn touches(revoked: &Revoked, reference: &CredentialRef, held: &Held) -> bool {
+/// Whether a revocation is about this credential of this consumer.
+fn touches(revoked: &Revoked, reference: &CredentialRef, consumer: Option<&Arc<str>>) -> bool {
     match revoked {
         Revoked::Key(digest) => matches!(reference, CredentialRef::Key(held) if held == digest),
         Revoked::Certificate(name) => {
             matches!(reference, CredentialRef::Certificate(held) if held == name)
         }
-        Revoked::Consumer(name) => held
-            .caller
-            .as_ref()
-            .is_some_and(|caller| caller.consumer.name == *name),
+        Revoked::Consumer(name) => consumer == Some(name),
         Revoked::Token { .. } | Revoked::Subject { .. } => false,
     }
 }

@@ -12,6 +12,7 @@ pub mod keys;
 mod near;
 mod password;
 mod revoked;
+mod roll;
 pub mod shown;
 pub mod standing;
 pub mod token;
@@ -40,6 +41,9 @@ use self::password::Passwords;
 use self::shown::shown;
 use self::standing::Standings;
 use self::token::{Disbelief, Token, Tokens, issuer_of};
+
+/// Length of a key that was not made by Tollgate and stands in a file, as `consumers.yaml` takes it.
+const IMPORTED_KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=512;
 
 /// All that is needed to identify callers. One per process.
 #[derive(Debug)]
@@ -256,8 +260,12 @@ impl Identities {
     }
 
     async fn key(&self, text: &str, request: Request<'_>) -> Result<Proof, Unidentified> {
-        // A checksum comes first: random keys and typing errors ask nobody.
-        ApiKey::parse(text).map_err(Unidentified::Bad)?;
+        if text.starts_with(ApiKey::PREFIX) {
+            // A checksum comes first: random keys and typing errors ask nobody.
+            ApiKey::parse(text).map_err(Unidentified::Bad)?;
+        } else if !IMPORTED_KEY_BYTES.contains(&text.len()) {
+            return Err(Unidentified::Bad(BadCredential::Malformed));
+        }
         let reference = CredentialRef::Key(self.pepper.digest(text));
         let held = self.directory.find(&reference, request.client).await?;
         if held.caller.is_none() {
@@ -364,6 +372,12 @@ impl Identities {
         let name = certificate.name().ok_or(malformed)?;
         if !scheme.admits_certificate(name) {
             return Err(Unidentified::Bad(BadCredential::Unknown));
+        }
+        // The directory knows revoked certificates no more, and those without a consumer it never knew.
+        match self.directory.certificate_revoked(name) {
+            Some(false) => {}
+            Some(true) => return Err(Unidentified::Bad(BadCredential::Revoked)),
+            None => return Err(Unidentified::Unknowable),
         }
         let reference = CredentialRef::Certificate(name.clone());
         let held = self.directory.find(&reference, request.client).await?;

@@ -44,6 +44,12 @@ pub struct AccessRecord<'r> {
     pub api: &'r str,
     /// Operation name, empty where none was found.
     pub operation: &'r str,
+    /// Consumer that called, empty where none was identified.
+    pub consumer: &'r str,
+    /// Public identifier of its credential, never the credential.
+    pub credential: &'r str,
+    /// Its plan for the API, empty where it has none.
+    pub plan: &'r str,
     /// Status sent; 0 where none was.
     pub status: u16,
     /// Denial code, empty where admitted.

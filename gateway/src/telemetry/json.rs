@@ -31,6 +31,9 @@ pub(super) fn write_line(out: &mut Vec<u8>, record: &AccessRecord<'_>, now: Syst
     text(out, b",\"path\":\"", record.path, 512);
     text(out, b",\"api\":\"", record.api, 64);
     text(out, b",\"operation\":\"", record.operation, 255);
+    text(out, b",\"consumer\":\"", record.consumer, 128);
+    text(out, b",\"credential\":\"", record.credential, 128);
+    text(out, b",\"plan\":\"", record.plan, 128);
     number(out, b",\"status\":", record.status.into());
     text(out, b",\"denial\":\"", record.denial, 64);
     text(out, b",\"reason\":\"", &record.reason, 512);
@@ -193,6 +196,9 @@ mod tests {
                 path: value,
                 api: value,
                 operation: value,
+                consumer: value,
+                credential: value,
+                plan: value,
                 reason: value.as_str().into(),
                 upstream: value,
                 ..AccessRecord::default()
@@ -213,6 +219,9 @@ mod tests {
                 ("path", 512),
                 ("api", 64),
                 ("operation", 255),
+                ("consumer", 128),
+                ("credential", 128),
+                ("plan", 128),
                 ("reason", 512),
                 ("upstream", 255),
             ];
@@ -248,7 +257,8 @@ mod tests {
             String::from_utf8(out).unwrap(),
             concat!(
                 r#"{"time":"1970-01-01T00:00:00.000Z","request_id":"0123456789abcdef","trace_id":"","client":"192.0.2.1:5000","#,
-                r#""protocol":"HTTP/1.1","tls":false,"method":"GET","host":"","path":"/books","api":"","operation":"","status":200,"#,
+                r#""protocol":"HTTP/1.1","tls":false,"method":"GET","host":"","path":"/books","api":"","operation":"","#,
+                r#""consumer":"","credential":"","plan":"","status":200,"#,
                 r#""denial":"","reason":"","upstream":"","upstream_outcome":"","attempts":0,"request_bytes":0,"response_bytes":0,"#,
                 r#""steps":{"classify_us":0.700,"forward_us":1500.000},"total_ms":1.600,"aborted":false}"#,
                 "\n"

@@ -93,7 +93,10 @@ async fn write(control: &Control, mut queue: mpsc::Receiver<Asked>) {
         for (question, back) in batch.drain(..) {
             match question {
                 Question::Accept(acceptance) => {
-                    let _ = back.send(accept(control, acceptance).await);
+                    // Without an answer the asker knows that it may try again: nothing is wrong with the acceptance.
+                    if let Some(answer) = accept(control, acceptance).await {
+                        let _ = back.send(answer);
+                    }
                 }
                 Question::Audit(reported) => {
                     records.extend(reported);
@@ -119,10 +122,11 @@ async fn write(control: &Control, mut queue: mpsc::Receiver<Asked>) {
     }
 }
 
-async fn accept(control: &Control, acceptance: Acceptance) -> Answer {
+async fn accept(control: &Control, acceptance: Acceptance) -> Option<Answer> {
     match record(control, acceptance, None).await {
-        Ok(()) => Answer::Accepted,
-        Err(refusal) => Answer::Refused(refusal.to_string()),
+        Ok(()) => Some(Answer::Accepted),
+        Err(Refusal::Unavailable(_)) => None,
+        Err(refusal) => Some(Answer::Refused(refusal.to_string())),
     }
 }
 

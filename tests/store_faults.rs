@@ -1,0 +1,178 @@
+//! Admission lives from memory: whatever happens to the store, callers that are known are served, and a change that cannot be kept is
+//! refused with the reason.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod world;
+
+use serde_json::{Value, json};
+use world::shop::{self, shop};
+use world::store::Store;
+use world::{Plan, Service, World, eventually};
+
+const FILE_KEY: &str = "a-key-that-stands-in-a-file";
+
+fn with_file_key(service: &Service) -> Plan {
+    let consumers = shop::CONSUMERS.replace(
+        "            subscriptions: { shop: reader }\n",
+        "            subscriptions: { shop: reader }\n            keys:\n              - { name: ci, secret: \"${SHOP_KEY}\" }\n",
+    );
+    shop(service)
+        .file("consumers.yaml", &consumers)
+        .environment("SHOP_KEY", FILE_KEY)
+}
+
+fn by_file(world: &World) -> u16 {
+    world
+        .ask("GET", "/v1/books", &[("x-api-key", FILE_KEY)], b"")
+        .status
+}
+
+#[test]
+fn while_the_store_is_locked_callers_are_served_and_changes_are_refused() {
+    let service = Service::new();
+    let terms = "terms:\n  usage:\n    versions:\n      - { version: 1, text: terms/usage.md, effective: 2026-01-01T00:00:00Z }\n";
+    let world = with_file_key(&service)
+        .file("terms.yaml", terms)
+        .file("terms/usage.md", "# Usage\n")
+        .start();
+    let (known, unseen) = (world.key("web"), world.key("desk"));
+    assert_eq!(world.get_with(&known, "/v1/books").status, 200);
+    let store = Store::of(&world);
+    let lock = store.lock();
+    assert_eq!(world.get_with(&known, "/v1/books").status, 200);
+    assert_eq!(
+        world.get_with(&unseen, "/v1/books").status,
+        200,
+        "never seen before"
+    );
+    assert_eq!(by_file(&world), 200);
+    world
+        .get("/v1/books")
+        .is_problem(401, "credential_required");
+    let refused = world.cli(&["keys", "create", "web"]);
+    assert!(refused.failed().contains("locked"), "{refused:?}");
+    let answer = world.ask_control("POST", "/v1/organisations", &json!({ "name": "late" }));
+    assert_eq!(answer.status, 503, "{answer:?}");
+    // Nothing is wrong with what the consumer said: it is told to come again.
+    let accept = |world: &World| {
+        let headers = [("x-api-key", &*known.secret)];
+        let path = "/v1/.tollgate/terms/usage/acceptance";
+        world.ask("POST", path, &headers, b"{\"version\":1}")
+    };
+    let waits = accept(&world);
+    if waits.status != 404 {
+        waits.is_problem(503, "policy_unavailable");
+    }
+    drop(lock);
+    assert!(world.cli(&["keys", "create", "web"]).status.success());
+    // What was decided meanwhile was kept back, not lost.
+    eventually("the denial is recorded", || {
+        let records = world
+            .cli(&["audit", "list", "--limit", "500", "--json"])
+            .json();
+        let mut records = records.as_array().unwrap().iter();
+        records.any(|it| it["detail"]["verdict"] == "credential_required")
+    });
+    world.cli(&["audit", "verify"]).good();
+}
+
+#[test]
+fn with_a_damaged_store_files_are_served_and_nothing_is_made_anew() {
+    let service = Service::new();
+    let world = with_file_key(&service).start();
+    let made = world.key("desk");
+    let home = world.kill();
+    let path = home.path().join("state/control.db");
+    let _written_ahead = std::fs::remove_file(home.path().join("state/control.db-wal"));
+    std::fs::write(&path, b"this is no database at all, whatever its name says").unwrap();
+    let world = with_file_key(&service).start_again(home.path());
+    assert!(world.log().contains("damaged"), "{}", world.log());
+    assert_eq!(by_file(&world), 200);
+    let unknown = world.get_with(&made, "/v1/books").status;
+    assert!(
+        unknown == 401 || unknown == 503,
+        "what only the store knew: {unknown}"
+    );
+    let refused = world.cli(&["keys", "create", "web"]);
+    assert!(refused.failed().contains("damaged"), "{refused:?}");
+    let answer = world.ask_control("POST", "/v1/organisations", &json!({ "name": "x" }));
+    assert_eq!(answer.status, 503, "{answer:?}");
+    let health = world
+        .ask_control_as("", "GET", "/v1/health", &Value::Null)
+        .json();
+    assert_eq!(health["store"], "unavailable", "{health}");
+    let kept = std::fs::read(&path).unwrap();
+    assert!(
+        kept.starts_with(b"this is no database"),
+        "it is left as it was"
+    );
+}
+
+#[test]
+fn a_store_that_is_restored_is_found_by_a_reload() {
+    let service = Service::new();
+    let world = with_file_key(&service).start();
+    let made = world.key("desk");
+    let copy = world.file("copy.db");
+    world.cli(&["backup", copy.to_str().unwrap()]).good();
+    let mode = std::fs::metadata(&copy).unwrap().permissions();
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+        0o600
+    );
+    let again = world.cli(&["backup", copy.to_str().unwrap()]);
+    assert_eq!(again.status.code(), Some(1), "never over a file: {again:?}");
+    let home = world.kill();
+    let state = home.path().join("state");
+    for name in ["control.db-wal", "control.db-shm"] {
+        let _not_there = std::fs::remove_file(state.join(name));
+    }
+    std::fs::write(state.join("control.db"), vec![b'x'; 8192]).unwrap();
+    let world = with_file_key(&service).start_again(home.path());
+    assert_ne!(world.get_with(&made, "/v1/books").status, 200);
+    std::fs::copy(&copy, state.join("control.db")).unwrap();
+    world.signal("HUP");
+    eventually("the restored store is read", || {
+        world.get_with(&made, "/v1/books").status == 200
+    });
+    assert!(world.cli(&["keys", "create", "web"]).status.success());
+}
+
+#[test]
+fn with_a_store_that_cannot_be_written_callers_are_served() {
+    let service = Service::new();
+    let world = with_file_key(&service).start();
+    let made = world.key("desk");
+    assert_eq!(world.get_with(&made, "/v1/books").status, 200);
+    // The superuser writes whatever the mode says; the database's own word holds for everybody.
+    let store = Store::of(&world);
+    let guard =
+        "CREATE TRIGGER no_more BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no'); END";
+    store.run(guard).unwrap();
+    let refused = world.cli(&["keys", "create", "web"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let listed = world.cli(&["keys", "list", "web", "--json"]).json();
+    assert_eq!(
+        listed.as_array().unwrap().len(),
+        1,
+        "nothing half done: {listed}"
+    );
+    assert_eq!(world.get_with(&made, "/v1/books").status, 200);
+    assert_eq!(by_file(&world), 200);
+    let revoked = world.cli(&["keys", "revoke", &made.id]);
+    assert_eq!(
+        revoked.status.code(),
+        Some(1),
+        "not done, and said so: {revoked:?}"
+    );
+    store.run("DROP TRIGGER no_more").unwrap();
+    world.cli(&["keys", "revoke", &made.id]).good();
+    world
+        .get_with(&made, "/v1/books")
+        .is_problem(401, "credential_invalid");
+}
