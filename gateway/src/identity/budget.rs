@@ -18,7 +18,7 @@ const REFILL: Duration = Duration::from_millis(100);
 
 /// Budgets of all sources: generic cell rate, one theoretical arrival time per bucket.
 #[derive(Debug)]
-pub struct MissBudget {
+pub(super) struct MissBudget {
     began: Instant,
     hasher: RandomState,
     /// Milliseconds since `began` at which a bucket will be full again.
@@ -37,7 +37,7 @@ impl Default for MissBudget {
 
 impl MissBudget {
     /// Takes one look-up from the budget of `source`; `false`: it is used up.
-    pub fn take(&self, source: Option<IpAddr>, now: Instant) -> bool {
+    pub(super) fn take(&self, source: Option<IpAddr>, now: Instant) -> bool {
         let hash = self.hasher.hash_one(source.map(network_of));
         let Some(bucket) = usize::try_from(hash)
             .ok()

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Passwords that were right.
 #[derive(Debug)]
-pub struct Passwords {
+pub(super) struct Passwords {
     right: Cache<Digest, Instant>,
     turns: Arc<Semaphore>,
     places: Semaphore,
@@ -49,7 +49,7 @@ impl Passwords {
     ///
     /// # Errors
     /// It does not, or too many are being verified.
-    pub async fn verify(
+    pub(super) async fn verify(
         &self,
         digest: Digest,
         hash: &Secret,
@@ -67,7 +67,7 @@ impl Passwords {
     }
 
     /// What a user nobody knows is answered, after the time a wrong password takes.
-    pub async fn refuse(&self, password: &Secret) -> Disbelief {
+    pub(super) async fn refuse(&self, password: &Secret) -> Disbelief {
         let password = password.clone();
         let refused = self.in_turn(move || refuse_password(password.reveal()));
         refused
