@@ -127,12 +127,12 @@ impl Live {
             (0, _) => "none demands a credential".to_owned(),
             (count, Origin::Single(_)) => {
                 format!(
-                    "{count} demand a credential and answer 401 (`--security off` leaves that to the service)"
+                    "{count} demand a credential (`--security off` leaves that to the service)"
                 )
             }
             (count, Origin::Directory(_)) => {
                 format!(
-                    "{count} demand a credential and answer 401 (`security: off` leaves that to the service)"
+                    "{count} demand a credential (`security: off` leaves that to the service)"
                 )
             }
         };
