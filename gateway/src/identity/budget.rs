@@ -18,7 +18,7 @@ const REFILL: Duration = Duration::from_millis(100);
 
 /// Budgets of all sources: generic cell rate, one theoretical arrival time per bucket.
 #[derive(Debug)]
-pub struct MissBudget {
+pub(super) struct MissBudget {
     began: Instant,
     hasher: RandomState,
     /// Milliseconds since `began` at which a bucket will be full again.
@@ -37,11 +37,12 @@ impl Default for MissBudget {
 
 impl MissBudget {
     /// Whether `source` has anything left, for what is charged only when it turns out to be bad.
-    pub fn left(&self, source: Option<IpAddr>, now: Instant) -> bool {
+    pub(super) fn left(&self, source: Option<IpAddr>, now: Instant) -> bool {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let now = millis(now.saturating_duration_since(self.began));
-        self.bucket(source)
-            .is_some_and(|bucket| bucket.load(Ordering::Relaxed) <= now + (BURST - 1) * millis(REFILL))
+        self.bucket(source).is_some_and(|bucket| {
+            bucket.load(Ordering::Relaxed) <= now + (BURST - 1) * millis(REFILL)
+        })
     }
 
     fn bucket(&self, source: Option<IpAddr>) -> Option<&AtomicU64> {
@@ -51,7 +52,7 @@ impl MissBudget {
     }
 
     /// Takes one look-up from the budget of `source`; `false`: it is used up.
-    pub fn take(&self, source: Option<IpAddr>, now: Instant) -> bool {
+    pub(super) fn take(&self, source: Option<IpAddr>, now: Instant) -> bool {
         let Some(bucket) = self.bucket(source) else {
             return false;
         };

@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Passwords that were right.
 #[derive(Debug)]
-pub struct Passwords {
+pub(super) struct Passwords {
     right: Cache<Digest, Instant>,
     /// Apart from the right ones: strangers push nobody out.
     wrong: Cache<Digest, Instant>,
@@ -62,7 +62,7 @@ impl Passwords {
     ///
     /// # Errors
     /// It does not, or too many are being verified.
-    pub async fn verify(
+    pub(super) async fn verify(
         &self,
         digest: Digest,
         hash: &Secret,
@@ -81,7 +81,7 @@ impl Passwords {
     }
 
     /// What a user nobody knows is answered, after the time a wrong password takes.
-    pub async fn refuse(
+    pub(super) async fn refuse(
         &self,
         digest: Digest,
         password: &Secret,
