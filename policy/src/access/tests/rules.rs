@@ -411,7 +411,7 @@ fn a_rule_that_hangs_on_every_operation_is_compiled_once() {
         when: Some(arc("request.method == 'GET'")),
         ..rule("reads", Effect::Allow)
     };
-    world.config.defaults = hanging(&[when.clone()]);
+    world.config.defaults = hanging(std::slice::from_ref(&when));
     let elsewhere = RuleConfig {
         place: place(60),
         ..when
