@@ -47,6 +47,7 @@ fn load(path: &Path) -> Result<Example, Vec<Finding>> {
     let environment = |name: &str| match name {
         "TOKEN_SECRET" | "SHOP_KEY" => Some("0123456789abcdef0123456789abcdef".to_owned()),
         "SHOP_PASSWORD_HASH" => Some(hash.to_owned()),
+        "DEMO_SERVICE_PORT" => Some("9000".to_owned()),
         _ => None,
     };
     match path.file_name().unwrap().to_str().unwrap() {

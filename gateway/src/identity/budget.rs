@@ -36,13 +36,25 @@ impl Default for MissBudget {
 }
 
 impl MissBudget {
+    /// Gives back what was taken for a credential that turned out to be known: only strangers use up the budget.
+    pub(super) fn give_back(&self, source: Option<IpAddr>) {
+        let refill = u64::try_from(REFILL.as_millis()).unwrap_or(0);
+        if let Some(bucket) = self.bucket(source) {
+            let _always = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
+                Some(full_at.saturating_sub(refill))
+            });
+        }
+    }
+
+    fn bucket(&self, source: Option<IpAddr>) -> Option<&AtomicU64> {
+        let hash = self.hasher.hash_one(source.map(network_of));
+        let hash = usize::try_from(hash).ok()?;
+        self.full_at.get(hash % BUCKETS)
+    }
+
     /// Takes one look-up from the budget of `source`; `false`: it is used up.
     pub(super) fn take(&self, source: Option<IpAddr>, now: Instant) -> bool {
-        let hash = self.hasher.hash_one(source.map(network_of));
-        let Some(bucket) = usize::try_from(hash)
-            .ok()
-            .and_then(|hash| self.full_at.get(hash % BUCKETS))
-        else {
+        let Some(bucket) = self.bucket(source) else {
             return false;
         };
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

@@ -179,6 +179,9 @@ impl Directory {
             }
             let resolved = self.ask(reference).await?;
             let caller = resolved.caller.as_ref();
+            if caller.is_some() {
+                self.misses.give_back(source);
+            }
             let standing = caller.map(|caller| self.roll.enter(reference, &caller.consumer.name));
             let held = Arc::new(Held {
                 caller: resolved.caller,

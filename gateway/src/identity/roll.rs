@@ -85,7 +85,10 @@ impl Roll {
     }
 
     /// What somebody stands on, of these consumers or of all.
-    pub(super) fn stood_on(&self, consumers: Option<&[Arc<str>]>) -> Vec<(CredentialRef, Arc<Standing>)> {
+    pub(super) fn stood_on(
+        &self,
+        consumers: Option<&[Arc<str>]>,
+    ) -> Vec<(CredentialRef, Arc<Standing>)> {
         let entries = self.entries.lock();
         let meant = |entry: &&Entry| consumers.is_none_or(|all| all.contains(&entry.consumer));
         let live = entries.of.iter().filter(|(_, entry)| meant(entry));
