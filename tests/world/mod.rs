@@ -236,7 +236,7 @@ impl Plan {
         let said = Said::listen_to(process.0.stderr.take().unwrap());
         let address = said.address("listening on ", &mut process)?;
         let admin = said.address("admin on ", &mut process)?;
-        let control = said.address("control API on ", &mut process)?;
+        let control = said.control(&mut process)?;
         let world = World {
             process,
             address,
@@ -310,7 +310,7 @@ pub struct World {
     process: Process,
     pub address: SocketAddr,
     pub admin: SocketAddr,
-    /// Where administration listens.
+    /// Where administration listens; port 0 where it does not.
     pub control: SocketAddr,
     home: Home,
     said: Said,
@@ -658,6 +658,19 @@ impl Said {
             );
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// The address of administration, port 0 where it says that there is none.
+    fn control(&self, process: &mut Process) -> Result<SocketAddr, String> {
+        let mut ended = false;
+        eventually("it says where administration listens", || {
+            ended = process.0.try_wait().unwrap().is_some() && self.0.lock().unwrap().1;
+            ended || self.text().contains("control API")
+        });
+        if self.text().lines().any(|line| line == "no control API") {
+            return Ok(SocketAddr::from(([127, 0, 0, 1], 0)));
+        }
+        self.address("control API on ", process)
     }
 
     fn find(&self, label: &str) -> Option<SocketAddr> {
