@@ -153,7 +153,7 @@ fn an_open_stream_ends_within_a_second_and_others_go_on() {
 #[test]
 fn an_open_stream_ends_by_the_general_pump_as_well() {
     let service = talking();
-    let world = shop(&service).argument("--no-fast-path").start();
+    let world = shop(&service).pump(true).start();
     let (key, other) = (world.key("desk"), world.key("desk"));
     let (mut open, mut bystander) = (Open::events(&world, &key), Open::events(&world, &other));
     let begun = revoke(&world, &key);
@@ -177,12 +177,8 @@ fn flooding() -> Service {
 #[test]
 fn a_stream_that_never_pauses_ends_too() {
     let service = flooding();
-    for flag in ["", "--no-fast-path"] {
-        let mut plan = shop(&service);
-        if !flag.is_empty() {
-            plan = plan.argument(flag);
-        }
-        let world = plan.start();
+    for pump in [false, true] {
+        let world = shop(&service).pump(pump).start();
         let key = world.key("desk");
         let mut open = Open::events(&world, &key);
         let (stop, stopped) = std::sync::mpsc::channel();
@@ -195,7 +191,7 @@ fn a_stream_that_never_pauses_ends_too() {
             assert_eq!(world.ask_control("POST", &path, &json!({})).status, 200);
             stop.send(Instant::now()).unwrap();
             let (after, complete) = reader.join().unwrap();
-            assert!(after < SOON, "{flag}: {after:?}");
+            assert!(after < SOON, "pump {pump}: {after:?}");
             assert!(!complete);
         });
     }
@@ -204,19 +200,18 @@ fn a_stream_that_never_pauses_ends_too() {
 #[test]
 fn a_stream_that_nobody_reads_ends_too() {
     let service = flooding();
-    for flag in ["", "--no-fast-path"] {
-        let mut plan = shop(&service);
-        if !flag.is_empty() {
-            plan = plan.argument(flag);
-        }
-        let world = plan.start();
+    for pump in [false, true] {
+        let world = shop(&service).pump(pump).start();
         let key = world.key("desk");
         let open = Open::events(&world, &key);
         let begun = revoke(&world, &key);
         let record = world.record(&open.request_id);
-        assert!(begun.elapsed() < SOON, "{flag}: {:?}", begun.elapsed());
-        assert_eq!(record["denial"], "credential_revoked", "{flag}: {record}");
-        assert_eq!(record["consumer"], "desk", "{flag}: {record}");
+        assert!(begun.elapsed() < SOON, "pump {pump}: {:?}", begun.elapsed());
+        assert_eq!(
+            record["denial"], "credential_revoked",
+            "pump {pump}: {record}"
+        );
+        assert_eq!(record["consumer"], "desk", "pump {pump}: {record}");
     }
 }
 

@@ -63,6 +63,7 @@ pub struct Plan {
     descriptors: Option<u32>,
     files: Vec<(String, String)>,
     environment: Vec<(String, String)>,
+    pump: bool,
 }
 
 impl Plan {
@@ -84,6 +85,7 @@ impl Plan {
             descriptors: None,
             files: Vec::new(),
             environment: Vec::new(),
+            pump: std::env::var_os("TOLLGATE_TEST_PUMP").is_some(),
         }
     }
 
@@ -96,6 +98,12 @@ impl Plan {
     /// A configuration directory in place of `--spec`: one API more, served under `base`.
     pub fn api(mut self, name: &str, text: String) -> Self {
         self.apis.push((name.to_owned(), text));
+        self
+    }
+
+    /// Every request goes through the general pump.
+    pub fn pump(mut self, always: bool) -> Self {
+        self.pump |= always;
         self
     }
 
@@ -218,7 +226,7 @@ impl Plan {
             .arg(directory.join("access.log"))
             .args(&self.arguments);
         // The two ways to the service promise the same: `make test` runs the suite with each.
-        if std::env::var_os("TOLLGATE_TEST_PUMP").is_some() {
+        if self.pump {
             command.arg("--no-fast-path");
         }
         command
