@@ -16,7 +16,7 @@ use super::watch::{Cut, Watch};
 use crate::denial::Denial;
 use crate::explain;
 use crate::journey::{Journey, Peer, Shared};
-use crate::listener::ServedName;
+use crate::listener::Handshake;
 use crate::own;
 use crate::report::Seen;
 use crate::request::Exchange;
@@ -118,10 +118,11 @@ pub(super) fn peer_of(session: &Session, trusted_hops: u8) -> Peer {
     let peer = session.client_addr().and_then(|address| address.as_inet());
     let client = client_address(session.req_header(), peer.copied(), trusted_hops);
     let tls = session.digest().and_then(|it| it.ssl_digest.as_ref());
+    let handshake = tls.and_then(|tls| tls.extension.get::<Handshake>());
     Peer {
         client: client.map(|address| address.ip()),
-        certificate: None,
-        served_name: tls.and_then(|tls| tls.extension.get::<Arc<ServedName>>().cloned()),
+        certificate: handshake.and_then(|it| it.certificate.clone()),
+        served_name: handshake.and_then(|it| it.served_name.clone()),
     }
 }
 

@@ -149,6 +149,14 @@ impl Directory {
             .map(|revoked| revoked.hold(claims))
     }
 
+    /// Whether genuine certificates of this name were revoked, whoever has them; `None`: not known yet.
+    pub fn certificate_revoked(&self, name: &str) -> Option<bool> {
+        self.revoked
+            .load()
+            .as_ref()
+            .map(|revoked| revoked.hold_certificate(name))
+    }
+
     /// Who has this credential? Answers from what is held, else asks. `source` pays for unknown ones.
     ///
     /// # Errors
@@ -157,6 +165,22 @@ impl Directory {
         &self,
         reference: &CredentialRef,
         source: Option<IpAddr>,
+    ) -> Result<Arc<Held>, NoAnswer> {
+        self.look_up(reference, Some(source)).await
+    }
+
+    /// As [`Self::find`], for what was proven to be genuine before: nobody can make it up, so nobody pays.
+    ///
+    /// # Errors
+    /// See [`NoAnswer`].
+    pub async fn find_proven(&self, reference: &CredentialRef) -> Result<Arc<Held>, NoAnswer> {
+        self.look_up(reference, None).await
+    }
+
+    async fn look_up(
+        &self,
+        reference: &CredentialRef,
+        payer: Option<Option<IpAddr>>,
     ) -> Result<Arc<Held>, NoAnswer> {
         let now = Instant::now();
         if let Some(held) = self.near(reference).filter(|held| held.fresh(now)) {
@@ -173,13 +197,13 @@ impl Directory {
                 }
                 Ok(Err(guard)) => guard,
             };
-            if !self.misses.take(source, now) {
+            if payer.is_some_and(|source| !self.misses.take(source, now)) {
                 self.counts.over_budget.fetch_add(1, Ordering::Relaxed);
                 return Err(NoAnswer::TooManyUnknown);
             }
             let resolved = self.ask(reference).await?;
             let caller = resolved.caller.as_ref();
-            if caller.is_some() {
+            if let (Some(source), Some(_)) = (payer, caller) {
                 self.misses.give_back(source);
             }
             let standing = caller.map(|caller| self.roll.enter(reference, &caller.consumer.name));
@@ -335,11 +359,13 @@ impl Directory {
         let current = self.revoked.load_full();
         let mut tokens = current.as_deref().cloned().unwrap_or_default();
         if tokens.add(what) {
-            verified.withdraw(&tokens);
-            // While the rest is not known, nothing is stored: no token is believed yet.
+            let tokens = Arc::new(tokens);
+            // While the rest is not known, nothing is stored: no token is believed yet. Stored before calls are ended: a token
+            // that is verified in between finds it.
             if current.is_some() {
-                self.revoked.store(Some(Arc::new(tokens)));
+                self.revoked.store(Some(tokens.clone()));
             }
+            verified.withdraw(&tokens);
         }
         let hit = |reference: &CredentialRef, consumer: Option<&Arc<str>>| {
             what.iter()

@@ -1,4 +1,5 @@
-//! Tokens that were revoked before their time: by identifier, or all of a subject up to a moment.
+//! What was revoked before its time and need not be in the directory: tokens by identifier, or all of a subject up to a moment, and
+//! certificates by name.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,6 +15,8 @@ pub struct RevokedTokens {
     tokens: HashSet<(Arc<str>, Arc<str>)>,
     /// (issuer, subject) to the moment up to which its tokens are revoked.
     subjects: HashMap<(Arc<str>, Arc<str>), Timestamp>,
+    /// Names of certificates, of consumers or not.
+    certificates: HashSet<Arc<str>>,
 }
 
 impl RevokedTokens {
@@ -24,7 +27,7 @@ impl RevokedTokens {
         tokens
     }
 
-    /// Adds those that are about tokens; `false` where none is.
+    /// Adds those that are about tokens and certificates; `false` where none is.
     pub fn add(&mut self, more: &[Revoked]) -> bool {
         let mut grown = false;
         for revoked in more {
@@ -42,7 +45,8 @@ impl RevokedTokens {
                     *until = (*until).max(*before);
                     grown = true;
                 }
-                Revoked::Key(_) | Revoked::Certificate(_) | Revoked::Consumer(_) => {}
+                Revoked::Certificate(name) => grown |= self.certificates.insert(name.clone()),
+                Revoked::Key(_) | Revoked::Consumer(_) => {}
             }
         }
         grown
@@ -59,6 +63,11 @@ impl RevokedTokens {
                 .subjects
                 .get(&of(&claims.subject))
                 .is_some_and(|before| claims.issued.is_none_or(|issued| issued < *before))
+    }
+
+    /// Whether certificates of this name are revoked.
+    pub fn hold_certificate(&self, name: &str) -> bool {
+        self.certificates.contains(name)
     }
 }
 
@@ -101,5 +110,14 @@ mod tests {
         assert!(revoked.hold(&claims("b", None)));
         assert!(!revoked.hold(&claims("b", Some(500))));
         assert!(!revoked.add(&[Revoked::Consumer("alice".into())]));
+    }
+
+    #[test]
+    fn a_certificate_is_revoked_by_its_whole_name() {
+        let mut revoked = RevokedTokens::default();
+        assert!(revoked.add(&[Revoked::Certificate("CN=shop,O=Example".into())]));
+        assert!(revoked.hold_certificate("CN=shop,O=Example"));
+        assert!(!revoked.hold_certificate("CN=shop"));
+        assert!(!revoked.hold(&claims("CN=shop,O=Example", None)));
     }
 }

@@ -5,6 +5,7 @@
 //! `HttpServerApp`), starting threads.
 
 mod accept;
+mod clients;
 mod drain;
 pub mod fence;
 mod flood;
@@ -24,4 +25,4 @@ pub use drain::{ConnectionGuard, Drain};
 pub use h2::h2_options;
 pub use socket::{Bound, Listener, Lock, bind_shared, lock};
 pub use stream::Connection;
-pub use tls::{ServedName, TlsKeys, load, watch};
+pub use tls::{Handshake, ServedName, TlsKeys, load, watch};

@@ -1,7 +1,7 @@
-//! TLS of a listener: certificates by name, changed without a restart.
+//! TLS of a listener: certificates by name and the roots of its clients, changed without a restart.
 //!
 //! Promises: the certificate that fits the client's SNI, else the first; ALPN `h2` and `http/1.1`; a broken new file leaves
-//! the old pair serving. Not here: handshake limits (`accept`), client certificates.
+//! all the old ones serving. Not here: handshake limits (`accept`), judging certificates of clients (`clients`).
 
 use std::any::Any;
 use std::fmt;
@@ -18,13 +18,20 @@ use pingora_core::protocols::tls::TlsRef;
 use rustls::ServerConfig;
 use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
+    WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::TlsAcceptor;
+use tollgate_policy::credentials::certificate::CertificateIdentity;
 use tollgate_policy::settings::ListenerTls;
+
+use super::clients;
 
 /// How often files are looked at. Certificates are renewed days before they end.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -32,7 +39,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// Modification time and size of each file, in order.
 type Stamps = Vec<Option<(SystemTime, u64)>>;
 
-/// The certificates a listener serves now.
+/// The certificates a listener serves now, and the roots it believes clients by.
 pub struct TlsKeys {
     settings: ListenerTls,
     acceptor: ArcSwap<Acceptor>,
@@ -48,7 +55,7 @@ impl fmt::Debug for TlsKeys {
     }
 }
 
-/// Loads the certificates and keys of a listener.
+/// Loads the certificates and keys of a listener, and the roots of its clients.
 ///
 /// # Errors
 /// One line naming the file and what is wrong with it.
@@ -101,7 +108,9 @@ fn stamps(settings: &ListenerTls) -> Stamps {
         .certificates
         .iter()
         .flat_map(|(chain, key)| [chain, key]);
+    let roots = settings.client.iter().map(|client| &client.roots);
     files
+        .chain(roots)
         .map(|file| {
             let metadata = std::fs::metadata(file).ok()?;
             Some((metadata.modified().ok()?, metadata.len()))
@@ -124,22 +133,38 @@ fn acceptor(settings: &ListenerTls) -> Result<Acceptor, String> {
         &[&TLS13]
     };
     let pairs = Arc::new(ByName { pairs });
+    let verifier: Arc<dyn ClientCertVerifier> = match &settings.client {
+        Some(client) => clients::verifier(client, &provider)?,
+        None => WebPkiClientVerifier::no_client_auth(),
+    };
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .map_err(|error| format!("TLS versions: {error}"))?
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(pairs.clone());
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    allow_resumption(&mut config, settings)?;
+    noting_handshakes(pairs, config)
+}
+
+/// Sessions of clients that show certificates are not resumed: a ticket holds the certificate, and nobody would look at its chain
+/// again, however often one ticket is changed for the next.
+fn allow_resumption(config: &mut ServerConfig, settings: &ListenerTls) -> Result<(), String> {
+    if settings.client.is_some() {
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        return Ok(());
+    }
     // Resumption without a table that strangers fill; one ticket is what a keep-alive client needs.
     config.ticketer =
         aws_lc_rs::Ticketer::new().map_err(|error| format!("TLS tickets: {error}"))?;
     config.send_tls13_tickets = 1;
-    with_names(pairs, config)
+    Ok(())
 }
 
 /// An acceptor that notes on each connection what its handshake was about.
-fn with_names(pairs: Arc<ByName>, config: ServerConfig) -> Result<Acceptor, String> {
-    let mut settings = TlsSettings::with_callbacks(Box::new(Names(pairs.clone())))
+fn noting_handshakes(pairs: Arc<ByName>, config: ServerConfig) -> Result<Acceptor, String> {
+    let mut settings = TlsSettings::with_callbacks(Box::new(Notes(pairs.clone())))
         .map_err(|error| format!("TLS: {error}"))?;
     // Its own configuration is replaced by ours in the next line; it only has to be one.
     settings.set_cert_resolver(pairs);
@@ -149,22 +174,42 @@ fn with_names(pairs: Arc<ByName>, config: ServerConfig) -> Result<Acceptor, Stri
 }
 
 /// Called at the end of each handshake.
-struct Names(Arc<ByName>);
+struct Notes(Arc<ByName>);
 
 #[async_trait]
-impl TlsAccept for Names {
+impl TlsAccept for Notes {
     async fn handshake_complete_callback(
         &self,
         tls: &TlsRef,
     ) -> Option<Arc<dyn Any + Send + Sync>> {
-        let name = tls.server_name()?.to_ascii_lowercase();
+        let handshake = Handshake {
+            served_name: self.served_name(tls),
+            certificate: tls.peer_certificate_der().and_then(clients::named),
+        };
+        let remarkable = handshake.served_name.is_some() || handshake.certificate.is_some();
+        remarkable.then(|| -> Arc<dyn Any + Send + Sync> { Arc::new(handshake) })
+    }
+}
+
+impl Notes {
+    fn served_name(&self, tls: &TlsRef) -> Option<Arc<ServedName>> {
         // With one certificate there is no other that a request could have been meant for.
         if self.0.pairs.len() < 2 {
             return None;
         }
+        let name = tls.server_name()?.to_ascii_lowercase();
         let names = Arc::clone(&self.0);
-        Some(Arc::new(Arc::new(ServedName { name, names })))
+        Some(Arc::new(ServedName { name, names }))
     }
+}
+
+/// What a TLS handshake was about. Stands in the digest of its connection, where there is something to tell.
+#[derive(Debug)]
+pub struct Handshake {
+    /// The name the client asked for, where the listener has certificates to choose from.
+    pub served_name: Option<Arc<ServedName>>,
+    /// Whom the client's certificate names. Its chain led to the listener's roots, and the client has its key.
+    pub certificate: Option<Arc<CertificateIdentity>>,
 }
 
 /// The name a TLS connection was made by, and the certificates that were there to choose from.

@@ -5,11 +5,14 @@
 
 use std::fmt::Write;
 
-use x509_parser::asn1_rs::{Any, Tag};
+use x509_parser::asn1_rs::{Any, FromDer, Tag};
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
-/// The text of a name, most specific part first; `None` when a value cannot be read, or holds a NUL.
+/// The text of a name, most specific part first; `None` when a part cannot be read, or holds a NUL.
 pub(super) fn text(name: &X509Name<'_>) -> Option<String> {
+    if !is_whole(name) {
+        return None;
+    }
     let mut parts = Vec::new();
     for part in name.iter_rdn() {
         let attributes = part.iter().map(attribute).collect::<Option<Vec<_>>>()?;
@@ -17,6 +20,38 @@ pub(super) fn text(name: &X509Name<'_>) -> Option<String> {
     }
     parts.reverse();
     Some(parts.join(","))
+}
+
+/// Whether all of the name was read: the library passes over what follows a part that it cannot read, and the rest would be
+/// somebody else's name.
+fn is_whole(name: &X509Name<'_>) -> bool {
+    let attributes = |part: &Any<'_>| {
+        let attributes = elements(part, Tag::Set)?;
+        let is_pair = |attribute: &Any<'_>| {
+            let pair = elements(attribute, Tag::Sequence);
+            pair.is_some_and(|pair| matches!(pair.as_slice(), [kind, _] if kind.tag() == Tag::Oid))
+        };
+        attributes.iter().all(is_pair).then_some(attributes.len())
+    };
+    let Ok((_, whole)) = Any::from_der(name.as_raw()) else {
+        return false;
+    };
+    elements(&whole, Tag::Sequence).is_some_and(|parts| {
+        let read = name.iter_rdn().map(|part| Some(part.iter().count()));
+        parts.iter().map(attributes).eq(read)
+    })
+}
+
+/// What `value` consists of, to its end; `None` where it is of another type.
+fn elements<'d>(value: &Any<'d>, tag: Tag) -> Option<Vec<Any<'d>>> {
+    value.tag().assert_eq(tag).ok()?;
+    let (mut found, mut rest) = (Vec::new(), value.data);
+    while !rest.is_empty() {
+        let (behind, element) = Any::from_der(rest).ok()?;
+        found.push(element);
+        rest = behind;
+    }
+    Some(found)
 }
 
 fn attribute(attribute: &AttributeTypeAndValue<'_>) -> Option<String> {

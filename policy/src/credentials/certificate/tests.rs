@@ -219,6 +219,40 @@ fn a_nul_makes_no_name() {
 }
 
 #[test]
+fn a_name_of_which_a_part_cannot_be_read_is_no_name() {
+    let named = || {
+        certificate(|parameters| {
+            let name = &mut parameters.distinguished_name;
+            name.push(DnType::OrganizationName, "Example");
+            name.push(DnType::CommonName, "shop");
+        })
+    };
+    assert_eq!(&*identity(&named()).unwrap().subject, "CN=shop,O=Example");
+    for (from, to) in [
+        // No object identifier; a longer one, over the value; half of the value is left over; a pair of another type.
+        (
+            b"\x06\x03\x55\x04\x03\x0c\x04",
+            b"\x04\x03\x55\x04\x03\x0c\x04",
+        ),
+        (
+            b"\x06\x03\x55\x04\x03\x0c\x04",
+            b"\x06\x09\x55\x04\x03\x0c\x04",
+        ),
+        (
+            b"\x06\x03\x55\x04\x03\x0c\x04",
+            b"\x06\x03\x55\x04\x03\x0c\x02",
+        ),
+        (
+            b"\x30\x0b\x06\x03\x55\x04\x03",
+            b"\x04\x0b\x06\x03\x55\x04\x03",
+        ),
+    ] {
+        let patched = patched(named(), from, to);
+        assert_eq!(identity(&patched), Err(BadCredential::Malformed), "{to:?}");
+    }
+}
+
+#[test]
 fn what_is_no_certificate_is_refused() {
     let good = plain("CN=shop");
     assert_eq!(identity(&[]), Err(BadCredential::Malformed));
