@@ -20,7 +20,8 @@ test: setup lint ## everything
 	@# Of the whole workspace again: for one package alone cargo would build its dependencies anew, with fewer features.
 	TOLLGATE_TEST_PUMP=1 $(CARGO) test --workspace --locked --no-fail-fast \
 		--test forwarding --test faults --test streams --test classification --test security \
-		--test strictness --test listeners --test descriptors --test live_configuration
+		--test strictness --test listeners --test descriptors --test live_configuration \
+		--test keys --test plans --test terms --test revocation --test explain --test shadow --test audit
 
 lint: setup ## format and clippy
 	$(CARGO) fmt --all --check

@@ -47,6 +47,7 @@ fn load(path: &Path) -> Result<Example, Vec<Finding>> {
     let environment = |name: &str| match name {
         "TOKEN_SECRET" | "SHOP_KEY" => Some("0123456789abcdef0123456789abcdef".to_owned()),
         "SHOP_PASSWORD_HASH" => Some(hash.to_owned()),
+        "DEMO_SERVICE_PORT" => Some("9000".to_owned()),
         _ => None,
     };
     match path.file_name().unwrap().to_str().unwrap() {
@@ -174,15 +175,15 @@ fn copy_directory(from: &Path, to: &Path) {
         return;
     }
     std::fs::create_dir(to.join("terms")).unwrap();
-    let names = [
-        "plans.yaml",
-        "consumers.yaml",
-        "terms.yaml",
-        "terms/bookstore-terms.md",
-    ];
-    for name in names {
-        std::fs::copy(from.join(name), to.join(name)).unwrap();
-    }
+    let copied = |folder: &str| {
+        for entry in std::fs::read_dir(from.join(folder)).unwrap().flatten() {
+            if entry.path().is_file() {
+                std::fs::copy(entry.path(), to.join(folder).join(entry.file_name())).unwrap();
+            }
+        }
+    };
+    copied("");
+    copied("terms");
 }
 
 #[test]

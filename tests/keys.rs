@@ -9,6 +9,8 @@
 mod world;
 
 use serde_json::Value;
+use tollgate_policy::credentials::basic::hash_password;
+use tollgate_policy::credentials::key::make_key;
 use world::shop::{self, Key, shop, shop_with};
 use world::{Answer, Service, World};
 
@@ -409,6 +411,79 @@ fn a_key_made_just_after_it_was_tried_works_within_moments() {
     let key = world.key("fresh");
     assert_eq!(world.get_with(&key, "/v1/books").status, 200);
     assert_eq!(service.last().header("x-tollgate-consumer"), Some("fresh"));
+}
+
+#[test]
+fn strangers_use_up_their_budget_and_callers_do_not() {
+    let service = Service::new();
+    let world = shop(&service).start();
+    // Sixty callers from one address, as behind a proxy: none is a stranger, whatever was forgotten of them.
+    let mut keys = Vec::new();
+    for consumer in ["web", "desk"] {
+        for _ in 0..30 {
+            let path = format!("/v1/consumers/{consumer}/keys");
+            let made = world.ask_control("POST", &path, &serde_json::json!({}));
+            assert_eq!(made.status, 201, "{made:?}");
+            keys.push(Key::shown(&made.json()));
+        }
+    }
+    for _ in 0..2 {
+        for key in &keys {
+            assert_eq!(world.get_with(key, "/v1/books").status, 200);
+        }
+        world.ask_control("POST", "/v1/reload", &serde_json::json!({}));
+    }
+    assert_eq!(world.get_with(&keys[0], "/v1/books").status, 200);
+    // Well-formed keys that nobody issued are looked up for a while, then no more.
+    let stopped = (0..250_u8).find_map(|number| {
+        let secret = make_key("live", [number; 16]);
+        let answer = world.ask("GET", "/v1/books", &[("x-api-key", &secret)], b"");
+        (answer.status != 401).then_some(answer)
+    });
+    let stopped = stopped.expect("a flood is stopped");
+    stopped.is_problem(429, "too_many_unknown_credentials");
+    assert!(stopped.header("retry-after").is_some(), "{stopped:?}");
+    assert_eq!(
+        world.get_with(&keys[0], "/v1/books").status,
+        200,
+        "who is held is served"
+    );
+}
+
+#[test]
+fn users_of_a_file_show_name_and_password() {
+    let service = Service::new();
+    let hash = hash_password("open sesame", *b"sixteen bytes ok").unwrap();
+    let consumers = shop::CONSUMERS.replace(
+        "            subscriptions: { shop: reader }\n",
+        "            subscriptions: { shop: reader }\n            users:\n              - { name: clerk, password_hash: \"${CLERK}\" }\n",
+    );
+    let world = shop::bare(&service.url(), "")
+        .file("plans.yaml", shop::PLANS)
+        .file("consumers.yaml", &consumers)
+        .environment("CLERK", hash.reveal())
+        .start();
+    let ask = |pair: &str| {
+        let field = format!("Basic {}", base64(pair));
+        world.ask("GET", "/v1/books", &[("authorization", &field)], b"")
+    };
+    for _ in 0..3 {
+        assert_eq!(ask("clerk:open sesame").status, 200);
+    }
+    let call = service.last();
+    assert_eq!(call.all("x-tollgate-consumer"), ["web"]);
+    assert_eq!(call.header("authorization"), None);
+    for pair in [
+        "clerk:open sesamE",
+        "clerk:",
+        "nobody:open sesame",
+        "web:open sesame",
+    ] {
+        ask(pair).is_problem(401, "credential_invalid");
+    }
+    assert_eq!(service.calls().len(), 3);
+    let log = std::fs::read_to_string(world.file("access.log")).unwrap() + &world.log();
+    assert!(!log.contains("sesame") && !log.contains("argon2"), "{log}");
 }
 
 #[test]

@@ -293,14 +293,15 @@ impl Recent {
 
     /// Explains a call that was kept: by the rules and facts of its time, as far as they are still here.
     pub fn explain(&self, request_id: &str) -> Option<Explained> {
-        let slots = self.slots.iter();
-        slots
-            .filter_map(|slot| {
-                slot.lock()
-                    .as_ref()
-                    .and_then(|kept| kept.explain(request_id))
-            })
-            .next()
+        // Clients choose their request ids, and may choose one twice: the later call is meant.
+        let named = self.slots.iter().filter_map(|slot| {
+            let kept = slot.lock();
+            let kept = kept.as_ref()?;
+            let explained = kept.explain(request_id)?;
+            Some((kept.at, explained))
+        });
+        let latest = named.max_by_key(|(at, _)| *at);
+        latest.map(|(_, explained)| explained)
     }
 }
 

@@ -31,8 +31,8 @@ pub(super) struct Beside {
     pub(super) address: Option<SocketAddr>,
     /// Where the credential for it stands.
     pub(super) credential: PathBuf,
-    control: Control,
-    runtime: Handle,
+    /// The control plane and its runtime; `None` where there was no room to begin one.
+    running: Option<(Control, Handle)>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -40,9 +40,37 @@ pub(super) struct Beside {
 impl Beside {
     /// Starts it. `directory` holds `plans.yaml`, `consumers.yaml` and `terms.yaml`, as far as there are any.
     ///
+    /// On a full disk, where no installation was begun yet, the gateway serves all the same what demands no credential.
+    ///
     /// # Errors
     /// What could not be read, made or opened.
     pub(super) fn start(
+        state_dir: &Path,
+        directory: Option<&Path>,
+        api: Option<SocketAddr>,
+        take_over: bool,
+    ) -> anyhow::Result<Self> {
+        match Self::begin(state_dir, directory, api, take_over) {
+            Err(error) if is_full(&error) => {
+                tracing::error!(
+                    "{error:#}; nobody can be identified and nothing administered until there is room and a restart"
+                );
+                // Its far end is dropped: every question goes without an answer, and nobody is let in by mistake.
+                let (client, _nobody) = tollgate_proto::channel([0; 32]);
+                Ok(Self {
+                    client,
+                    address: None,
+                    credential: PathBuf::new(),
+                    running: None,
+                    stop: None,
+                    thread: None,
+                })
+            }
+            begun => begun,
+        }
+    }
+
+    fn begin(
         state_dir: &Path,
         directory: Option<&Path>,
         api: Option<SocketAddr>,
@@ -111,8 +139,7 @@ impl Beside {
             client,
             address,
             credential: control.admin_credential_path(),
-            control,
-            runtime,
+            running: Some((control, runtime)),
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -120,10 +147,11 @@ impl Beside {
 
     /// What a reload of the gateway has done here as well.
     pub(super) fn reloader(&self) -> Arc<dyn Fn() + Send + Sync> {
-        let (control, runtime) = (self.control.clone(), self.runtime.clone());
+        let running = self.running.clone();
         Arc::new(move || {
-            let control = control.clone();
-            runtime.spawn(async move { reload(&control).await });
+            if let Some((control, runtime)) = running.clone() {
+                runtime.spawn(async move { reload(&control).await });
+            }
         })
     }
 
@@ -136,6 +164,14 @@ impl Beside {
             let _panicked = thread.join();
         }
     }
+}
+
+/// Whether there is no room on the disk.
+fn is_full(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let cause = cause.downcast_ref::<std::io::Error>();
+        cause.is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
+    })
 }
 
 async fn live(

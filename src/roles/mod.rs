@@ -40,9 +40,12 @@ pub(crate) fn gateway(
     if let Some(admin) = engine.admin_address() {
         eprintln!("admin on {admin}");
     }
-    if let Some(address) = control.address {
-        let credential = control.credential.display();
-        eprintln!("control API on {address}, credential in {credential}");
+    match control.address {
+        Some(address) => {
+            let credential = control.credential.display();
+            eprintln!("control API on {address}, credential in {credential}");
+        }
+        None => eprintln!("no control API"),
     }
     engine.run().context("the gateway ended")?;
     control.stop();

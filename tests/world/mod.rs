@@ -63,6 +63,7 @@ pub struct Plan {
     descriptors: Option<u32>,
     files: Vec<(String, String)>,
     environment: Vec<(String, String)>,
+    pump: bool,
 }
 
 impl Plan {
@@ -84,6 +85,7 @@ impl Plan {
             descriptors: None,
             files: Vec::new(),
             environment: Vec::new(),
+            pump: std::env::var_os("TOLLGATE_TEST_PUMP").is_some(),
         }
     }
 
@@ -96,6 +98,12 @@ impl Plan {
     /// A configuration directory in place of `--spec`: one API more, served under `base`.
     pub fn api(mut self, name: &str, text: String) -> Self {
         self.apis.push((name.to_owned(), text));
+        self
+    }
+
+    /// Every request goes through the general pump.
+    pub fn pump(mut self, always: bool) -> Self {
+        self.pump |= always;
         self
     }
 
@@ -218,7 +226,7 @@ impl Plan {
             .arg(directory.join("access.log"))
             .args(&self.arguments);
         // The two ways to the service promise the same: `make test` runs the suite with each.
-        if std::env::var_os("TOLLGATE_TEST_PUMP").is_some() {
+        if self.pump {
             command.arg("--no-fast-path");
         }
         command
@@ -236,7 +244,7 @@ impl Plan {
         let said = Said::listen_to(process.0.stderr.take().unwrap());
         let address = said.address("listening on ", &mut process)?;
         let admin = said.address("admin on ", &mut process)?;
-        let control = said.address("control API on ", &mut process)?;
+        let control = said.control(&mut process)?;
         let world = World {
             process,
             address,
@@ -310,7 +318,7 @@ pub struct World {
     process: Process,
     pub address: SocketAddr,
     pub admin: SocketAddr,
-    /// Where administration listens.
+    /// Where administration listens; port 0 where it does not.
     pub control: SocketAddr,
     home: Home,
     said: Said,
@@ -658,6 +666,19 @@ impl Said {
             );
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// The address of administration, port 0 where it says that there is none.
+    fn control(&self, process: &mut Process) -> Result<SocketAddr, String> {
+        let mut ended = false;
+        eventually("it says where administration listens", || {
+            ended = process.0.try_wait().unwrap().is_some() && self.0.lock().unwrap().1;
+            ended || self.text().contains("control API")
+        });
+        if self.text().lines().any(|line| line == "no control API") {
+            return Ok(SocketAddr::from(([127, 0, 0, 1], 0)));
+        }
+        self.address("control API on ", process)
     }
 
     fn find(&self, label: &str) -> Option<SocketAddr> {

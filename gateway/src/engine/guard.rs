@@ -23,7 +23,7 @@ use pingora_http::ResponseHeader;
 use tollgate_policy::settings::DoorLimits;
 
 use crate::denial::Denial;
-use crate::forward::watch::{WATCH, Watch};
+use crate::forward::watch::{Cut, WATCH, Watch};
 use crate::journey::{Peer, Shared};
 use crate::listener;
 use crate::report::Seen;
@@ -32,6 +32,9 @@ use crate::telemetry::{RequestId, TraceContext};
 
 /// How long a request that was cut off may take to say so.
 const LAST_WORD: Duration = Duration::from_secs(2);
+
+/// The same for a call whose credential was revoked: it is over within a second, said or not.
+const LAST_WORD_REVOKED: Duration = Duration::from_millis(400);
 
 /// The application every connection of a worker is served by.
 pub(super) struct Guarded<P> {
@@ -134,15 +137,21 @@ impl<P: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<P> {
         let mut served = pin!(WATCH.scope(watch.clone(), served));
         let ended = tokio::select! {
             biased;
-            ended = &mut served => Some(ended),
-            _cut = watch.expired(self.limits.body_min_rate) => None,
+            ended = &mut served => Ok(ended),
+            cut = watch.expired(self.limits.body_min_rate) => Err(cut),
         };
         let ended = match ended {
-            Some(ended) => ended,
+            Ok(ended) => ended,
             // Polled again, it finds itself cut off, and answers. What hangs elsewhere is dropped.
-            None => pingora_timeout::timeout(LAST_WORD, served)
-                .await
-                .unwrap_or(Ok(None)),
+            Err(cut) => {
+                let patience = match cut {
+                    Cut::Revoked => LAST_WORD_REVOKED,
+                    Cut::Total | Cut::AnswerLate | Cut::BodySlow | Cut::BodyMalformed => LAST_WORD,
+                };
+                pingora_timeout::timeout(patience, served)
+                    .await
+                    .unwrap_or(Ok(None))
+            }
         };
         match ended {
             Ok(reused) => {

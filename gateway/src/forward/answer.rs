@@ -1,10 +1,12 @@
 //! Writing a refusal to the client, in the form the client speaks.
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
+use super::frames::Frames;
 use crate::denial::Denial;
 use crate::door::asked::is_grpc;
 use crate::explain;
@@ -48,6 +50,32 @@ pub async fn refuse(session: &mut Session, denial: &Denial, exchange: &Exchange)
             .await?;
     }
     Ok(())
+}
+
+/// Ends an answer that is under way, with the reason where its protocol has a place for one: a closing frame of a WebSocket, the
+/// status of gRPC. Whether or not that arrives, the stream ends.
+pub(super) async fn end_stream(
+    session: &mut Session,
+    denial: &Denial,
+    frames: Option<Box<Frames>>,
+) {
+    if session.was_upgraded() {
+        let farewell = frames.unwrap_or_default().farewell();
+        if farewell.is_some() {
+            let _gone = session.write_response_body(farewell, true).await;
+        }
+        return;
+    }
+    let head = session.req_header();
+    if head.version == http::Version::HTTP_2 && is_grpc(head) {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from(u16::from(denial.grpc_status())));
+        if let Ok(message) = HeaderValue::from_str(&denial.grpc_message()) {
+            trailers.insert("grpc-message", message);
+        }
+        let session = &mut session.downstream_session;
+        let _gone = session.write_response_trailers(trailers).await;
+    }
 }
 
 /// Trailers-only: status and message in the head (gRPC over HTTP/2, "Responses").

@@ -22,7 +22,7 @@ use tollgate_policy::settings::UpstreamProtocol;
 
 use super::fields::{KEEP_ALIVE, PROXY_CONNECTION, to_service};
 use super::passage::{Passage, exhausted, origin_of};
-use super::{Forwarder, answer};
+use super::{Forwarder, answer, watch};
 use crate::denial::Denial;
 use crate::journey::{Admitted, Journey};
 use crate::upstream::{Outcome, pool};
@@ -153,6 +153,10 @@ impl Forwarder {
                 task = service.read_response_task() => task.map_err(|error| error.into_up())?,
                 left = session.downstream_session.read_body_or_idle(true) => return Err(gone(left)),
             };
+            // A service that never pauses leaves no moment in which the client's side would tell.
+            if watch::is_cut() {
+                return Err(Error::explain(ErrorType::ReadTimedout, "cut off").into_down());
+            }
             if self
                 .deadline(passage)
                 .is_some_and(|end| Instant::now() >= end)

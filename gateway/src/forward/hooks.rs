@@ -195,8 +195,8 @@ impl ProxyHttp for Forwarder {
 
     fn response_body_filter(
         &self,
-        _session: &mut Session,
-        _body: &mut Option<Bytes>,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
         _end: bool,
         passage: &mut Passage,
     ) -> Result<Option<Duration>>
@@ -205,6 +205,11 @@ impl ProxyHttp for Forwarder {
     {
         if passage.deadline.is_some_and(|end| Instant::now() >= end) {
             return Error::e_explain(ErrorType::ReadTimedout, "total time exceeded");
+        }
+        if let Some(bytes) = body
+            && session.was_upgraded()
+        {
+            passage.frames.get_or_insert_default().pass(bytes);
         }
         Ok(None)
     }
@@ -308,6 +313,9 @@ impl ProxyHttp for Forwarder {
         };
         passage.exchange.fail(denial.clone());
         let status = denial.status();
+        if denial == Denial::CredentialRevoked && !nothing_written {
+            answer::end_stream(session, &denial, passage.frames.take()).await;
+        }
         if nothing_written {
             session.set_keepalive(None);
             let refused = answer::refuse(session, &denial, &passage.exchange).await;

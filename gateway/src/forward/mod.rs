@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod caller;
+mod frames;
 pub mod direct;
 pub mod fields;
 pub mod hooks;

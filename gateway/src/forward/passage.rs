@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use super::Forwarder;
 use super::fields::{KEEP_ALIVE, Origin, PROXY_CONNECTION, client_address};
+use super::frames::Frames;
 use super::watch::{Cut, Watch};
 use crate::denial::Denial;
 use crate::explain;
@@ -37,6 +38,8 @@ pub struct Passage {
     pub(super) body_ended: bool,
     /// How long the head of the answer may take, where the watch has to see to it.
     pub(super) head_patience: Option<Duration>,
+    /// What went to the client since the service agreed to switch to WebSocket.
+    pub(super) frames: Option<Box<Frames>>,
 }
 
 impl Passage {
@@ -53,6 +56,7 @@ impl Passage {
             watch: None,
             body_ended: false,
             head_patience: None,
+            frames: None,
         }
     }
 

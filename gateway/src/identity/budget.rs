@@ -36,6 +36,16 @@ impl Default for MissBudget {
 }
 
 impl MissBudget {
+    /// Gives back what was taken for a credential that turned out to be known: only strangers use up the budget.
+    pub(super) fn give_back(&self, source: Option<IpAddr>) {
+        let refill = u64::try_from(REFILL.as_millis()).unwrap_or(0);
+        if let Some(bucket) = self.bucket(source) {
+            let _always = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
+                Some(full_at.saturating_sub(refill))
+            });
+        }
+    }
+
     /// Whether `source` has anything left, for what is charged only when it turns out to be bad.
     pub(super) fn left(&self, source: Option<IpAddr>, now: Instant) -> bool {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

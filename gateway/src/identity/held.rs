@@ -166,8 +166,7 @@ impl Directory {
         reference: &CredentialRef,
         source: Option<IpAddr>,
     ) -> Result<Arc<Held>, NoAnswer> {
-        let may_ask = |now| self.misses.take(source, now);
-        self.look_up(reference, may_ask).await
+        self.look_up(reference, Some(source)).await
     }
 
     /// As [`Self::find`], for what was proven to be genuine before: nobody can make it up, so nobody pays.
@@ -175,13 +174,13 @@ impl Directory {
     /// # Errors
     /// See [`NoAnswer`].
     pub async fn find_proven(&self, reference: &CredentialRef) -> Result<Arc<Held>, NoAnswer> {
-        self.look_up(reference, |_| true).await
+        self.look_up(reference, None).await
     }
 
     async fn look_up(
         &self,
         reference: &CredentialRef,
-        may_ask: impl Fn(Instant) -> bool,
+        payer: Option<Option<IpAddr>>,
     ) -> Result<Arc<Held>, NoAnswer> {
         let now = Instant::now();
         if let Some(held) = self.near(reference).filter(|held| held.fresh(now)) {
@@ -198,12 +197,15 @@ impl Directory {
                 }
                 Ok(Err(guard)) => guard,
             };
-            if !may_ask(now) {
+            if payer.is_some_and(|source| !self.misses.take(source, now)) {
                 self.counts.over_budget.fetch_add(1, Ordering::Relaxed);
                 return Err(NoAnswer::TooManyUnknown);
             }
             let resolved = self.ask(reference).await?;
             let caller = resolved.caller.as_ref();
+            if let (Some(source), Some(_)) = (payer, caller) {
+                self.misses.give_back(source);
+            }
             let standing = caller.map(|caller| self.roll.enter(reference, &caller.consumer.name));
             let held = Arc::new(Held {
                 caller: resolved.caller,
