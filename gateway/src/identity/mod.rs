@@ -381,9 +381,8 @@ impl Identities {
         }
         let reference = CredentialRef::Certificate(name.clone());
         let held = self.directory.find(&reference, request.client).await?;
-        let held = held.caller.is_some().then_some(held);
         Ok(Proof {
-            held,
+            held: Some(held),
             token: None,
             certificate: Some(name.clone()),
         })
