@@ -17,8 +17,10 @@ build: setup ## the release binary
 
 test: setup lint ## everything
 	$(CARGO) test --workspace --locked --no-fail-fast
-	TOLLGATE_TEST_PUMP=1 $(CARGO) test --locked --no-fail-fast -p tollgate \
-		--test forwarding --test faults --test streams --test classification --test security
+	@# Of the whole workspace again: for one package alone cargo would build its dependencies anew, with fewer features.
+	TOLLGATE_TEST_PUMP=1 $(CARGO) test --workspace --locked --no-fail-fast \
+		--test forwarding --test faults --test streams --test classification --test security \
+		--test strictness --test listeners --test descriptors --test live_configuration
 
 lint: setup ## format and clippy
 	$(CARGO) fmt --all --check

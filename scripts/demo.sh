@@ -4,7 +4,9 @@
 #   TOLLGATE           the binary            target/release/tollgate
 #   DEMO_PORT          traffic               8080
 #   DEMO_ADMIN_PORT    metrics and status    9900
+#   DEMO_CONTROL_PORT  control API           9911
 #   DEMO_SERVICE_PORT  the service behind    9000
+#   DEMO_STATE         store, keys, logs     .demo (made anew)
 #   DEMO_SECONDS       stop after so long    (never)
 set -eu
 
@@ -12,8 +14,9 @@ cd "$(dirname "$0")/.."
 tollgate=${TOLLGATE:-${CARGO_TARGET_DIR:-target}/release/tollgate}
 port=${DEMO_PORT:-8080}
 admin=${DEMO_ADMIN_PORT:-9900}
+control=${DEMO_CONTROL_PORT:-9911}
 service=${DEMO_SERVICE_PORT:-9000}
-state=$(mktemp -d)
+state=${DEMO_STATE:-.demo}
 service_process=
 gateway_process=
 
@@ -25,6 +28,13 @@ stop() {
     [ -z "$service_process" ] || wait "$service_process" 2>/dev/null || :
     rm -rf "$state"
 }
+if [ -e "$state" ] && [ ! -e "$state/made-by-demo" ]; then
+    echo "demo: $state is there and not of an earlier demo; remove it, or choose another with DEMO_STATE" >&2
+    exit 1
+fi
+rm -rf "$state"
+mkdir -m 700 -p "$state"
+: >"$state/made-by-demo"
 trap stop EXIT
 trap 'exit 0' INT TERM
 
@@ -39,9 +49,9 @@ ready() {
 
 "$tollgate" demo-service --listen "127.0.0.1:$service" >"$state/service.log" 2>&1 &
 service_process=$!
-"$tollgate" gateway --spec openapi-specs/bookstore.yaml --upstream "http://127.0.0.1:$service" \
-    --listen "127.0.0.1:$port" --admin "127.0.0.1:$admin" --state-dir "$state" \
-    --access-log "$state/access.log" >"$state/gateway.log" 2>&1 &
+DEMO_SERVICE_PORT=$service "$tollgate" gateway --config config/demo \
+    --listen "127.0.0.1:$port" --admin "127.0.0.1:$admin" --control-api "127.0.0.1:$control" \
+    --state-dir "$state" --access-log "$state/access.log" >"$state/gateway.log" 2>&1 &
 gateway_process=$!
 
 tries=0
@@ -73,6 +83,14 @@ The bookstore is served at http://127.0.0.1:$port/v1. Try, in another terminal:
   curl -i http://127.0.0.1:$port/v1/nothing                           # 404
   curl http://127.0.0.1:$admin/metrics                                 # counted by operation
   $tollgate status --admin 127.0.0.1:$admin
+
+Keys, plans and terms (config/demo says who may what):
+
+  $tollgate plans list --control http://127.0.0.1:$control --admin-credential $state/admin-credential
+  $tollgate consumers list --control http://127.0.0.1:$control --admin-credential $state/admin-credential
+  $tollgate keys create front-desk --control http://127.0.0.1:$control --admin-credential $state/admin-credential
+  curl -i -H 'x-api-key: THE-SECRET' http://127.0.0.1:$port/v1/admin/stats   # 403: terms not accepted
+  curl -H 'x-api-key: THE-SECRET' http://127.0.0.1:$port/v1/.tollgate/terms  # the README goes on from here
 
 Access log: $state/access.log. Ctrl-C stops the demo.
 TRY

@@ -13,8 +13,6 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use world::{Plan, Service};
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -51,27 +49,100 @@ fn shell(script: &str) -> (bool, String) {
     (status.success(), out + &err)
 }
 
+/// The demo, started as `make demo` starts it, on ports of its own.
+struct Demo {
+    process: std::process::Child,
+    ports: [String; 4],
+    state: tempfile::TempDir,
+    /// What it says people may type.
+    lines: Vec<String>,
+}
+
+impl Demo {
+    fn start() -> Self {
+        let ports = [(); 4].map(|()| free_port());
+        let [port, admin, control, service] = &ports;
+        let state = tempfile::tempdir().unwrap();
+        let mut process = Command::new("sh")
+            .arg("scripts/demo.sh")
+            .current_dir(root())
+            .env("TOLLGATE", world::binary())
+            .env("DEMO_PORT", port)
+            .env("DEMO_ADMIN_PORT", admin)
+            .env("DEMO_CONTROL_PORT", control)
+            .env("DEMO_SERVICE_PORT", service)
+            .env("DEMO_STATE", state.path().join("demo"))
+            .env("DEMO_SECONDS", "180")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        // It prints within ten seconds or ends, so that reading its lines comes to an end.
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let lines = lines
+            .map(Result::unwrap)
+            .take_while(|line| !line.contains("Ctrl-C"))
+            .filter(|line| line.starts_with("  ") && !line.trim().is_empty())
+            .collect();
+        Self {
+            process,
+            ports,
+            state,
+            lines,
+        }
+    }
+
+    /// A command of the README, for the ports of this demo.
+    fn adapted(&self, text: &str) -> String {
+        let [port, admin, control, _] = &self.ports;
+        let state = self.state.path().join("demo");
+        text.replace("127.0.0.1:8080", &format!("127.0.0.1:{port}"))
+            .replace("127.0.0.1:9900", &format!("127.0.0.1:{admin}"))
+            .replace("127.0.0.1:9911", &format!("127.0.0.1:{control}"))
+            .replace(".demo/", &format!("{}/", state.display()))
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let told = format!("kill -TERM {}", self.process.id());
+        let stopped = Command::new("sh").args(["-c", &told]).status();
+        let ended = self.process.wait().unwrap();
+        if !std::thread::panicking() {
+            assert!(stopped.unwrap().success() && ended.success(), "{ended:?}");
+        }
+    }
+}
+
 #[test]
 fn runnable_commands_of_the_readme_succeed() {
     if !has_curl() {
         return;
     }
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let service = Service::new();
-    let world = Plan::bookstore(&service).start();
-    let mut blocks = 0;
+    let demo = Demo::start();
+    let mut outputs = Vec::new();
     for block in readme.split("```sh runnable\n").skip(1) {
         let block = block.split("```").next().unwrap();
-        blocks += 1;
-        for line in block.lines() {
-            let command = line
-                .replace("127.0.0.1:8080", &world.address.to_string())
-                .replace("127.0.0.1:9900", &world.admin.to_string());
-            let (succeeded, output) = shell(&command);
-            assert!(succeeded, "{command}\n{output}");
-        }
+        let (succeeded, output) = shell(&demo.adapted(block));
+        assert!(succeeded, "{block}\n{output}");
+        outputs.push(output);
     }
-    assert!(blocks >= 4, "the README has runnable blocks");
+    assert!(outputs.len() >= 5, "the README has runnable blocks");
+    let keys = outputs.iter().find(|it| it.contains("terms_not_accepted"));
+    let keys = keys.expect("the README walks through keys and terms");
+    let seen = [
+        "403",
+        "terms_not_accepted",
+        "201",
+        "not_in_plan",
+        "revoked",
+        "credential_invalid",
+    ];
+    for words in seen {
+        assert!(keys.contains(words), "{words} is missing:\n{keys}");
+    }
 }
 
 /// A port that is free now. Another process may take it; the demo wants to be told one.
@@ -85,37 +156,15 @@ fn the_demo_starts_and_what_it_prints_works() {
     if !has_curl() {
         return;
     }
-    let mut demo = Command::new("sh")
-        .arg("scripts/demo.sh")
-        .current_dir(root())
-        .env("TOLLGATE", world::binary())
-        .env("DEMO_PORT", free_port())
-        .env("DEMO_ADMIN_PORT", free_port())
-        .env("DEMO_SERVICE_PORT", free_port())
-        .env("DEMO_SECONDS", "120")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap();
-    let mut tried = Vec::new();
-    // It prints within ten seconds or ends, so that reading its lines comes to an end.
-    for line in BufReader::new(demo.stdout.take().unwrap()).lines() {
-        let line = line.unwrap();
-        if line.contains("Ctrl-C") {
-            break;
-        }
-        if line.starts_with("  ") && !line.trim().is_empty() {
-            let (succeeded, output) = shell(&line);
-            tried.push((line, succeeded, output));
-        }
-    }
-    let stopped = Command::new("sh")
-        .arg("-c")
-        .arg(format!("kill -TERM {}", demo.id()))
-        .status();
-    let ended = demo.wait().unwrap();
-    assert!(stopped.unwrap().success() && ended.success(), "{ended:?}");
+    let demo = Demo::start();
+    let tried: Vec<(String, bool, String)> = demo
+        .lines
+        .iter()
+        .map(|line| {
+            let (succeeded, output) = shell(line);
+            (line.clone(), succeeded, output)
+        })
+        .collect();
     let failed: Vec<_> = tried
         .iter()
         .filter(|(_, succeeded, _)| !succeeded)

@@ -22,10 +22,14 @@ const IMPURE: [&str; 8] = [
 fn sources() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> = ["src", "policy/src", "gateway/src"]
-        .iter()
-        .map(|folder| root.join(folder))
-        .collect();
+    let roots = [
+        "src",
+        "policy/src",
+        "policy/proto/src",
+        "policy/control/src",
+        "gateway/src",
+    ];
+    let mut folders: Vec<PathBuf> = roots.iter().map(|folder| root.join(folder)).collect();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -48,7 +52,8 @@ fn every_file_says_what_it_is_and_stays_readable() {
         if !text.starts_with("//!") {
             wrong.push(format!("{}: does not begin with `//!`", path.display()));
         }
-        let tests = path.file_stem().is_some_and(|stem| stem == "tests");
+        let tests = path.file_stem().is_some_and(|stem| stem == "tests")
+            || path.components().any(|part| part.as_os_str() == "tests");
         let lines = text
             .lines()
             .take_while(|line| !line.starts_with("#[cfg(test)]"))

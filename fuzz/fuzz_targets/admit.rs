@@ -13,7 +13,8 @@ use pingora_http::RequestHeader;
 use tollgate_gateway::api::Api;
 use tollgate_gateway::apis::Apis;
 use tollgate_gateway::denial::Denial;
-use tollgate_gateway::request::{Admitted, Exchange, Journey, Shared};
+use tollgate_gateway::journey::{Admitted, Journey, Peer, Shared};
+use tollgate_gateway::request::Exchange;
 use tollgate_gateway::telemetry::{AccessLog, Metrics};
 use tollgate_policy::openapi;
 use tollgate_policy::settings::{AccessLogTarget, ApiConfig, HostPattern, SecurityMode};
@@ -42,23 +43,28 @@ static SHARED: LazyLock<Arc<Shared>> = LazyLock::new(|| {
             odd_hosts,
         ),
     ];
-    Arc::new(Shared {
-        apis: Arc::new(ArcSwap::from_pointee(Apis::new(apis))),
-        access_log: AccessLog::start(&AccessLogTarget::Off, metrics.clone()).expect("no log"),
-        homeless: metrics.operation("", "", ""),
-        metrics,
-        trusted_hops: 0,
-        max_body: 1 << 20,
-        max_fields: 20,
-        draining: Arc::default(),
-        fast_path: true,
-    })
+    let log = AccessLog::start(&AccessLogTarget::Off, metrics.clone()).expect("no log");
+    // A control plane that is away: nobody is known.
+    let (control, _) = tollgate_proto::channel([0; 32]);
+    let apis = Arc::new(ArcSwap::from_pointee(Apis::new(apis)));
+    let (mut shared, _) = Shared::new(apis, metrics, log, control);
+    shared.max_fields = 20;
+    Arc::new(shared)
 });
+
+thread_local! {
+    static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+}
 
 fuzz_target!(|text: &str| {
     let Some(head) = head(text) else { return };
     let mut exchange = Exchange::new(SHARED.clone());
-    let outcome = exchange.admit(&head);
+    let outcome = RUNTIME.with(|runtime| {
+        runtime.block_on(exchange.admit(&head, &Peer::default()))
+    });
     match (&outcome, &exchange.journey) {
         (Ok(()), Journey::Admitted(admitted)) => fits(admitted, &head),
         (
@@ -124,7 +130,7 @@ fn fits(admitted: &Admitted, head: &RequestHeader) {
     assert!(*operation.method == *method || (method == "HEAD" && *operation.method == *"GET"));
     assert!(
         !operation.settings.demands,
-        "nobody can show a credential yet"
+        "nobody is known to a control plane that is away"
     );
     assert!(head.headers.len() <= SHARED.max_fields);
     let (base, rest) = path.split_at(admitted.base_length);

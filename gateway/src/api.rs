@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tollgate_policy::access::ApiAccess;
+use tollgate_policy::access::{ApiAccess, Demand};
 use tollgate_policy::classify::Classifier;
 use tollgate_policy::openapi::{self, Description, SchemeKind};
-use tollgate_policy::settings::{ApiConfig, SecurityMode};
+use tollgate_policy::settings::ApiConfig;
 use tollgate_policy::{Finding, Place, Severity};
 
 use crate::apis::{MAX_BASE_SEGMENTS, base_segments};
@@ -84,7 +84,8 @@ pub struct Resolved {
     pub max_body: Option<u64>,
     /// A credential is demanded, and demanding it is ours.
     pub demands: bool,
-    /// `WWW-Authenticate` values (RFC 9110 section 11.6.1). At least one where `demands` is set.
+    /// `WWW-Authenticate` values (RFC 9110 section 11.6.1). At least one where a credential is looked at, which is also
+    /// where callers without one may pass.
     pub challenges: Vec<Cow<'static, str>>,
 }
 
@@ -153,7 +154,8 @@ impl Api {
         let operations = description
             .operations
             .iter()
-            .map(|operation| Operation::new(&config, operation, metrics))
+            .zip(&access.operations)
+            .map(|(operation, access)| Operation::new(&config, operation, &access.demand, metrics))
             .collect();
         let api = Self {
             version: description.version,
@@ -196,13 +198,18 @@ impl Api {
 }
 
 impl Operation {
-    fn new(config: &ApiConfig, described: &openapi::Operation, metrics: &Metrics) -> Self {
+    fn new(
+        config: &ApiConfig,
+        described: &openapi::Operation,
+        demand: &Demand,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
             name: Arc::clone(&described.name),
             id: described.id.clone(),
             method: Arc::clone(&described.method),
             template: Arc::clone(&described.template),
-            settings: Resolved::new(config, described),
+            settings: Resolved::new(config, described, demand),
             declared_headers: described.headers.clone(),
             metrics: metrics.operation(&config.name, &described.name, &described.method),
         }
@@ -210,12 +217,9 @@ impl Operation {
 }
 
 impl Resolved {
-    fn new(config: &ApiConfig, described: &openapi::Operation) -> Self {
+    fn new(config: &ApiConfig, described: &openapi::Operation, demand: &Demand) -> Self {
         let said = config.settings_for(described);
         let upstream = &config.upstream;
-        let demands = config.security == SecurityMode::Enforce
-            && said.security_off != Some(true)
-            && !described.security.admits_anonymous();
         Self {
             total: said.total.or(upstream.total_timeout),
             first_byte: said.first_byte.unwrap_or(upstream.first_byte_timeout),
@@ -223,11 +227,11 @@ impl Resolved {
             retries: said.retries.unwrap_or(upstream.retries),
             websocket: said.websocket.unwrap_or(false),
             max_body: said.max_body,
-            demands,
-            challenges: if demands {
-                challenges(config, described)
-            } else {
-                Vec::new()
+            demands: !demand.admits_anonymous(),
+            challenges: match demand {
+                Demand::Public => Vec::new(),
+                // A wrong credential is answered 401 also where none would have done.
+                Demand::Unreadable | Demand::Alternatives { .. } => challenges(config, described),
             },
         }
     }
@@ -351,4 +355,80 @@ fn has_errors(findings: &[Finding]) -> bool {
     findings
         .iter()
         .any(|finding| finding.severity == Severity::Error)
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "tests"
+)]
+mod tests {
+    use std::path::Path;
+
+    use tollgate_policy::settings::{OperationSettings, SecurityMode};
+
+    use super::*;
+
+    const DESCRIPTION: &str = "openapi: 3.1.0
+security: [{ key: [] }, { token: [] }]
+components:
+  securitySchemes:
+    key: { type: apiKey, in: header, name: X-API-Key }
+    token: { type: http, scheme: bearer }
+paths:
+  /demands: { get: { operationId: demands } }
+  /optional: { get: { operationId: optional, security: [{ key: [] }, {}] } }
+  /public: { get: { operationId: public, security: [] } }
+  /broken: { get: { operationId: broken, security: 7 } }
+";
+
+    /// Whether each operation demands, and its challenges.
+    fn resolved(change: impl FnOnce(&mut ApiConfig)) -> Vec<(bool, String)> {
+        let description = openapi::load_text("spec.yaml", DESCRIPTION).unwrap();
+        let file = Path::new("spec.yaml");
+        let mut config =
+            ApiConfig::for_spec(file, "http://127.0.0.1:1", SecurityMode::Enforce).unwrap();
+        change(&mut config);
+        let (api, _) = Api::compile(config, description, 1, None, &Metrics::new()).unwrap();
+        let demanding = api.operations.iter().filter(|it| it.settings.demands);
+        assert_eq!(api.demanding(), demanding.count());
+        for (operation, access) in api.operations.iter().zip(&api.access.operations) {
+            assert_eq!(
+                operation.settings.demands,
+                !access.demand.admits_anonymous()
+            );
+        }
+        let settings = api.operations.iter().map(|it| &it.settings);
+        settings
+            .map(|it| (it.demands, it.challenges.join(", ")))
+            .collect()
+    }
+
+    #[test]
+    fn what_may_be_answered_401_has_a_challenge() {
+        let key = "ApiKey in=\"header\", name=\"X-API-Key\"";
+        let found = |demands, challenges: &str| (demands, challenges.to_owned());
+        let both = found(true, &format!("{key}, Bearer"));
+        let (optional, public) = (found(false, key), found(false, ""));
+        let broken = found(true, "Bearer");
+        assert_eq!(
+            resolved(|_| {}),
+            [both, optional.clone(), public.clone(), broken.clone()]
+        );
+        let off = |config: &mut ApiConfig| {
+            let settings = OperationSettings {
+                security_off: Some(true),
+                ..OperationSettings::default()
+            };
+            config.operations.insert("demands".to_owned(), settings);
+        };
+        assert_eq!(
+            resolved(off),
+            [public.clone(), optional, public.clone(), broken]
+        );
+        let nothing = resolved(|config| config.security = SecurityMode::Off);
+        assert_eq!(nothing, vec![public; 4]);
+    }
 }

@@ -68,7 +68,9 @@ impl Auditor {
 
     /// Whether this call, which passed, belongs to the sample.
     pub fn sampled(&self) -> bool {
-        self.passed.fetch_add(1, Ordering::Relaxed) % SAMPLE == 0
+        self.passed
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(SAMPLE)
     }
 
     /// Hands over a record, or drops and counts it.

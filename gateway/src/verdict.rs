@@ -14,14 +14,14 @@ use crate::journey::Asked;
 use crate::own;
 
 /// The answer to a caller who was not identified.
-pub fn unidentified(api: &Api, operation: usize, why: Unidentified) -> Denial {
+pub(crate) fn unidentified(api: &Api, operation: usize, why: Unidentified) -> Denial {
     let settings = api.operations.get(operation).map(|it| &it.settings);
     let challenges = settings.map(|settings| settings.challenges.clone());
     answer(challenges.unwrap_or_default(), why)
 }
 
 /// The same for what Tollgate itself answers.
-pub fn unidentified_own(api: &Api, why: Unidentified) -> Denial {
+pub(crate) fn unidentified_own(api: &Api, why: Unidentified) -> Denial {
     let demanding = api
         .operations
         .iter()
@@ -53,7 +53,7 @@ fn answer(challenges: Vec<Cow<'static, str>>, why: Unidentified) -> Denial {
 }
 
 /// Why nobody was identified, for the log.
-pub fn reason_of(why: &Unidentified) -> Cow<'static, str> {
+pub(crate) fn reason_of(why: &Unidentified) -> Cow<'static, str> {
     match why {
         Unidentified::Nothing => Cow::Borrowed(""),
         Unidentified::Bad(bad) => Cow::Owned(format!("the credential is refused: {bad}")),
@@ -68,7 +68,7 @@ pub fn reason_of(why: &Unidentified) -> Cow<'static, str> {
 }
 
 /// The answer to a caller whom a rule refused.
-pub fn refused(api: &Api, base_length: usize, refusal: Refusal) -> Denial {
+pub(crate) fn refused(api: &Api, base_length: usize, refusal: Refusal) -> Denial {
     match refusal.why {
         WhyNot::Suspended => Denial::NotPermitted(Forbidden::Suspended),
         WhyNot::NotSubscribed => Denial::NotPermitted(Forbidden::NotSubscribed),
@@ -92,7 +92,7 @@ pub fn refused(api: &Api, base_length: usize, refusal: Refusal) -> Denial {
 }
 
 /// Which rule refused, with its place, for the log.
-pub fn reason_of_refusal(refusal: &Refusal) -> Cow<'static, str> {
+pub(crate) fn reason_of_refusal(refusal: &Refusal) -> Cow<'static, str> {
     let rule = &refusal.rule;
     Cow::Owned(match &rule.place {
         Some(place) => format!("{} {} ({place})", rule.kind, rule.name),
@@ -101,18 +101,18 @@ pub fn reason_of_refusal(refusal: &Refusal) -> Cow<'static, str> {
 }
 
 /// `Origin`, else `Referer`.
-pub fn referrer(head: &RequestHeader) -> Option<&str> {
+pub(crate) fn referrer(head: &RequestHeader) -> Option<&str> {
     let origin = head.headers.get(http::header::ORIGIN);
     let shown = origin.or_else(|| head.headers.get(http::header::REFERER));
     shown.and_then(|value| value.to_str().ok())
 }
 
 /// Values of the request, looked up by rules that ask.
-pub struct RequestValues<'r> {
+pub(crate) struct RequestValues<'r> {
     /// The API.
-    pub api: &'r Api,
+    pub(crate) api: &'r Api,
     /// The request.
-    pub asked: &'r Asked<'r>,
+    pub(crate) asked: &'r Asked<'r>,
 }
 
 /// Fields that hold credentials; no rule sees them.

@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tollgate_gateway::admin::{AdminState, serve};
+use tollgate_gateway::journey::Shared;
 use tollgate_gateway::live::{Live, Origin};
-use tollgate_gateway::telemetry::Metrics;
+use tollgate_gateway::telemetry::{AccessLog, Metrics};
 use tollgate_policy::settings::{AccessLogTarget, ProcessConfig};
 
 struct World {
@@ -38,7 +39,12 @@ impl World {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (ready, draining) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let log = AccessLog::start(&AccessLogTarget::Off, Arc::clone(&metrics)).unwrap();
+        let (control, _) = tollgate_proto::channel([0; 32]);
+        let apis = Arc::clone(live.apis());
+        let (shared, _) = Shared::new(apis, Arc::clone(&metrics), log, control);
         let state = AdminState {
+            shared: Arc::new(shared),
             metrics: Arc::clone(&metrics),
             live: Arc::clone(&live),
             ready: Arc::clone(&ready),

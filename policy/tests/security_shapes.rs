@@ -1,4 +1,5 @@
-//! Promise: what a description demands of its callers is read as it is written, in every shape that real descriptions have.
+//! Promise: what a description demands of its callers is read as it is written, in every shape that real descriptions have, and
+//! compiled to a demand of that shape.
 //!
 //! `fixtures/security*` hold one operation for each shape, with what it must be read to. Real descriptions are looked for beside
 //! the repository and skipped, with a line that says so, where they are absent; each of their shapes must be among the fixtures.
@@ -14,8 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use tollgate_policy::access::{ApiAccess, CredentialPlace, Demand, SchemeDemand};
 use tollgate_policy::openapi::{Description, SchemeKind, SchemeUse, Security, load};
+use tollgate_policy::settings::{ApiConfig, SecurityMode};
 use tollgate_policy::source::Document;
+use tollgate_policy::{Finding, Severity};
 
 const FIXTURES: [&str; 2] = ["security.yaml", "security-swagger.json"];
 
@@ -65,6 +69,61 @@ fn join(parts: impl Iterator<Item = String>, between: &str, none: &str) -> Strin
         return none.to_owned();
     }
     parts.join(between)
+}
+
+/// A description compiled without an API file, as `--spec` serves it.
+fn served(description: &Description, security: SecurityMode) -> (ApiAccess, Vec<Finding>) {
+    let file = Path::new(&*description.file);
+    let config = ApiConfig::for_spec(file, "http://127.0.0.1:1", security).unwrap();
+    ApiAccess::compile(&config, description)
+}
+
+/// The shape of a demand as it was compiled.
+fn compiled(access: &ApiAccess, demand: &Demand) -> String {
+    let (combinations, anonymous) = match demand {
+        Demand::Public => return "public".to_owned(),
+        Demand::Unreadable => return "unreadable".to_owned(),
+        Demand::Alternatives {
+            combinations,
+            anonymous,
+        } => (combinations, *anonymous),
+    };
+    let scheme = |demanded: &SchemeDemand| {
+        let scheme = &access.schemes[demanded.scheme];
+        let kind = match scheme.place {
+            CredentialPlace::Header(_) => "header",
+            CredentialPlace::Query(_) => "query",
+            CredentialPlace::Cookie(_) => "cookie",
+            CredentialPlace::Basic => "basic",
+            CredentialPlace::Bearer => "bearer",
+            CredentialPlace::Certificate => "certificate",
+            CredentialPlace::Nowhere => "unknown",
+        };
+        assert_eq!(scheme.unknown, kind == "unknown", "{scheme:?}");
+        with_marks(
+            kind,
+            !demanded.scopes.is_empty(),
+            !scheme.issuers.is_empty(),
+        )
+    };
+    let one = |combination: &Vec<SchemeDemand>| {
+        assert!(
+            !combination.is_empty(),
+            "an empty one would admit everybody"
+        );
+        join(combination.iter().map(scheme), " & ", "")
+    };
+    let anonymous = anonymous.then(|| "{}".to_owned());
+    let all = combinations.iter().map(one).chain(anonymous);
+    join(all, " | ", "nobody")
+}
+
+/// What a shape is compiled to: the same, but that who shows nothing is told apart, once and at the end.
+fn to_compile(shape: &str) -> String {
+    let (anonymous, schemes): (Vec<_>, Vec<_>) = shape.split(" | ").partition(|it| *it == "{}");
+    let anonymous = anonymous.first().into_iter();
+    let all = schemes.iter().chain(anonymous).map(|it| (*it).to_owned());
+    join(all, " | ", "")
 }
 
 /// The shape of a demand as it is written, by a reading of its own that is as plain as it can be.
@@ -150,6 +209,73 @@ fn every_shape_is_read_as_its_fixture_says() {
             let expected = operations[&key]["x-shape"].as_str().unwrap_or("unreadable");
             assert_eq!(read(&operation.security), expected, "{name}: {key:?}");
         }
+    }
+}
+
+#[test]
+fn every_shape_is_compiled_to_a_demand_of_that_shape() {
+    for name in FIXTURES {
+        let (description, document) = both(&fixture(name));
+        let operations = operations(&document);
+        let (access, findings) = served(&description, SecurityMode::Enforce);
+        let wrong = |it: &&Finding| it.severity == Severity::Error;
+        assert_eq!(findings.iter().find(wrong), None, "{name}");
+        for (operation, compiled_to) in description.operations.iter().zip(&access.operations) {
+            let key = (operation.method.to_string(), operation.template.to_string());
+            let shape = operations[&key]["x-shape"].as_str().unwrap_or("unreadable");
+            let demand = &compiled_to.demand;
+            assert_eq!(
+                compiled(&access, demand),
+                to_compile(shape),
+                "{name}: {key:?}"
+            );
+            let open = operation.security.admits_anonymous();
+            assert_eq!(demand.admits_anonymous(), open, "{name}: {key:?}");
+        }
+        let (access, _) = served(&description, SecurityMode::Off);
+        let public = |it: &Demand| *it == Demand::Public;
+        assert!(
+            access.operations.iter().all(|it| public(&it.demand)),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn credentials_are_looked_for_where_the_definition_says() {
+    let (description, _) = both(&fixture("security.yaml"));
+    let (access, _) = served(&description, SecurityMode::Enforce);
+    let places = |id: &str| -> Vec<_> {
+        let mut all = description.operations.iter();
+        let index = all.position(|it| it.id.as_deref() == Some(id)).unwrap();
+        let Demand::Alternatives { combinations, .. } = &access.operations[index].demand else {
+            panic!("{id} demands nothing")
+        };
+        let all = combinations.iter().flatten();
+        all.map(|it| access.schemes[it.scheme].place.clone())
+            .collect()
+    };
+    let header = CredentialPlace::Header("x-api-key".into());
+    let query = CredentialPlace::Query("key".into());
+    let cookie = CredentialPlace::Cookie("session".into());
+    assert_eq!(places("root"), std::slice::from_ref(&header));
+    assert_eq!(places("threeKeys"), [header.clone(), query, cookie]);
+    let (basic, bearer) = (CredentialPlace::Basic, CredentialPlace::Bearer);
+    assert_eq!(
+        places("grpcGateway"),
+        [header.clone(), basic, header, bearer.clone()]
+    );
+    let certificate = CredentialPlace::Certificate;
+    assert_eq!(places("certificateAndToken"), [certificate, bearer]);
+    for id in [
+        "body",
+        "nameless",
+        "digest",
+        "schemeless",
+        "lost",
+        "oursBroken",
+    ] {
+        assert_eq!(places(id), [CredentialPlace::Nowhere], "{id}");
     }
 }
 
@@ -268,9 +394,16 @@ fn every_demand_of_every_real_description_is_read_as_written_and_has_a_fixture()
         }
         let (description, document) = both(&path);
         let operations = operations(&document);
-        for operation in &description.operations {
+        let (access, _) = served(&description, SecurityMode::Enforce);
+        for (operation, compiled_to) in description.operations.iter().zip(&access.operations) {
             let key = (operation.method.to_string(), operation.template.to_string());
             let expected = written(&document, &operations[&key]);
+            assert_eq!(
+                compiled(&access, &compiled_to.demand),
+                to_compile(&expected),
+                "{}: {key:?}",
+                path.display()
+            );
             assert_eq!(
                 read(&operation.security),
                 expected,

@@ -9,6 +9,7 @@ use super::control::{Control, put, segment};
 pub(super) const EXAMPLES: &str = "Examples:
   tollgate keys create shop --name ci --expires 2027-01-01T00:00:00Z
   tollgate keys list shop
+  set -- $(tollgate keys create shop --quiet)  # $1: id, $2: secret
   tollgate keys rotate key_5e0c9a1f3b7d2468 --overlap 48h
   tollgate keys revoke key_5e0c9a1f3b7d2468 --reason leaked";
 
@@ -71,6 +72,9 @@ struct Create {
     /// An origin or Referer prefix it may be used from [default: any]; may be repeated
     #[arg(long = "referrer", value_name = "URL")]
     referrers: Vec<String>,
+    /// Print nothing but identifier and secret, for scripts
+    #[arg(long, conflicts_with = "json")]
+    quiet: bool,
 }
 
 /// Asks and prints.
@@ -101,8 +105,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
         Act::Create(create) => {
-            let path = at(&create.consumer);
-            print_new(&control, &control.post(&path, &body(create))?)
+            let (path, quiet) = (at(&create.consumer), create.quiet);
+            let key = control.post(&path, &body(create))?;
+            if !quiet {
+                return print_new(&control, &key);
+            }
+            let text = |member: &str| key.get(member).and_then(Value::as_str).unwrap_or_default();
+            println!("{} {}", text("id"), text("secret"));
+            Ok(ExitCode::SUCCESS)
         }
         Act::Rotate {
             key,

@@ -10,7 +10,7 @@ use super::control::{Control, put, segment};
 
 pub(super) const EXAMPLES: &str = "Examples:
   tollgate terms create usage --title 'Fair use' --api books
-  tollgate terms version usage usage-1.md --effective 2027-01-01T00:00:00Z --grace 720h
+  tollgate terms version usage usage-1.md --effective 2027-01-01T00:00:00Z --grace 30d
   tollgate terms acceptances usage
   tollgate terms accept usage --consumer shop --version 1 --purpose 'signed on paper'";
 

@@ -6,6 +6,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
@@ -55,7 +56,12 @@ impl Beside {
         let kept = state_dir.join("directory");
         let files = directory.map(|directory| {
             let directory = directory.to_owned();
-            let read: tollgate_control::FileReader = Box::new(move || read(&directory, &kept));
+            // While it runs, files that are broken leave what is there; the last good ones are for the start alone.
+            let started = AtomicBool::new(false);
+            let read: tollgate_control::FileReader = Box::new(move || {
+                let kept_counts = !started.swap(true, Ordering::Relaxed);
+                read(&directory, &kept, kept_counts)
+            });
             read
         });
         let options = Options {
@@ -66,7 +72,8 @@ impl Beside {
         };
         let (stop, stopped) = oneshot::channel();
         let (started, starting) = std::sync::mpsc::channel();
-        let watched = directory.map(Path::to_owned);
+        // Before they are read: an edit in between is seen.
+        let watched = directory.map(|directory| (directory.to_owned(), fingerprint(directory)));
         let thread = std::thread::Builder::new()
             .name("control-plane".to_owned())
             .spawn(move || {
@@ -134,7 +141,7 @@ impl Beside {
 async fn live(
     control: Control,
     listener: Option<TcpListener>,
-    watched: Option<PathBuf>,
+    watched: Option<(PathBuf, Fingerprint)>,
     stopped: oneshot::Receiver<()>,
 ) {
     let (ended, end) = tokio::sync::watch::channel(false);
@@ -149,8 +156,8 @@ async fn live(
             }
         })
     });
-    if let Some(directory) = watched {
-        tokio::spawn(watch(control.clone(), directory));
+    if let Some((directory, seen)) = watched {
+        tokio::spawn(watch(control.clone(), directory, seen));
     }
     let _sender_gone = stopped.await;
     ended.send_replace(true);
@@ -161,8 +168,7 @@ async fn live(
 }
 
 /// Reads the files again when one of them changed, came or went.
-async fn watch(control: Control, directory: PathBuf) {
-    let mut seen = fingerprint(&directory);
+async fn watch(control: Control, directory: PathBuf, mut seen: Fingerprint) {
     loop {
         tokio::time::sleep(LOOK).await;
         let now = fingerprint(&directory);
@@ -199,7 +205,7 @@ fn fingerprint(directory: &Path) -> Fingerprint {
 }
 
 /// The directory's files; at a start with broken ones the last that could be read.
-fn read(directory: &Path, kept: &Path) -> Result<DirectoryConfig, Vec<Finding>> {
+fn read(directory: &Path, kept: &Path, kept_counts: bool) -> Result<DirectoryConfig, Vec<Finding>> {
     let findings = match read_directory(directory, &super::environment) {
         Ok((config, files)) => {
             if let Err(error) = keep(directory, kept, &files) {
@@ -207,6 +213,7 @@ fn read(directory: &Path, kept: &Path) -> Result<DirectoryConfig, Vec<Finding>> 
             }
             return Ok(config);
         }
+        Err(findings) if !kept_counts => return Err(findings),
         Err(findings) => findings,
     };
     let (last, _) = read_directory(kept, &super::environment).map_err(|_| findings.clone())?;

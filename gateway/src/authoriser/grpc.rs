@@ -3,13 +3,21 @@
 //! Field numbers are those of Envoy's `attribute_context.proto` and `external_auth.proto`. An answer without a status is no yes.
 
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::codegen::Service;
+use tonic::codegen::http::Uri;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
 use super::Question;
+use crate::remote::{Bounds, connect, secured};
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct CheckRequest {
@@ -80,25 +88,40 @@ struct Status {
     code: i32,
 }
 
+/// Largest answer, in bytes.
+const LARGEST: usize = 64 * 1024;
+
 /// A connection to the judge, made when it is first needed and again when it broke.
 #[derive(Debug)]
 pub(super) struct Client {
     endpoint: Endpoint,
+    connector: Connector,
     channel: tokio::sync::OnceCell<Channel>,
 }
 
 impl Client {
+    /// `h2c://` in cleartext, `h2://` by TLS.
     pub(super) fn new(url: &str, deadline: Duration) -> Result<Self, String> {
-        let url = match url.split_once("://") {
-            Some(("h2c" | "grpc", rest)) => format!("http://{rest}"),
-            _ => url.to_owned(),
+        let (scheme, authority) = url.split_once("://").ok_or("it is no URL")?;
+        let tls = matches!(scheme, "h2" | "grpcs" | "https");
+        let unusable =
+            |error: &dyn std::fmt::Display| format!("the authoriser's URL cannot be used: {error}");
+        let scheme = if tls { "https" } else { "http" };
+        let origin: Uri = format!("{scheme}://{}", authority.trim_end_matches('/'))
+            .parse()
+            .map_err(|error| unusable(&error))?;
+        let connector = Connector {
+            host: origin.host().ok_or("it has no host")?.to_owned(),
+            port: origin.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            tls,
+            deadline,
         };
-        let endpoint = Endpoint::from_shared(url)
-            .map_err(|error| format!("the authoriser's URL cannot be used: {error}"))?
+        let endpoint = Endpoint::from(origin)
             .connect_timeout(deadline)
             .timeout(deadline);
         Ok(Self {
             endpoint,
+            connector,
             channel: tokio::sync::OnceCell::new(),
         })
     }
@@ -106,9 +129,13 @@ impl Client {
     pub(super) async fn check(&self, question: &Question<'_>) -> Result<bool, String> {
         let channel = self
             .channel
-            .get_or_init(|| async { self.endpoint.connect_lazy() })
+            .get_or_init(|| async {
+                let connector = self.connector.clone();
+                self.endpoint.connect_with_connector_lazy(connector)
+            })
             .await;
-        let mut client = tonic::client::Grpc::new(channel.clone());
+        let mut client =
+            tonic::client::Grpc::new(channel.clone()).max_decoding_message_size(LARGEST);
         client.ready().await.map_err(|error| error.to_string())?;
         let path = PathAndQuery::from_static("/envoy.service.auth.v3.Authorization/Check");
         let codec: ProstCodec<CheckRequest, CheckResponse> = ProstCodec::default();
@@ -121,6 +148,50 @@ impl Client {
             Some(status) => Ok(status.code == 0),
             None => Err("the answer has no status".to_owned()),
         }
+    }
+}
+
+/// Connects as all questions do, so that TLS is judged by the same roots.
+#[derive(Clone, Debug)]
+struct Connector {
+    host: String,
+    port: u16,
+    tls: bool,
+    deadline: Duration,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl Connector {
+    async fn open(self) -> Result<TokioIo<Box<dyn Stream>>, String> {
+        let bounds = Bounds {
+            deadline: self.deadline,
+            bytes: LARGEST,
+            // The operator named it; it usually stands beside the gateway.
+            allow_private: true,
+        };
+        let stream = connect(&self.host, self.port, bounds).await?;
+        let stream: Box<dyn Stream> = match self.tls {
+            false => Box::new(stream),
+            true => Box::new(secured(stream, &self.host, &[b"h2"]).await?),
+        };
+        Ok(TokioIo::new(stream))
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Box<dyn Stream>>;
+    type Error = String;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, String>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), String>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        Box::pin(self.clone().open())
     }
 }
 

@@ -1,8 +1,9 @@
 //! The external judge of an API, asked over Envoy's `ext_authz` (gRPC or HTTP), so that OPA and its like plug in.
 //!
 //! It is asked last, about callers who passed everything else, and can only refuse. Each question has a deadline; what happens without an
-//! answer is the policy's word: `fail_open`, `degraded` (an old answer within `stale_ok`) or `fail_closed`. Answers are kept under the
-//! attributes the policy says they depend on. Header fields it wants to add are not taken over.
+//! answer is the policy's word: `fail_open`, `degraded` (an old answer within `stale_ok`) or `fail_closed`. A call that cannot be put to it
+//! at all is refused whatever the policy says, or a caller could choose not to be judged. Answers are kept under the attributes the policy
+//! says they depend on. Header fields it wants to add are not taken over.
 
 mod grpc;
 mod http;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use pingora_http::RequestHeader;
 use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 use tollgate_policy::access::{Refusal, RuleRef, WhyNot};
@@ -22,6 +24,9 @@ use crate::journey::{Asked, Called};
 
 /// Answers kept.
 const CAPACITY: usize = 50_000;
+
+/// Longest key of an answer that is kept; the rest is asked every time.
+const LONGEST_KEY: usize = 1024;
 
 /// Questions on their way at once.
 const AT_ONCE: usize = 512;
@@ -65,7 +70,17 @@ struct Question<'q> {
     consumer: &'q str,
     principal: &'q str,
     client: Option<std::net::IpAddr>,
-    fields: Vec<(&'q str, &'q str)>,
+    /// With all values of a field, as the service will see them.
+    fields: Vec<(&'q str, String)>,
+}
+
+/// Why it did not judge.
+#[derive(Debug)]
+enum Unjudged {
+    /// There is no answer; the policy says what then.
+    Unanswered(String),
+    /// The call cannot be put as a question.
+    Unaskable(&'static str),
 }
 
 impl Authoriser {
@@ -116,7 +131,11 @@ impl Authoriser {
         }
         let answer = match self.ask(&question).await {
             Ok(answer) => answer,
-            Err(error) => return self.without_answer(kept, &error),
+            Err(Unjudged::Unanswered(error)) => return self.without_answer(kept, &error),
+            Err(Unjudged::Unaskable(why)) => {
+                tracing::debug!(authoriser = %self.config.url, "refused unasked: {why}");
+                return self.verdict(false);
+            }
         };
         self.counts.answered.fetch_add(1, Ordering::Relaxed);
         if let Some(key) = key {
@@ -162,20 +181,20 @@ impl Authoriser {
         })
     }
 
-    async fn ask(&self, question: &Question<'_>) -> Result<bool, String> {
-        let _place = self
-            .places
-            .try_acquire()
-            .map_err(|_| "too many questions on their way")?;
+    async fn ask(&self, question: &Question<'_>) -> Result<bool, Unjudged> {
+        let unanswered = |why: String| Err(Unjudged::Unanswered(why));
+        let Ok(_place) = self.places.try_acquire() else {
+            return unanswered("too many questions on their way".to_owned());
+        };
         let asking = async {
             match &self.grpc {
-                Some(client) => client.check(question).await,
+                Some(client) => client.check(question).await.or_else(unanswered),
                 None => http::check(&self.config, question).await,
             }
         };
         tokio::time::timeout(self.config.deadline, asking)
             .await
-            .unwrap_or_else(|_| Err(format!("nothing within {:?}", self.config.deadline)))
+            .unwrap_or_else(|_| unanswered(format!("nothing within {:?}", self.config.deadline)))
     }
 
     fn question<'q>(
@@ -207,7 +226,7 @@ impl Authoriser {
             },
             client: asked.request.client,
             fields: fields
-                .filter_map(|name| Some((&**name, text(name)?)))
+                .filter_map(|name| Some((&**name, values_of(head, name)?)))
                 .collect(),
         }
     }
@@ -221,7 +240,8 @@ impl Authoriser {
         let mut key = String::with_capacity(128);
         for attribute in &self.config.vary {
             let value = match &**attribute {
-                "consumer" => question.consumer.into(),
+                // Where a token's client is no consumer of ours, who called is its subject.
+                "consumer" => format!("{}/{}", question.consumer, question.principal),
                 "operation" => question.operation.into(),
                 "method" => question.method.into(),
                 "path" => format!("{}?{}", question.path, question.query),
@@ -230,12 +250,28 @@ impl Authoriser {
                     let name = other.strip_prefix("header:").unwrap_or(other);
                     let mut fields = question.fields.iter();
                     let found = fields.find(|(known, _)| *known == name);
-                    found.map_or_else(String::new, |(_, value)| (*value).into())
+                    found.map_or_else(String::new, |(_, value)| value.clone())
                 }
             };
             // Lengths keep two values from running into each other.
             let _infallible = write!(key, "{}:{value};", value.len());
         }
-        Some(key)
+        (key.len() <= LONGEST_KEY).then_some(key)
     }
 }
+
+/// All values of a field in one line (RFC 9110 section 5.3): a judge that saw the first alone could be shown another than the service.
+/// What is no text is shown as such.
+fn values_of(head: &RequestHeader, name: &str) -> Option<String> {
+    let mut values = head.headers.get_all(name).iter();
+    let mut all = String::from_utf8_lossy(values.next()?.as_bytes()).into_owned();
+    for value in values {
+        all.push_str(", ");
+        all.push_str(&String::from_utf8_lossy(value.as_bytes()));
+    }
+    Some(all)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

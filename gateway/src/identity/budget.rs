@@ -18,7 +18,7 @@ const REFILL: Duration = Duration::from_millis(100);
 
 /// Budgets of all sources: generic cell rate, one theoretical arrival time per bucket.
 #[derive(Debug)]
-pub struct MissBudget {
+pub(super) struct MissBudget {
     began: Instant,
     hasher: RandomState,
     /// Milliseconds since `began` at which a bucket will be full again.
@@ -36,13 +36,24 @@ impl Default for MissBudget {
 }
 
 impl MissBudget {
-    /// Takes one look-up from the budget of `source`; `false`: it is used up.
-    pub fn take(&self, source: Option<IpAddr>, now: Instant) -> bool {
+    /// Whether `source` has anything left, for what is charged only when it turns out to be bad.
+    pub(super) fn left(&self, source: Option<IpAddr>, now: Instant) -> bool {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let now = millis(now.saturating_duration_since(self.began));
+        self.bucket(source).is_some_and(|bucket| {
+            bucket.load(Ordering::Relaxed) <= now + (BURST - 1) * millis(REFILL)
+        })
+    }
+
+    fn bucket(&self, source: Option<IpAddr>) -> Option<&AtomicU64> {
         let hash = self.hasher.hash_one(source.map(network_of));
-        let Some(bucket) = usize::try_from(hash)
-            .ok()
-            .and_then(|hash| self.full_at.get(hash % BUCKETS))
-        else {
+        let hash = usize::try_from(hash % BUCKETS as u64).ok()?;
+        self.full_at.get(hash)
+    }
+
+    /// Takes one look-up from the budget of `source`; `false`: it is used up.
+    pub(super) fn take(&self, source: Option<IpAddr>, now: Instant) -> bool {
+        let Some(bucket) = self.bucket(source) else {
             return false;
         };
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -76,7 +87,9 @@ mod tests {
         let start = Instant::now();
         let taken = (0..100).filter(|_| budget.take(source, start)).count();
         assert_eq!(u64::try_from(taken).unwrap(), BURST);
+        assert!(!budget.left(source, start));
         assert!(!budget.take(source, start));
+        assert!(budget.left(source, start + REFILL * 2));
         assert!(budget.take(source, start + REFILL * 2));
         assert!(budget.take(source, start + Duration::from_secs(3600)));
     }

@@ -166,6 +166,23 @@ impl Directory {
         reference: &CredentialRef,
         source: Option<IpAddr>,
     ) -> Result<Arc<Held>, NoAnswer> {
+        let may_ask = |now| self.misses.take(source, now);
+        self.look_up(reference, may_ask).await
+    }
+
+    /// As [`Self::find`], for what was proven to be genuine before: nobody can make it up, so nobody pays.
+    ///
+    /// # Errors
+    /// See [`NoAnswer`].
+    pub async fn find_proven(&self, reference: &CredentialRef) -> Result<Arc<Held>, NoAnswer> {
+        self.look_up(reference, |_| true).await
+    }
+
+    async fn look_up(
+        &self,
+        reference: &CredentialRef,
+        may_ask: impl Fn(Instant) -> bool,
+    ) -> Result<Arc<Held>, NoAnswer> {
         let now = Instant::now();
         if let Some(held) = self.near(reference).filter(|held| held.fresh(now)) {
             return Ok(held);
@@ -181,7 +198,7 @@ impl Directory {
                 }
                 Ok(Err(guard)) => guard,
             };
-            if !self.misses.take(source, now) {
+            if !may_ask(now) {
                 self.counts.over_budget.fetch_add(1, Ordering::Relaxed);
                 return Err(NoAnswer::TooManyUnknown);
             }
@@ -352,11 +369,13 @@ impl Directory {
         let current = self.revoked.load_full();
         let mut tokens = current.as_deref().cloned().unwrap_or_default();
         if tokens.add(what) {
-            verified.withdraw(&tokens);
-            // While the rest is not known, nothing is stored: no token is believed yet.
+            let tokens = Arc::new(tokens);
+            // While the rest is not known, nothing is stored: no token is believed yet. Stored before calls are ended: a token
+            // that is verified in between finds it.
             if current.is_some() {
-                self.revoked.store(Some(Arc::new(tokens)));
+                self.revoked.store(Some(tokens.clone()));
             }
+            verified.withdraw(&tokens);
         }
         let hit = |reference: &CredentialRef, consumer: Option<&Arc<str>>| {
             what.iter()

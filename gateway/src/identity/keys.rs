@@ -4,6 +4,7 @@
 //! whoever shows it. Not here: what a key is good for.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -50,7 +51,7 @@ pub struct IssuerKeys {
 }
 
 /// What the last attempts came to.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Seen {
     raw: Vec<u8>,
     good_at: Option<Instant>,
@@ -74,16 +75,23 @@ impl IssuerKeys {
         if let Some(known) = all.iter().filter_map(Weak::upgrade).find(same) {
             return known;
         }
+        // Where only the bounds changed, what was fetched goes on being used until it is fetched again: a reload refuses nobody.
+        let alike = |keys: &Arc<Self>| keys.issuer == config.issuer && keys.source == config.keys;
+        let before = all.iter().filter_map(Weak::upgrade).find(alike);
         let keys = Arc::new(Self {
             issuer: config.issuer.clone(),
             source: config.keys.clone(),
             allow_private: config.allow_private,
             stale_for: config.stale_for,
-            current: ArcSwapOption::empty(),
+            current: ArcSwapOption::new(before.as_ref().and_then(|keys| keys.current())),
             generation: AtomicU64::new(0),
             wanted: Arc::default(),
             maintained: AtomicBool::new(false),
-            seen: Mutex::default(),
+            seen: Mutex::new(
+                before
+                    .map(|keys| keys.seen.lock().clone())
+                    .unwrap_or_default(),
+            ),
         });
         keys.read_local();
         all.push(Arc::downgrade(&keys));
@@ -100,7 +108,7 @@ impl IssuerKeys {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Somebody showed a key that is not known.
+    /// Somebody showed a key that is not known, or there are none.
     pub fn want_refresh(&self) {
         self.wanted.notify_one();
     }
@@ -108,6 +116,11 @@ impl IssuerKeys {
     /// Why there are no keys, or the last attempt failed; empty where all is well.
     pub fn last_error(&self) -> String {
         self.seen.lock().error.clone()
+    }
+
+    /// How long ago they were last read or fetched without error; `None`: never.
+    pub fn age(&self) -> Option<Duration> {
+        self.seen.lock().good_at.map(|good| good.elapsed())
     }
 
     /// Keeps the keys up to date on the current runtime for as long as somebody holds them. Again is no harm.
@@ -122,6 +135,7 @@ impl IssuerKeys {
             KeySource::File(path) => self.learn(read(path)),
             KeySource::Secret(secret) => match KeySet::from_secret(secret.reveal().as_bytes()) {
                 Ok(keys) => {
+                    self.seen.lock().good_at = Some(Instant::now());
                     self.current.store(Some(Arc::new(keys)));
                     self.generation.fetch_add(1, Ordering::Release);
                 }
@@ -145,6 +159,9 @@ impl IssuerKeys {
                 seen.good_at = Some(Instant::now());
                 seen.error.clear();
                 if let Some((raw, keys)) = new {
+                    for why in keys.refused() {
+                        tracing::warn!(issuer = %self.issuer, "of the keys of {}: {why}", self.issuer);
+                    }
                     seen.raw = raw;
                     self.current.store(Some(Arc::new(keys)));
                     self.generation.fetch_add(1, Ordering::Release);
@@ -223,15 +240,31 @@ fn max_age(fields: &http::HeaderMap) -> Option<Duration> {
     seconds.parse().ok().map(Duration::from_secs)
 }
 
+/// A file as a whole. Nothing but a file: a pipe would be waited for, a device would not end.
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let size = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    if size.len() > LARGEST as u64 {
-        return Err(format!(
+    let told = |error: std::io::Error| format!("{}: {error}", path.display());
+    if !std::fs::metadata(path).map_err(told)?.is_file() {
+        return Err(format!("{}: is no file", path.display()));
+    }
+    let file = std::fs::File::open(path).map_err(told)?;
+    let mut raw = Vec::new();
+    file.take(LARGEST as u64 + 1)
+        .read_to_end(&mut raw)
+        .map_err(told)?;
+    match raw.len() > LARGEST {
+        true => Err(format!(
             "{}: is larger than {LARGEST} bytes",
             path.display()
-        ));
+        )),
+        false => Ok(raw),
     }
-    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+impl Drop for IssuerKeys {
+    /// Nobody believes the issuer any more: whoever follows it wakes, finds that out and ends.
+    fn drop(&mut self) {
+        self.wanted.notify_one();
+    }
 }
 
 /// Between three quarters and the whole: ahead of expiry, and not all at once.
@@ -257,8 +290,13 @@ async fn follow(keys: Weak<IssuerKeys>) {
                 *lifetime
             }
             Err(_) => {
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                pause
+                // Whoever has keys can wait; whoever has none refuses callers meanwhile.
+                let this = match strong.current() {
+                    Some(_) => pause.max(PAUSE),
+                    None => pause,
+                };
+                pause = (this * 2).min(LONGEST_PAUSE);
+                this
             }
         };
         let local = matches!(strong.source, KeySource::File(_));
@@ -285,6 +323,59 @@ mod tests {
         let value = http::HeaderValue::from_static("public, max-age=300, must-revalidate");
         fields.insert(http::header::CACHE_CONTROL, value);
         assert_eq!(max_age(&fields), Some(Duration::from_secs(300)));
+    }
+
+    fn config(keys: KeySource) -> IssuerConfig {
+        let place = tollgate_policy::finding::Place {
+            file: "api.yaml".into(),
+            line: 1,
+            column: 1,
+        };
+        IssuerConfig::new("https://id.example".into(), keys, place)
+    }
+
+    #[test]
+    fn a_key_file_is_a_file_of_bounded_size() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(read(folder.path()).unwrap_err().contains("is no file"));
+        assert!(
+            read(Path::new("/dev/zero"))
+                .unwrap_err()
+                .contains("is no file")
+        );
+        let file = folder.path().join("keys");
+        std::fs::write(&file, vec![b' '; LARGEST]).unwrap();
+        assert_eq!(read(&file).unwrap().len(), LARGEST);
+        std::fs::write(&file, vec![b' '; LARGEST + 1]).unwrap();
+        assert!(read(&file).unwrap_err().contains("is larger"));
+    }
+
+    #[test]
+    fn keys_are_shared_and_outlive_a_change_of_bounds() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let keys = KeySource::Secret(tollgate_policy::directory::Secret::new(secret));
+        let first = config(keys);
+        let second = IssuerConfig {
+            stale_for: Duration::from_secs(1),
+            ..first.clone()
+        };
+        let keys = IssuerKeys::of(&first);
+        assert!(Arc::ptr_eq(&keys, &IssuerKeys::of(&first)));
+        let changed = IssuerKeys::of(&second);
+        assert!(!Arc::ptr_eq(&keys, &changed));
+        assert!(changed.current().is_some());
+        assert!(changed.age().is_some());
+    }
+
+    #[tokio::test]
+    async fn nobody_follows_an_issuer_that_nobody_believes() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = IssuerKeys::of(&config(KeySource::File(folder.path().join("none"))));
+        let followed = tokio::spawn(follow(Arc::downgrade(&keys)));
+        assert!(keys.last_error().contains("none"));
+        drop(keys);
+        let ended = tokio::time::timeout(PAUSE, followed).await;
+        ended.unwrap().unwrap();
     }
 
     #[test]

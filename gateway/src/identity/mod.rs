@@ -27,11 +27,11 @@ use tollgate_policy::access::{
     ApiAccess, CredentialPlace, Demand, Identity, Outcome, RuleRef, Scheme, SchemeDemand, Witness,
     scopes_satisfied,
 };
-use tollgate_policy::credentials::BadCredential;
 use tollgate_policy::credentials::basic::parse_basic;
 use tollgate_policy::credentials::certificate::CertificateIdentity;
 use tollgate_policy::credentials::key::{ApiKey, Pepper};
-use tollgate_policy::directory::{Caller, CredentialRef};
+use tollgate_policy::credentials::{BadCredential, Digest, jwt};
+use tollgate_policy::directory::{Caller, CredentialRef, Secret};
 use tollgate_policy::time::Timestamp;
 use tollgate_proto::ControlClient;
 
@@ -102,6 +102,7 @@ impl From<Disbelief> for Unidentified {
         match disbelief {
             Disbelief::Bad(bad) => Self::Bad(bad),
             Disbelief::Unknowable => Self::Unknowable,
+            Disbelief::TooMany => Self::TooManyUnknown,
         }
     }
 }
@@ -286,13 +287,17 @@ impl Identities {
         let held = self.directory.find(&reference, request.client).await?;
         let caller = held.caller.as_ref();
         let hash = caller.and_then(|caller| caller.credential.password.as_ref());
+        let known = hash.map_or("", Secret::reveal);
+        let whole = format!("{user}\0{known}\0{}", password.reveal());
+        let digest = self.pepper.digest(&whole);
         let Some(hash) = hash else {
             // As slow as a wrong password, or names could be told apart from strangers.
-            return Err(self.passwords.refuse(&password).await.into());
+            let refused = self.passwords.refuse(digest, &password, request.client);
+            return Err(refused.await.into());
         };
-        let whole = format!("{user}\0{}\0{}", hash.reveal(), password.reveal());
-        let digest = self.pepper.digest(&whole);
-        self.passwords.verify(digest, hash, &password).await?;
+        self.passwords
+            .verify(digest, hash, &password, request.client)
+            .await?;
         Ok(Proof {
             held: Some(held),
             ..Proof::default()
@@ -311,7 +316,7 @@ impl Identities {
             .find_map(|issuer| self.tokens.known(digest, issuer, request.now));
         let token = match known {
             Some(token) => token,
-            None => self.verify(text, digest, candidates, request.now).await?,
+            None => self.verify(text, digest, candidates, request).await?,
         };
         match self.directory.token_revoked(&token.claims) {
             Some(false) => {}
@@ -326,7 +331,8 @@ impl Identities {
                 issuer: claims.issuer.clone(),
                 client: claims.client.clone(),
             };
-            let held = self.directory.find(&reference, request.client).await?;
+            // Genuine, and so no guess: a token of nobody we know is not on the budget of its source.
+            let held = self.directory.find_proven(&reference).await?;
             held.caller.is_some().then_some(held)
         };
         Ok(Proof {
@@ -339,24 +345,50 @@ impl Identities {
     async fn verify<'i>(
         &self,
         text: &str,
-        digest: tollgate_policy::credentials::Digest,
+        digest: Digest,
         candidates: impl Iterator<Item = &'i Arc<Issuer>> + Clone,
-        now: Timestamp,
+        request: Request<'_>,
     ) -> Result<Arc<Token>, Unidentified> {
-        match issuer_of(text, candidates.clone()).map_err(Unidentified::Bad)? {
-            Some(issuer) => Ok(self.tokens.verify(text, digest, issuer, now)?),
-            None => {
-                for issuer in candidates {
-                    let Some(introspector) = &issuer.introspector else {
-                        continue;
-                    };
-                    let (claims, until) = introspector.ask(text, &issuer.rules, now).await?;
+        match jwt::Token::parse(text) {
+            Ok(token) => {
+                let issuer = issuer_of(&token, candidates);
+                let issuer = issuer.ok_or(Unidentified::Bad(BadCredential::Issuer))?;
+                Ok(self.tokens.verify(token, digest, issuer, request.now)?)
+            }
+            // A broken JWT stays one: nobody is asked to believe what we do not.
+            Err(bad) if jwt::is_jwt(text) => Err(Unidentified::Bad(bad)),
+            Err(bad) => {
+                self.introspect(text, digest, candidates, request, bad)
+                    .await
+            }
+        }
+    }
+
+    /// Asks the issuers of tokens that say nothing themselves, one after the other; `bad` is what it is where none is asked.
+    async fn introspect<'i>(
+        &self,
+        text: &str,
+        digest: Digest,
+        candidates: impl Iterator<Item = &'i Arc<Issuer>>,
+        request: Request<'_>,
+        bad: BadCredential,
+    ) -> Result<Arc<Token>, Unidentified> {
+        let mut failure = Unidentified::Bad(bad);
+        for issuer in candidates {
+            let Some(introspector) = &issuer.introspector else {
+                continue;
+            };
+            let rules = &issuer.rules;
+            let asked = introspector.ask(text, digest, rules, request.client, request.now);
+            match asked.await {
+                Ok((claims, until)) => {
                     let keys = issuer.keys.generation();
                     return Ok(self.tokens.keep(digest, issuer, claims, Some(until), keys));
                 }
-                Err(Unidentified::Bad(BadCredential::Malformed))
+                Err(why) => failure = worse(failure, why.into()),
             }
         }
+        Err(failure)
     }
 
     async fn certificate(
@@ -380,7 +412,7 @@ impl Identities {
             None => return Err(Unidentified::Unknowable),
         }
         let reference = CredentialRef::Certificate(name.clone());
-        let held = self.directory.find(&reference, request.client).await?;
+        let held = self.directory.find_proven(&reference).await?;
         Ok(Proof {
             held: Some(held),
             token: None,

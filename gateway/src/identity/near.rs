@@ -8,7 +8,7 @@ const SLOTS: usize = 1024;
 
 /// A direct-mapped table. What was put before the owner's epoch moved is not found again.
 #[derive(Debug)]
-pub struct Near<K, V> {
+pub(super) struct Near<K, V> {
     slots: Vec<Option<Slot<K, V>>>,
 }
 
@@ -22,19 +22,19 @@ struct Slot<K, V> {
 
 impl<K: Hash + Eq, V: Clone> Near<K, V> {
     /// An empty table. Its slots are made at first use.
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { slots: Vec::new() }
     }
 
     /// What `owner` put under `key` in this epoch.
-    pub fn get(&self, owner: usize, epoch: u64, key: &K) -> Option<V> {
+    pub(super) fn get(&self, owner: usize, epoch: u64, key: &K) -> Option<V> {
         let slot = self.slots.get(index_of(key))?.as_ref()?;
         let same = slot.epoch == epoch && slot.owner == owner && slot.key == *key;
         same.then(|| slot.value.clone())
     }
 
     /// Keeps `value`; another key of the same slot gives way.
-    pub fn put(&mut self, owner: usize, epoch: u64, key: K, value: V) {
+    pub(super) fn put(&mut self, owner: usize, epoch: u64, key: K, value: V) {
         if self.slots.is_empty() {
             self.slots.resize_with(SLOTS, || None);
         }

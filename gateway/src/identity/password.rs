@@ -1,5 +1,9 @@
 //! Passwords of `basic`: verified off the request threads, a few at a time, and remembered by a keyed digest.
+//!
+//! Wrong ones are remembered for moments, and one source may only be wrong so often: whoever guesses uses up his own turns, not those of
+//! the others. A user nobody knows is treated in every way as one whose password is wrong.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +13,7 @@ use tollgate_policy::credentials::basic::{refuse_password, verify_password};
 use tollgate_policy::credentials::{BadCredential, Digest};
 use tollgate_policy::directory::Secret;
 
+use super::budget::MissBudget;
 use super::token::Disbelief;
 
 /// Right passwords kept.
@@ -16,6 +21,9 @@ const CAPACITY: usize = 20_000;
 
 /// How long a right password is believed without computing its hash again. A changed hash counts at once: it is part of the key.
 const REMEMBERED: Duration = Duration::from_secs(300);
+
+/// How long a wrong password is known to be wrong: a client that repeats it without end costs nothing.
+const WRONG: Duration = Duration::from_secs(10);
 
 /// Hashes computed at once: each takes tens of milliseconds and tens of megabytes.
 const AT_ONCE: usize = 2;
@@ -28,8 +36,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Passwords that were right.
 #[derive(Debug)]
-pub struct Passwords {
+pub(super) struct Passwords {
     right: Cache<Digest, Instant>,
+    /// Apart from the right ones: strangers push nobody out.
+    wrong: Cache<Digest, Instant>,
+    strangers: MissBudget,
     turns: Arc<Semaphore>,
     places: Semaphore,
 }
@@ -38,6 +49,8 @@ impl Default for Passwords {
     fn default() -> Self {
         Self {
             right: Cache::new(CAPACITY),
+            wrong: Cache::new(CAPACITY),
+            strangers: MissBudget::default(),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             places: Semaphore::new(WAITING),
         }
@@ -45,35 +58,62 @@ impl Default for Passwords {
 }
 
 impl Passwords {
-    /// Whether `password` fits `hash`. `digest` is that of user, password and hash together.
+    /// Whether `password` fits `hash`. `digest` is that of user, password and hash together; `source` pays for wrong ones.
     ///
     /// # Errors
     /// It does not, or too many are being verified.
-    pub async fn verify(
+    pub(super) async fn verify(
         &self,
         digest: Digest,
         hash: &Secret,
         password: &Secret,
+        source: Option<IpAddr>,
     ) -> Result<(), Disbelief> {
         let known = self.right.get(&digest);
         if known.is_some_and(|since| since.elapsed() < REMEMBERED) {
             return Ok(());
         }
         let (hash, password) = (hash.clone(), password.clone());
-        self.in_turn(move || verify_password(hash.reveal(), password.reveal()))
-            .await?;
+        let judge = move || verify_password(hash.reveal(), password.reveal());
+        self.judged(digest, source, judge).await?;
         self.right.insert(digest, Instant::now());
         Ok(())
     }
 
     /// What a user nobody knows is answered, after the time a wrong password takes.
-    pub async fn refuse(&self, password: &Secret) -> Disbelief {
+    pub(super) async fn refuse(
+        &self,
+        digest: Digest,
+        password: &Secret,
+        source: Option<IpAddr>,
+    ) -> Disbelief {
         let password = password.clone();
-        let refused = self.in_turn(move || refuse_password(password.reveal()));
+        let judge = move || refuse_password(password.reveal());
+        let refused = self.judged(digest, source, judge).await;
         refused
-            .await
             .err()
             .unwrap_or(Disbelief::Bad(BadCredential::Password))
+    }
+
+    async fn judged(
+        &self,
+        digest: Digest,
+        source: Option<IpAddr>,
+        judge: impl FnOnce() -> Result<(), BadCredential> + Send + 'static,
+    ) -> Result<(), Disbelief> {
+        let known = self.wrong.get(&digest);
+        if known.is_some_and(|since| since.elapsed() < WRONG) {
+            return Err(Disbelief::Bad(BadCredential::Password));
+        }
+        if !self.strangers.left(source, Instant::now()) {
+            return Err(Disbelief::TooMany);
+        }
+        let judged = self.in_turn(judge).await;
+        if matches!(judged, Err(Disbelief::Bad(_))) {
+            self.strangers.take(source, Instant::now());
+            self.wrong.insert(digest, Instant::now());
+        }
+        judged
     }
 
     async fn in_turn(

@@ -4,13 +4,13 @@
 //! nobody out.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use tollgate_policy::credentials::jwks::KeySet;
-use tollgate_policy::credentials::jwt::{peek, verify};
-use tollgate_policy::credentials::{BadCredential, Claims, Digest};
+use tollgate_policy::credentials::{BadCredential, Claims, Digest, jwt};
 use tollgate_policy::time::Timestamp;
 
 use super::issuer::Issuer;
@@ -41,6 +41,8 @@ pub enum Disbelief {
     Bad(BadCredential),
     /// It cannot be known: the issuer's keys, or the revocations, were never fetched.
     Unknowable,
+    /// Its source showed too many that were not genuine.
+    TooMany,
 }
 
 impl From<BadCredential> for Disbelief {
@@ -52,10 +54,46 @@ impl From<BadCredential> for Disbelief {
 /// A token under the rules it was verified by: APIs differ in audiences.
 type Key = (Digest, u64);
 
+/// Fewest entries of the list of what stands on tokens before it is looked through for dead ones.
+const FEWEST: usize = 1024;
+
+/// What stands on genuine tokens, for as long as somebody holds it: a token may have left the cache while a call that was admitted on
+/// it goes on.
+#[derive(Debug)]
+struct Stood {
+    all: Vec<(Weak<Standing>, Weak<Claims>)>,
+    /// So long it may grow before the dead are dropped: twice what lived the last time.
+    tidy_at: usize,
+}
+
+impl Default for Stood {
+    fn default() -> Self {
+        Self {
+            all: Vec::new(),
+            tidy_at: FEWEST,
+        }
+    }
+}
+
+impl Stood {
+    fn note(&mut self, token: &Token) {
+        if self.all.len() >= self.tidy_at {
+            self.all.retain(|(standing, _)| standing.strong_count() > 0);
+            self.tidy_at = (self.all.len() * 2).max(FEWEST);
+        }
+        let weak = (
+            Arc::downgrade(&token.standing),
+            Arc::downgrade(&token.claims),
+        );
+        self.all.push(weak);
+    }
+}
+
 /// Verified tokens.
 #[derive(Debug)]
 pub struct Tokens {
     verified: Cache<Key, Arc<Token>>,
+    stood: Mutex<Stood>,
     epoch: AtomicU64,
     /// Tokens found here.
     pub hits: AtomicU64,
@@ -71,6 +109,7 @@ impl Default for Tokens {
     fn default() -> Self {
         Self {
             verified: Cache::new(CAPACITY),
+            stood: Mutex::default(),
             epoch: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             verifications: AtomicU64::new(0),
@@ -107,15 +146,20 @@ impl Tokens {
     /// It is not genuine, or the issuer's keys are not known.
     pub fn verify(
         &self,
-        text: &str,
+        token: jwt::Token<'_>,
         digest: Digest,
         issuer: &Issuer,
         now: Timestamp,
     ) -> Result<Arc<Token>, Disbelief> {
         let generation = issuer.keys.generation();
-        let keys: Arc<KeySet> = issuer.keys.current().ok_or(Disbelief::Unknowable)?;
+        let keys: Option<Arc<KeySet>> = issuer.keys.current();
+        let Some(keys) = keys else {
+            // Somebody waits for them: not only when the pause after many failures is over.
+            issuer.keys.want_refresh();
+            return Err(Disbelief::Unknowable);
+        };
         self.verifications.fetch_add(1, Ordering::Relaxed);
-        let claims = verify(text, &issuer.rules, &keys, now).inspect_err(|bad| {
+        let claims = token.verify(&issuer.rules, &keys, now).inspect_err(|bad| {
             if *bad == BadCredential::UnknownKey {
                 issuer.keys.want_refresh();
             }
@@ -123,7 +167,7 @@ impl Tokens {
         let until = claims
             .expires
             .map(|expires| expires.plus(issuer.rules.leeway));
-        Ok(self.keep(digest, issuer, claims, until, generation))
+        Ok(self.keep(digest, issuer, Arc::new(claims), until, generation))
     }
 
     /// Keeps what an issuer said about a token that is no JWT.
@@ -131,48 +175,120 @@ impl Tokens {
         &self,
         digest: Digest,
         issuer: &Issuer,
-        claims: Claims,
+        claims: Arc<Claims>,
         until: Option<Timestamp>,
         keys: u64,
     ) -> Arc<Token> {
         let token = Arc::new(Token {
-            claims: Arc::new(claims),
+            claims,
             standing: Arc::default(),
             until,
             keys,
         });
+        self.stood.lock().note(&token);
         self.verified.insert((digest, issuer.id), token.clone());
         token
     }
 
-    /// Ends what stands on a token that was revoked.
+    /// Ends what stands on a token that was revoked, also where the token itself is no longer kept.
     pub fn withdraw(&self, revoked: &RevokedTokens) {
-        self.verified.retain(|_, token| {
-            let hit = revoked.hold(&token.claims);
-            if hit {
-                token.standing.withdraw();
+        for (standing, claims) in &self.stood.lock().all {
+            let Some((standing, claims)) = standing.upgrade().zip(claims.upgrade()) else {
+                continue;
+            };
+            if revoked.hold(&claims) {
+                standing.withdraw();
             }
-            !hit
-        });
+        }
+        self.verified.retain(|_, token| !token.standing.withdrawn());
         self.epoch.fetch_add(1, Ordering::Release);
     }
 }
 
-/// The issuer among `candidates` that a JWT names; `None` where it is no JWT.
-///
-/// # Errors
-/// It is a JWT of somebody else.
+/// The issuer among `candidates` that a JWT names, unverified; `None`: it is somebody else's.
 pub fn issuer_of<'i>(
-    text: &str,
-    candidates: impl Iterator<Item = &'i Arc<Issuer>>,
-) -> Result<Option<&'i Arc<Issuer>>, BadCredential> {
-    let Ok(peeked) = peek(text) else {
-        return Ok(None);
-    };
-    for issuer in candidates {
-        if peeked.issuer.as_deref() == Some(&*issuer.rules.issuer) {
-            return Ok(Some(issuer));
-        }
+    token: &jwt::Token<'_>,
+    mut candidates: impl Iterator<Item = &'i Arc<Issuer>>,
+) -> Option<&'i Arc<Issuer>> {
+    candidates.find(|issuer| token.issuer() == Some(&*issuer.rules.issuer))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use tollgate_policy::directory::Revoked;
+    use tollgate_policy::finding::Place;
+    use tollgate_policy::settings::{IssuerConfig, KeySource};
+
+    use super::*;
+
+    fn issuer() -> Arc<Issuer> {
+        let keys = KeySource::Url("https://id.example/keys".into());
+        let place = Place {
+            file: "api.yaml".into(),
+            line: 1,
+            column: 1,
+        };
+        let config = IssuerConfig::new("https://id.example".into(), keys, place);
+        Issuer::new(&"id".into(), &config)
     }
-    Err(BadCredential::Issuer)
+
+    fn claims(id: &str) -> Arc<Claims> {
+        Arc::new(Claims {
+            issuer: "https://id.example".into(),
+            subject: "ann".into(),
+            client: "".into(),
+            scopes: Vec::new(),
+            roles: Vec::new(),
+            id: id.into(),
+            expires: None,
+            not_before: None,
+            issued: None,
+            all: serde_json::Map::new(),
+        })
+    }
+
+    fn revoked(id: &str) -> RevokedTokens {
+        RevokedTokens::of(&[Revoked::Token {
+            issuer: "https://id.example".into(),
+            id: id.into(),
+        }])
+    }
+
+    #[test]
+    fn a_call_ends_with_its_token_also_when_the_token_was_verified_twice() {
+        let (tokens, issuer) = (Tokens::default(), issuer());
+        let digest = Digest([7; 32]);
+        let first = tokens.keep(digest, &issuer, claims("a"), None, 0);
+        let second = tokens.keep(digest, &issuer, claims("a"), None, 0);
+        let other = tokens.keep(Digest([8; 32]), &issuer, claims("b"), None, 0);
+        tokens.withdraw(&revoked("a"));
+        assert!(first.standing.withdrawn() && second.standing.withdrawn());
+        assert!(!other.standing.withdrawn());
+        let now = Timestamp::from_seconds(1);
+        assert!(tokens.known(digest, &issuer, now).is_none());
+        assert!(tokens.known(Digest([8; 32]), &issuer, now).is_some());
+    }
+
+    #[test]
+    fn what_stood_on_tokens_is_forgotten_with_them() {
+        let (tokens, issuer) = (Tokens::default(), issuer());
+        for _ in 0..10 * FEWEST {
+            tokens.keep(Digest([9; 32]), &issuer, claims("a"), None, 0);
+        }
+        assert!(tokens.stood.lock().all.len() <= FEWEST);
+    }
+
+    #[test]
+    fn a_token_is_known_until_it_ends_and_under_its_own_rules() {
+        let (tokens, issuer, other) = (Tokens::default(), issuer(), issuer());
+        let digest = Digest([1; 32]);
+        let at = Timestamp::from_seconds;
+        tokens.keep(digest, &issuer, claims("a"), Some(at(100)), 0);
+        assert!(tokens.known(digest, &other, at(1)).is_none());
+        assert!(tokens.known(digest, &issuer, at(99)).is_some());
+        assert!(tokens.known(digest, &issuer, at(100)).is_none());
+        tokens.keep(digest, &issuer, claims("a"), None, 7);
+        assert!(tokens.known(digest, &issuer, at(1)).is_none(), "other keys");
+    }
 }

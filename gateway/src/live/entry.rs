@@ -126,14 +126,10 @@ impl Live {
         let demanding = match (api.demanding(), &self.origin) {
             (0, _) => "none demands a credential".to_owned(),
             (count, Origin::Single(_)) => {
-                format!(
-                    "{count} demand a credential and answer 401 (`--security off` leaves that to the service)"
-                )
+                format!("{count} demand a credential (`--security off` leaves that to the service)")
             }
             (count, Origin::Directory(_)) => {
-                format!(
-                    "{count} demand a credential and answer 401 (`security: off` leaves that to the service)"
-                )
+                format!("{count} demand a credential (`security: off` leaves that to the service)")
             }
         };
         tracing::info!(

@@ -25,7 +25,7 @@ pub struct ApiStatus {
     pub generation: u64,
     /// Operations served.
     pub operations: usize,
-    /// Operations that demand a credential and therefore answer 401.
+    /// Operations that demand a credential.
     pub demanding: usize,
     /// Hosts, empty for any.
     pub hosts: Vec<String>,

@@ -25,6 +25,8 @@ fn private_v4(address: Ipv4Addr) -> bool {
         || (first == 100 && (64..128).contains(&second))
         // IETF protocol assignments and benchmarking.
         || (first == 192 && second == 0 && third == 0)
+        // Anycast relays of 6to4, withdrawn (RFC 7526).
+        || (first == 192 && second == 88 && third == 99)
         || (first == 198 && (second == 18 || second == 19))
 }
 
@@ -32,19 +34,18 @@ fn private_v6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
     let [first, second, ..] = segments;
     // Addresses that carry an IPv4 address are judged by it: 6to4, NAT64.
-    let carried = match segments {
+    match segments {
         [0x2002, high, low, ..] | [0x0064, 0xff9b, 0, 0, 0, 0, high, low] => {
-            Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)))
+            return private_v4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
         }
-        _ => None,
-    };
-    address.is_loopback()
-        || address.is_unspecified()
-        || address.is_multicast()
-        || (first & 0xfe00) == 0xfc00
-        || (first & 0xffc0) == 0xfe80
-        || (first == 0x2001 && second == 0x0db8)
-        || carried.is_some_and(private_v4)
+        _ => {}
+    }
+    // Of all that is assigned, only this part is for the public; and not all of it.
+    let global = (first & 0xe000) == 0x2000;
+    let protocol_assignments = first == 0x2001 && second < 0x0200;
+    let documentation =
+        (first == 0x2001 && second == 0x0db8) || (first == 0x3fff && second < 0x1000);
+    !global || protocol_assignments || documentation
 }
 
 #[cfg(test)]
@@ -70,6 +71,15 @@ mod tests {
             "64:ff9b::a9fe:a9fe",
             "198.18.0.1",
             "224.0.0.1",
+            "192.88.99.1",
+            "ff02::1",
+            "fec0::1",
+            "::127.0.0.1",
+            "64:ff9b:1::a00:1",
+            "100::1",
+            "2001::1",
+            "2001:db8::1",
+            "3fff::1",
         ] {
             assert!(is_private(inside.parse().unwrap()), "{inside}");
         }
@@ -79,6 +89,8 @@ mod tests {
             "100.128.0.1",
             "2606:4700::1111",
             "2002:101:101::",
+            "64:ff9b::101:101",
+            "2a00:1450:4001::200e",
         ] {
             assert!(!is_private(outside.parse().unwrap()), "{outside}");
         }

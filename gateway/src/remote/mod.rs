@@ -18,7 +18,9 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 pub use address::is_private;
 
@@ -92,45 +94,80 @@ pub async fn ask(inquiry: Inquiry, bounds: Bounds) -> Result<Told, String> {
 
 async fn exchange(inquiry: Inquiry, bounds: Bounds) -> Result<Told, String> {
     let url = &inquiry.url;
-    let host = url.host().ok_or("the URL has no host")?;
+    let authority = url.authority().ok_or("the URL has no host")?;
+    if authority.as_str().contains('@') {
+        return Err("the URL holds a user, which nobody may read".to_owned());
+    }
+    let host = authority.host();
     let tls = match url.scheme_str() {
         Some("https") => true,
         Some("http") => false,
         _ => return Err("the URL is neither http:// nor https://".to_owned()),
     };
     let port = url.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let stream = connect(host, port, bounds.allow_private).await?;
-    if !tls {
-        return converse(stream, inquiry, bounds.bytes).await;
+    let stream = connect(host, port, bounds).await?;
+    match tls {
+        false => converse(stream, inquiry, bounds.bytes).await,
+        true => converse(secured(stream, host, &[]).await?, inquiry, bounds.bytes).await,
     }
-    let name = host.trim_matches(['[', ']']).to_owned();
-    let name = ServerName::try_from(name).map_err(|_| "the host is no name for a certificate")?;
-    let stream = TlsConnector::from(tls_config()?)
-        .connect(name, stream)
-        .await
-        .map_err(|error| format!("the TLS handshake failed: {error}"))?;
-    converse(stream, inquiry, bounds.bytes).await
 }
 
-async fn connect(host: &str, port: u16, allow_private: bool) -> Result<TcpStream, String> {
+/// Addresses of one name that are tried.
+const ADDRESSES: usize = 4;
+
+/// A TCP connection to one of the addresses of `host` that may be asked.
+///
+/// # Errors
+/// In words: what went wrong.
+pub async fn connect(host: &str, port: u16, bounds: Bounds) -> Result<TcpStream, String> {
     let found = tokio::net::lookup_host((host.trim_matches(['[', ']']), port))
         .await
         .map_err(|error| format!("the name `{host}` cannot be resolved: {error}"))?;
-    let mut last = format!("the name `{host}` has no address");
-    for address in found {
-        if !allow_private && is_private(address.ip()) {
-            last = format!("`{host}` has the private address {}", address.ip());
-            continue;
+    let (private, public): (Vec<_>, Vec<_>) = found.partition(|it| is_private(it.ip()));
+    let mut last = match private.first() {
+        Some(address) if !bounds.allow_private => {
+            format!("`{host}` has the private address {}", address.ip())
         }
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
+        _ => format!("the name `{host}` has no address"),
+    };
+    let allowed = private.into_iter().filter(|_| bounds.allow_private);
+    let tried: Vec<_> = public.into_iter().chain(allowed).take(ADDRESSES).collect();
+    // One address that swallows everything must not use up the time of the others.
+    let share = u32::try_from(tried.len()).unwrap_or(1).max(1);
+    for address in tried {
+        let connecting = TcpStream::connect(address);
+        match tokio::time::timeout(bounds.deadline / share, connecting).await {
+            Ok(Ok(stream)) => {
                 let _best_effort = stream.set_nodelay(true);
                 return Ok(stream);
             }
-            Err(error) => last = format!("cannot connect to {address}: {error}"),
+            Ok(Err(error)) => last = format!("cannot connect to {address}: {error}"),
+            Err(_elapsed) => last = format!("cannot connect to {address} in time"),
         }
     }
     Err(last)
+}
+
+/// TLS on a connection, its peer proven to be `host`; `protocols` are offered by ALPN.
+///
+/// # Errors
+/// In words: what went wrong.
+pub async fn secured(
+    stream: TcpStream,
+    host: &str,
+    protocols: &[&[u8]],
+) -> Result<TlsStream<TcpStream>, String> {
+    let name = host.trim_matches(['[', ']']).to_owned();
+    let name = ServerName::try_from(name).map_err(|_| "the host is no name for a certificate")?;
+    let mut config = tls_config()?;
+    if !protocols.is_empty() {
+        let offered = protocols.iter().map(|name| name.to_vec()).collect();
+        Arc::make_mut(&mut config).alpn_protocols = offered;
+    }
+    TlsConnector::from(config)
+        .connect(name, stream)
+        .await
+        .map_err(|error| format!("the TLS handshake failed: {error}"))
 }
 
 async fn converse<S>(stream: S, inquiry: Inquiry, most: usize) -> Result<Told, String>
@@ -141,10 +178,10 @@ where
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;
-    let driven = tokio::spawn(connection);
-    let told = converse_on(&mut sender, inquiry, most).await;
-    driven.abort();
-    told
+    // Ends with this set, also when the deadline ends this conversation.
+    let mut driven = JoinSet::new();
+    driven.spawn(connection);
+    converse_on(&mut sender, inquiry, most).await
 }
 
 async fn converse_on(
@@ -255,6 +292,24 @@ mod tests {
                 .unwrap_err();
             assert!(error.contains(words), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer_and_not_followed() {
+        let there =
+            "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
+        let told = ask(Inquiry::get(party(Some(there)).await), bounds(true)).await;
+        assert_eq!(told.unwrap().status, StatusCode::FOUND);
+    }
+
+    #[tokio::test]
+    async fn a_url_with_a_user_is_not_asked() {
+        let url = Uri::from_static("http://user:secret@127.0.0.1:1/");
+        let error = ask(Inquiry::get(url), bounds(true)).await.unwrap_err();
+        assert!(
+            error.contains("user") && !error.contains("secret"),
+            "{error}"
+        );
     }
 
     #[tokio::test]

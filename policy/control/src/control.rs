@@ -183,6 +183,10 @@ impl Control {
         };
         self.announce_everything();
         drop(head);
+        if held.is_none() {
+            // An older backup may have been put in place.
+            self.note_truncation().await;
+        }
         Ok(reloaded)
     }
 

@@ -13,12 +13,21 @@ use crate::text::hex;
 const MAX_BYTES: u64 = 4096;
 
 /// The installation's pepper, from `state_dir/pepper`: 32 random bytes, made at the first start. Without it no API key that was
-/// ever issued can be recognised: a damaged file is an error, never replaced.
+/// ever issued can be recognised: a damaged or lost one is an error, never replaced.
 ///
 /// # Errors
-/// The file cannot be read or made, is not of 32 bytes, or others may read it.
+/// The file cannot be read or made, is not of 32 bytes, others may read it, or it is gone from a state directory in use.
 pub fn load_or_make_pepper(state_dir: &Path) -> io::Result<[u8; 32]> {
     let path = state_dir.join("pepper");
+    let head = crate::audit::head_path(state_dir);
+    if !path.exists() && head.exists() {
+        let why = format!(
+            "{} is missing although keys may have been issued; restore it from a backup, or remove {} to begin anew",
+            path.display(),
+            head.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::NotFound, why));
+    }
     let bytes = load_or_make(&path, || Ok(random::<32>()?.to_vec()))?;
     <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| {
         let text = format!(
@@ -128,6 +137,12 @@ mod tests {
             std::fs::read(&path).unwrap().len(),
             31,
             "a damaged pepper is kept"
+        );
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(state.path().join("audit-head"), "1 x\n").unwrap();
+        assert!(
+            load_or_make_pepper(state.path()).is_err(),
+            "nor is a lost one"
         );
     }
 }

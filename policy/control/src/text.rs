@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde_json::Value;
 use tollgate_policy::credentials::Digest;
@@ -17,6 +18,34 @@ pub(crate) fn is_name(name: &str) -> bool {
         && name.bytes().all(allowed)
         && !name.starts_with('-')
         && !name.ends_with('-')
+}
+
+/// A time people live by, up to ten years, written as in files: `14d`, `48h`, or `off` for none.
+pub(crate) fn parse_days(text: &str) -> Result<Duration, String> {
+    const TEN_YEARS: u64 = 3_650 * 24 * 3_600_000;
+    if text == "off" {
+        return Ok(Duration::ZERO);
+    }
+    let split = text.find(|c: char| !c.is_ascii_digit());
+    let (digits, unit) = text.split_at(split.unwrap_or(text.len()));
+    let unit: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 24 * 3_600_000,
+        _ => 0,
+    };
+    let total = digits
+        .parse()
+        .ok()
+        .and_then(|count: u64| count.checked_mul(unit));
+    match total {
+        Some(total) if unit > 0 && total <= TEN_YEARS => Ok(Duration::from_millis(total)),
+        Some(_) | None => Err(format!(
+            "`{text}` is no time of up to ten years; write a whole number and a unit, such as 14d or 48h, or off"
+        )),
+    }
 }
 
 /// Bytes in lower-case hexadecimal.
@@ -88,6 +117,22 @@ mod tests {
         assert_eq!(parse_network("192.0.2.7").unwrap().prefix, 32);
         for text in ["192.0.2.1/24", "192.0.2.0/33", "::/129", "x", ""] {
             assert_eq!(parse_network(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_written_as_in_files() {
+        let hours = |hours: u64| Ok(Duration::from_secs(hours * 3600));
+        for (text, time) in [
+            ("30d", hours(720)),
+            ("48h", hours(48)),
+            ("off", hours(0)),
+            ("0s", hours(0)),
+        ] {
+            assert_eq!(parse_days(text), time);
+        }
+        for text in ["", "30", "d", "-1d", "3651d", "1w", "99999999999999999999d"] {
+            assert!(parse_days(text).is_err(), "{text}");
         }
     }
 

@@ -236,6 +236,41 @@ async fn an_acceptance_is_recorded_and_announced_before_it_is_answered() {
 }
 
 #[tokio::test]
+async fn a_name_used_again_begins_with_nothing_accepted() {
+    let world = World::new().await;
+    shop(&world).await;
+    let accepted = |caller: &tollgate_policy::directory::Caller| {
+        caller.consumer.subscription("books").unwrap().duties[0].accepted
+    };
+    let body = json!({ "consumer": "shop", "version": 1, "purpose": "on paper" });
+    let (status, answer) = world.post("/v1/terms/usage/acceptances", body).await;
+    assert_eq!(status, 201, "{answer}");
+    let (_, secret) = key(&world).await;
+    assert_eq!(
+        accepted(&world.resolve(reference(&secret)).await.unwrap()),
+        1
+    );
+    assert_eq!(
+        world.call("DELETE", "/v1/consumers/shop", None).await.0,
+        204
+    );
+    assert!(world.resolve(reference(&secret)).await.is_none());
+    let again = json!({ "name": "shop", "project": "web",
+        "subscriptions": [{ "api": "books", "plan": "basic" }] });
+    assert_eq!(world.post("/v1/consumers", again).await.0, 201);
+    let (_, secret) = key(&world).await;
+    assert_eq!(
+        accepted(&world.resolve(reference(&secret)).await.unwrap()),
+        0
+    );
+    let world = world.restart().await;
+    assert_eq!(
+        accepted(&world.resolve(reference(&secret)).await.unwrap()),
+        0
+    );
+}
+
+#[tokio::test]
 async fn what_a_file_defines_is_changed_in_the_file_and_restricted_here() {
     let world = World::with_files(files()).await;
     let secret = "a key from a file";

@@ -9,14 +9,14 @@ use super::RuleRef;
 use super::rule::Rule;
 use crate::finding::Finding;
 use crate::openapi::Description;
-use crate::settings::{ApiConfig, IssuerConfig, NetworkLists, SubscriptionMode};
+use crate::settings::{ApiConfig, IssuerConfig, NetworkLists, RuleConfig, SubscriptionMode};
 
 /// Who may call the operations of one API.
 #[derive(Debug)]
 pub struct ApiAccess {
     /// Every security scheme that an operation demands.
     pub schemes: Vec<Scheme>,
-    /// Issuers whose tokens may count, in the order of their names.
+    /// Issuers whose tokens may count: those of the API file in the order of their names, then those the OpenAPI file names.
     pub issuers: Vec<Arc<NamedIssuer>>,
     /// One entry for each operation of the description, in its order.
     pub operations: Vec<OperationAccess>,
@@ -34,6 +34,17 @@ impl ApiAccess {
     /// unknown is satisfied by no token.
     pub fn compile(config: &ApiConfig, description: &Description) -> (Self, Vec<Finding>) {
         super::compile::compile(config, description)
+    }
+
+    /// What rules, plans and credentials may call the operations.
+    pub(crate) fn operation_names(&self) -> impl Iterator<Item = &str> {
+        let all = self.operations.iter().flat_map(|one| one.names.iter());
+        all.map(|name| &**name)
+    }
+
+    /// Every rule once. One that hangs on operations names none.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = &RuleConfig> {
+        self.rules.iter().map(|rule| &rule.config)
     }
 }
 
@@ -86,7 +97,7 @@ pub enum CredentialPlace {
 /// An issuer and the name the API file gives it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedIssuer {
-    /// Name within the API.
+    /// Name within the API: that of the API file, or of the scheme whose definition names it.
     pub name: Arc<str>,
     /// Who it is.
     pub config: IssuerConfig,
@@ -134,6 +145,17 @@ pub enum Demand {
         /// A caller without any credential may pass as well.
         anonymous: bool,
     },
+}
+
+impl Demand {
+    /// Whether a caller without any credential may pass.
+    pub fn admits_anonymous(&self) -> bool {
+        match self {
+            Self::Public => true,
+            Self::Unreadable => false,
+            Self::Alternatives { anonymous, .. } => *anonymous,
+        }
+    }
 }
 
 /// One scheme that is demanded.

@@ -4,13 +4,16 @@
 //! opens anything. Not here: what an expression may cost (`cost`).
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
 use ::cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue};
-use ::cel::{Context, Env, Program, Value};
+use ::cel::common::types::CelString;
+use ::cel::common::value::CowVal;
+use ::cel::{Context, Env, ExecutionError, FunctionContext, Program, Value};
+use regex::Regex;
 
 use super::cost::{self, LONGEST_LIST, Needs};
 use super::rule::Facts;
@@ -22,7 +25,7 @@ const LONGEST_TEXT: usize = 8192;
 /// Levels of a claim.
 const DEEPEST_CLAIM: usize = 8;
 
-/// Standard functions and macros, without the optional syntax.
+/// Standard functions and macros, without the optional syntax and without `matches`, which is ours.
 static ENVIRONMENT: LazyLock<Arc<Env>> =
     LazyLock::new(|| Arc::new(Env::stdlib().with_optional_support(false)));
 
@@ -30,7 +33,7 @@ static ENVIRONMENT: LazyLock<Arc<Env>> =
 pub(super) struct Condition {
     text: Arc<str>,
     /// `None`: it could not be compiled, and is never decided.
-    compiled: Option<(Program, Needs)>,
+    compiled: Option<(Program, Arc<Needs>)>,
 }
 
 /// A condition that is neither true nor false, with the reason.
@@ -49,7 +52,7 @@ impl Condition {
                 .compile(text)
                 .map_err(|errors| first_line(&errors.to_string()))?;
             let needs = cost::inspect(program.expression())?;
-            Ok((program, needs))
+            Ok((program, Arc::new(needs)))
         };
         // On a stack of its own: the parser needs more than a thread that reloads may have, and a panic of it ends here.
         let parsed = std::thread::scope(|scope| {
@@ -87,6 +90,7 @@ impl Condition {
         let evaluation = || {
             let mut context = Context::with_env(ENVIRONMENT.clone());
             fill(&mut context, needs, facts)?;
+            add_matches(&mut context, needs)?;
             match program.execute(&context) {
                 Ok(Value::Bool(answer)) => Ok(answer),
                 Ok(other) => Err(Undecided(
@@ -160,6 +164,39 @@ fn fill(context: &mut Context<'_, '_>, needs: &Needs, facts: &Facts<'_>) -> Resu
         context.add_variable_from_value("now", now);
     }
     Ok(())
+}
+
+/// Declares `matches`, which looks its pattern up among those that were compiled with the expression.
+fn add_matches(context: &mut Context<'_, '_>, needs: &Arc<Needs>) -> Result<(), Undecided> {
+    if needs.patterns.is_empty() {
+        return Ok(());
+    }
+    let needs = needs.clone();
+    let matches = move |call: &FunctionContext<'_, '_>| matches(&needs.patterns, call);
+    let added = context.add_function("matches", matches);
+    added.map_err(|_| Undecided("the evaluator has a `matches` of its own".into()))
+}
+
+/// `text.matches(pattern)` and `matches(text, pattern)`.
+fn matches(
+    patterns: &BTreeMap<String, Regex>,
+    call: &FunctionContext<'_, '_>,
+) -> Result<bool, ExecutionError> {
+    let mut words = call.this.iter().chain(&call.args).map(word);
+    match (words.next(), words.next(), words.next()) {
+        (Some(Some(text)), Some(Some(pattern)), None) => match patterns.get(pattern) {
+            Some(pattern) => Ok(pattern.is_match(text)),
+            None => Err(call.error("the pattern is not known")),
+        },
+        _ => Err(call.error("it takes a text and a pattern")),
+    }
+}
+
+fn word<'w>(value: &'w CowVal<'_, '_>) -> Option<&'w str> {
+    value
+        .as_ref()
+        .downcast_ref::<CelString<'_>>()
+        .map(|text| text.inner())
 }
 
 fn request(name: &str, facts: &Facts<'_>) -> Result<Value, Undecided> {

@@ -4,12 +4,13 @@
 //! patterns. Only known variables and functions pass, which also tells what of a request has to be looked up. Not here:
 //! evaluation (`cel`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ::cel::IdedExpr;
 use ::cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, operators};
+use regex::{Regex, RegexBuilder};
 
-use super::compile::nearest;
+use crate::settings::nearest;
 
 /// Members of a list that a request brings; a longer one cannot be judged.
 pub(super) const LONGEST_LIST: usize = 256;
@@ -20,16 +21,17 @@ const DEEPEST: usize = 24;
 /// Nodes visited at worst; some tenths of a microsecond each, so about a millisecond.
 const HIGHEST_COST: u64 = 10_000;
 /// Bytes of an expression.
-const LONGEST_EXPRESSION: usize = 2048;
+pub(crate) const LONGEST_EXPRESSION: usize = 2048;
 /// Openings of brackets, and question marks, each: the parser is recursive in both and takes up to 50 KiB of stack a level.
 /// Those in quotes count as well, because only the parser knows for certain what is quoted.
 const MOST_OPENINGS: usize = 48;
 /// Bytes of a pattern.
-const LONGEST_PATTERN: usize = 100;
-/// What `\w` and its like cost to compile, in nodes: Unicode has hundreds of ranges for them.
-const CLASS_COST: usize = 500;
-/// Product of the counts in `{n,m}` of a pattern, as each copies what it counts.
-const MOST_REPEATS: u64 = 64;
+const LONGEST_PATTERN: usize = 256;
+/// Bytes a pattern may compile to: some 10 ms when a file is loaded. A class of Unicode such as `\w` takes 35 KiB, counted as
+/// often as its `{n}` says.
+const LARGEST_PATTERN: usize = 1 << 20;
+/// What a match counts: 14 µs for the longest text, whatever the pattern, and 30 ns for a usual path.
+const MATCH_COST: u64 = 30;
 
 const ROOTS: [&str; 7] = [
     "request", "path", "query", "header", "caller", "claims", "now",
@@ -87,8 +89,8 @@ const OPERATORS: [&str; 18] = [
     operators::IN,
 ];
 
-/// What of a call an expression looks at.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What of a call an expression looks at, and the patterns it holds that against.
+#[derive(Debug, Default)]
 pub(super) struct Needs {
     pub(super) request: BTreeSet<String>,
     pub(super) path: BTreeSet<String>,
@@ -99,6 +101,8 @@ pub(super) struct Needs {
     /// Claims are looked at other than by a name that stands in the expression.
     pub(super) all_claims: bool,
     pub(super) now: bool,
+    /// What `matches` is asked for, compiled, by how it is written.
+    pub(super) patterns: BTreeMap<String, Regex>,
 }
 
 /// Whether a text may be handed to the parser, whose stack it could otherwise exhaust.
@@ -133,7 +137,7 @@ pub(super) fn inspect(expression: &IdedExpr) -> Result<Needs, String> {
     let cost = inspection.cost(expression)?;
     if cost > HIGHEST_COST {
         return Err(format!(
-            "it may visit {cost} nodes, more than {HIGHEST_COST}: lists are walked within lists, or a pattern is large"
+            "it may visit {cost} nodes, more than {HIGHEST_COST}: lists are walked within lists, or several patterns are held against each member"
         ));
     }
     Ok(inspection.needs)
@@ -267,7 +271,7 @@ impl Inspection {
             }
         }
         let own = match name {
-            "matches" => pattern_cost(parts().nth(1).and_then(text))?,
+            "matches" => self.pattern(parts().nth(1).and_then(text))?,
             operators::ADD if self.bodies > 0 && !parts().next().is_some_and(is_result) => {
                 return Err(
                     "`+` stands in the body of a list macro, where values could grow".to_owned(),
@@ -276,6 +280,18 @@ impl Inspection {
             _ => 1,
         };
         self.sum(parts()).map(|cost| cost.saturating_add(own))
+    }
+
+    /// Only a pattern that stands in the expression can be compiled before it is asked for.
+    fn pattern(&mut self, pattern: Option<&str>) -> Result<u64, String> {
+        let Some(pattern) = pattern else {
+            return Err("`matches` needs a pattern that stands in the expression".to_owned());
+        };
+        if !self.needs.patterns.contains_key(pattern) {
+            let compiled = compiled(pattern)?;
+            self.needs.patterns.insert(pattern.to_owned(), compiled);
+        }
+        Ok(MATCH_COST)
     }
 
     fn walk(&mut self, walk: &ComprehensionExpr) -> Result<u64, String> {
@@ -331,41 +347,33 @@ fn longest(list: &IdedExpr) -> u64 {
     }
 }
 
-/// A pattern is compiled whenever it is asked, so it is short, known, and counts little.
-fn pattern_cost(pattern: Option<&str>) -> Result<u64, String> {
-    let Some(pattern) = pattern else {
-        return Err("`matches` needs a pattern that stands in the expression".to_owned());
-    };
+/// Compiles a pattern. The matcher takes time that grows with pattern and text alone, never with their product's powers.
+///
+/// # Errors
+/// What is wrong with it, in words.
+fn compiled(pattern: &str) -> Result<Regex, String> {
     if pattern.len() > LONGEST_PATTERN {
         return Err(format!(
             "the pattern of `matches` is longer than {LONGEST_PATTERN} bytes"
         ));
     }
-    let counts = pattern
-        .split('{')
-        .skip(1)
-        .filter_map(|rest| rest.split_once('}'));
-    let numbers = counts.flat_map(|(count, _)| count.split(','));
-    let repeats = numbers
-        .filter_map(|number| number.trim().parse::<u64>().ok())
-        .fold(1_u64, |product, number| {
-            product.saturating_mul(number.max(1))
-        });
-    if repeats > MOST_REPEATS {
-        return Err(format!(
-            "the counts of the pattern `{pattern}` multiply to more than {MOST_REPEATS}"
-        ));
-    }
-    let classes = pattern.bytes().zip(pattern.bytes().skip(1));
-    let classes = classes.filter(|(escape, class)| *escape == b'\\' && class.is_ascii_alphabetic());
-    let parts = pattern
-        .len()
-        .saturating_add(classes.count().saturating_mul(CLASS_COST));
-    let cost = u64::try_from(parts)
-        .unwrap_or(u64::MAX)
-        .saturating_mul(repeats);
-    // Even the simplest costs far more to compile than a node to visit.
-    Ok(cost.saturating_add(100))
+    let mut builder = RegexBuilder::new(pattern);
+    builder.size_limit(LARGEST_PATTERN);
+    builder.build().map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => {
+            format!(
+                "the pattern `{pattern}` takes more than {LARGEST_PATTERN} bytes compiled; `\\w` and `\\d` \
+                 stand for all of Unicode, `[0-9]` does not"
+            )
+        }
+        other => {
+            // The message is a drawing of several lines; the last says it in words.
+            let told = other.to_string();
+            let why = told.lines().next_back().unwrap_or_default();
+            let why = why.strip_prefix("error: ").unwrap_or(why);
+            format!("the pattern `{pattern}` cannot be read: {why}")
+        }
+    })
 }
 
 fn unknown(kind: &str, name: &str, known: &[&str]) -> String {

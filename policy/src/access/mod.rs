@@ -22,6 +22,7 @@ mod rule;
 mod tests;
 
 pub use api::*;
+pub(crate) use cost::LONGEST_EXPRESSION;
 pub use decide::{decide, scopes_satisfied};
 pub use explain::{Explanation, Line};
 

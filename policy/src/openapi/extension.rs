@@ -5,17 +5,19 @@ use std::time::Duration;
 use super::finder::Finder;
 use super::reference::Spot;
 use crate::settings::OperationSettings;
-use crate::settings::operation::from_node;
+use crate::settings::operation::{from_node, unreadable};
 use crate::source::Node;
 
-/// `x-tollgate` of a document, path item or operation; what cannot be read is a finding and says nothing.
+/// `x-tollgate` of a document, path item or operation; what cannot be read is a finding and says nothing, except that rules in it
+/// let nobody pass until they are repaired.
 pub(super) fn tollgate(owner: Spot<'_>, finder: &mut Finder) -> OperationSettings {
     let Some(own) = owner.get("x-tollgate") else {
         return OperationSettings::default();
     };
     from_node(own.document, own.node).unwrap_or_else(|finding| {
+        let settings = unreadable(own.node, &finding.place);
         finder.adopt(finding);
-        OperationSettings::default()
+        settings
     })
 }
 

@@ -9,9 +9,7 @@ use super::names;
 use super::reader::Reader;
 use super::value::{self, Wrong};
 use super::{Effect, Network, NetworkLists, RuleConfig};
-
-/// Bytes of a condition. Longer ones belong into an authoriser.
-const MAX_CONDITION: usize = 4_096;
+use crate::access::LONGEST_EXPRESSION;
 
 /// Rules of one list. More belong into roles and plans.
 const MAX_RULES: usize = 1_000;
@@ -176,11 +174,11 @@ fn effect(text: &str) -> Result<Effect, Wrong> {
 
 fn condition(text: &str) -> Result<Arc<str>, Wrong> {
     let text = text.trim();
-    if (1..=MAX_CONDITION).contains(&text.len()) {
+    if (1..=LONGEST_EXPRESSION).contains(&text.len()) {
         return Ok(text.into());
     }
     Err(Wrong::new(
-        format!("is no condition of at most {MAX_CONDITION} bytes"),
+        format!("is no condition of at most {LONGEST_EXPRESSION} bytes"),
         "write one in CEL, such as path.book == claims.book, or leave the decision to an `authoriser`",
     ))
 }

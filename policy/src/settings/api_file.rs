@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::acl_file::{Scope, WrittenNetworks, WrittenRule, networks, rules};
-use super::auth_file::{Schemes, WrittenAuth, auth};
+use super::auth_file::{WrittenAuth, auth};
 use super::authoriser_file::{WrittenAuthoriser, authoriser};
 use super::decode::Text;
 use super::operation_file::{WrittenOperation, settings};
@@ -62,8 +62,6 @@ pub(super) struct Placed {
     pub(super) config: ApiConfig,
     /// The place of each key under `operations:`.
     pub(super) operations: Vec<(String, Place)>,
-    /// The place of each key under `auth.schemes:`.
-    pub(super) schemes: Schemes,
     pub(super) warnings: Vec<Finding>,
 }
 
@@ -102,7 +100,7 @@ fn config(reader: &mut Reader, path: &Path, written: &Written) -> Option<Placed>
     let hosts = reader.list("hosts", written.hosts.as_ref(), value::host);
     let base_path = reader.value("base_path", written.base_path.as_ref(), value::base_path);
     let security = security(reader, written);
-    let (auth, schemes) = auth(reader, written.auth.as_ref());
+    let auth = auth(reader, written.auth.as_ref());
     let acl = written.acl.as_deref().unwrap_or_default();
     let acl = rules(reader, "acl", acl, Scope::Api);
     let networks = networks(reader, written.networks.as_ref());
@@ -129,7 +127,6 @@ fn config(reader: &mut Reader, path: &Path, written: &Written) -> Option<Placed>
     Some(Placed {
         config,
         operations: places,
-        schemes,
         warnings: Vec::new(),
     })
 }

@@ -16,11 +16,12 @@ pub struct AuthConfig {
     pub subscription: SubscriptionMode,
     /// Credentials we verified are passed on instead of stripped.
     pub forward_credentials: bool,
-    /// Who issues tokens, by name. Those an OpenAPI file names itself (`x-google-issuer`) are added when it is compiled.
+    /// Who issues tokens, by name. Those an OpenAPI file names itself (`x-google-issuer`) are added when it is compiled;
+    /// of two with the same `iss` the one here counts.
     pub issuers: BTreeMap<Arc<str>, IssuerConfig>,
     /// What satisfies a security scheme of the OpenAPI file, by its name there. A scheme that is not named is satisfied by
-    /// what its kind suggests: API keys by keys of Tollgate, `bearer`, `oauth2` and `openIdConnect` by tokens of any issuer above (and
-    /// by keys of Tollgate), `basic` by users (and keys as user name), `mutualTLS` by certificates of the listener's roots.
+    /// what its kind suggests: API keys by keys of Tollgate, `bearer`, `oauth2` and `openIdConnect` by tokens of the issuer the
+    /// OpenAPI file names for it, else of any issuer above (and by keys of Tollgate), `basic` by users (and keys as user name), `mutualTLS` by certificates of the listener's roots.
     pub schemes: BTreeMap<Arc<str>, SchemeConfig>,
     /// Claims and facts about the caller that become header fields for the service: (claim, field name in lower case).
     pub forward_claims: Vec<(Arc<str>, Arc<str>)>,
@@ -41,10 +42,12 @@ pub enum SubscriptionMode {
 /// What satisfies one security scheme.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SchemeConfig {
-    /// Names of the issuers whose tokens count; empty: all of the API.
+    /// Names of the issuers whose tokens count; empty: the one the OpenAPI file names, else all of the API file.
     pub issuers: Vec<Arc<str>>,
     /// SPIFFE IDs or subjects that count, `*` at the end matches any rest; empty: all that the listener's roots vouch for.
     pub certificates: Vec<Arc<str>>,
+    /// Where it is said; `None` for schemes that no file names.
+    pub place: Option<Place>,
 }
 
 /// Who issues tokens, and how they are verified.
@@ -164,7 +167,7 @@ pub struct IntrospectionConfig {
 /// A `deny` that matches refuses. Where an operation has `allow` rules, at least one must match.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleConfig {
-    /// Unique within the API.
+    /// Unique among the rules of an operation.
     pub name: Arc<str>,
     /// Allow or deny.
     pub effect: Effect,

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::decode::{Text, nearest};
 use super::names;
+use super::plain_file;
 use super::reader::Reader;
 use super::url;
 use super::value::{self, Wrong};
@@ -15,7 +16,6 @@ use super::{
     Algorithm, AuthConfig, IntrospectionConfig, IssuerConfig, KeySource, SchemeConfig,
     SubscriptionMode,
 };
-use crate::finding::Place;
 
 /// Bytes of a key file. A set of a hundred keys has less.
 const MAX_KEY_FILE: u64 = 1 << 20;
@@ -64,22 +64,19 @@ struct WrittenScheme {
     certificates: Option<Vec<Text>>,
 }
 
-/// Places of the schemes named, by name.
-pub(super) type Schemes = Vec<(Arc<str>, Place)>;
-
 /// The meaning of `auth`; mistakes go to `reader`.
-pub(super) fn auth(reader: &mut Reader, written: Option<&WrittenAuth>) -> (AuthConfig, Schemes) {
+pub(super) fn auth(reader: &mut Reader, written: Option<&WrittenAuth>) -> AuthConfig {
     let unsaid = WrittenAuth::default();
     let written = written.unwrap_or(&unsaid);
     let issuers = issuers(reader, written.issuers.as_ref());
-    let (schemes, places) = schemes(reader, written);
+    let schemes = schemes(reader, written);
     let subscription = reader.value(
         "auth.subscription",
         written.subscription.as_ref(),
         subscription,
     );
     let forward = written.forward_credentials.as_ref();
-    let config = AuthConfig {
+    AuthConfig {
         subscription: subscription.unwrap_or_default(),
         forward_credentials: reader
             .value("auth.forward_credentials", forward, value::switch)
@@ -87,8 +84,7 @@ pub(super) fn auth(reader: &mut Reader, written: Option<&WrittenAuth>) -> (AuthC
         issuers,
         schemes,
         forward_claims: forward_claims(reader, written.forward_claims.as_ref()),
-    };
-    (config, places)
+    }
 }
 
 fn subscription(text: &str) -> Result<SubscriptionMode, Wrong> {
@@ -154,19 +150,6 @@ fn issuer(reader: &mut Reader, name: &Text, written: &WrittenIssuer) -> Option<I
         written.audiences.as_ref(),
         names::word,
     );
-    if written.audiences.is_none() {
-        let place = reader.place(name);
-        let what = format!(
-            "`{}` has no `audiences`: a token made for any other service is accepted here too",
-            field("").trim_end_matches('.')
-        );
-        reader.warn(
-            "no-audience",
-            place,
-            what,
-            "write `audiences: [...]`, what `aud` says in tokens for this API",
-        );
-    }
     let leeway = reader.value(&field("leeway"), written.leeway.as_ref(), leeway);
     let stale_for = reader.value(
         &field("stale_for"),
@@ -298,13 +281,7 @@ fn key_file(reader: &mut Reader, field: &str, written: &Text) -> Option<KeySourc
 
 /// A first look at a key file, so that a wrong path shows before anybody calls.
 fn readable_keys(path: &std::path::Path) -> Result<(), String> {
-    let length = std::fs::metadata(path)
-        .map_err(|error| error.to_string())?
-        .len();
-    if length > MAX_KEY_FILE {
-        return Err(format!("more than {MAX_KEY_FILE} bytes"));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let text = plain_file::read(path, MAX_KEY_FILE)?;
     if text.contains("PRIVATE KEY-----") {
         return Err("it holds a private key, which belongs to the issuer alone".to_owned());
     }
@@ -388,10 +365,7 @@ fn asked(
     })
 }
 
-fn schemes(
-    reader: &mut Reader,
-    written: &WrittenAuth,
-) -> (BTreeMap<Arc<str>, SchemeConfig>, Schemes) {
+fn schemes(reader: &mut Reader, written: &WrittenAuth) -> BTreeMap<Arc<str>, SchemeConfig> {
     let known: Vec<_> = written
         .issuers
         .iter()
@@ -400,7 +374,6 @@ fn schemes(
         .collect();
     let unsaid = WrittenScheme::default();
     let mut found = BTreeMap::new();
-    let mut places = Vec::new();
     for (name, written) in written.schemes.iter().flatten() {
         let written = written.as_ref().unwrap_or(&unsaid);
         let field = |inner: &str| format!("auth.schemes.{}.{inner}", name.text);
@@ -417,11 +390,11 @@ fn schemes(
                 certificates,
                 names::certificate_pattern,
             ),
+            place: Some(reader.place(name)),
         };
-        places.push((name.text.as_str().into(), reader.place(name)));
         found.insert(name.text.as_str().into(), config);
     }
-    (found, places)
+    found
 }
 
 fn unknown_issuer(text: &str, known: &[&str]) -> Wrong {

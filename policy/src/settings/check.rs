@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use super::api_file::read_with_places;
 use super::directory_file::read_with_mentions;
 use super::mention::{self, Named};
-use super::{ApiConfig, HostPattern, ProcessConfig, read_process};
+use super::{
+    ApiConfig, HostPattern, ProcessConfig, SecurityMode, plain_file, read_process, reader,
+};
+use crate::access::ApiAccess;
 use crate::classify::Classifier;
 use crate::finding::{Finding, Place, Severity};
 use crate::openapi::{self, Description};
-use crate::source::{Document, Value};
+use crate::source::Value;
 
 /// Environment lookup.
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -72,7 +75,7 @@ pub fn check(path: &Path, environment: Environment<'_>) -> Report {
         return report;
     }
     match kind(path) {
-        Ok(Kind::Description) => drop(description(path, &mut report)),
+        Ok(Kind::Description) => alone(path, &mut report),
         Ok(Kind::Api) => drop(api(path, environment, &mut report)),
         Ok(Kind::Process) => process(path, environment, &mut report),
         Ok(Kind::Directory) => {
@@ -124,17 +127,8 @@ enum Kind {
 }
 
 fn kind(path: &Path) -> Result<Kind, Finding> {
-    let file = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        finding(
-            Severity::Error,
-            "unreadable-file",
-            Place::file(file.clone()),
-            format!("cannot be read: {error}"),
-            "check that the file exists, is readable and is UTF-8 text",
-        )
-    })?;
-    let document = Document::parse(&file, &text)?;
+    // Whatever it is: the longest of all that we read.
+    let document = reader::parsed(path, plain_file::MAX_CONSUMERS)?;
     let has = |key: &str| matches!(&document.root.value, Value::Map(map) if map.get(key).is_some());
     if has("openapi") || has("swagger") || has("paths") {
         return Ok(Kind::Description);
@@ -226,16 +220,40 @@ fn api(
             return None;
         }
     };
-    report.findings.append(&mut placed.warnings);
     let (description, bases) = description(&placed.config.spec, report)?;
-    report.findings.extend(mention::own(&placed, &description));
+    let (access, mut found) = ApiAccess::compile(&placed.config, &description);
+    let named = Named::of(&access);
+    found.append(&mut placed.warnings);
+    found.extend(mention::own(&placed, &named, &description));
+    found.sort_by(|one, other| order(one).cmp(&order(other)));
+    report.findings.append(&mut found);
     let config = placed.config;
     let bases = match &config.base_path {
         Some(base) => vec![base.to_string()],
         None => bases,
     };
-    let named = Named::of(&config, &description);
     Some((config, bases, named))
+}
+
+/// A description without an API file, as `--spec` serves it.
+fn alone(path: &Path, report: &mut Report) {
+    let Some((description, _)) = description(path, report) else {
+        return;
+    };
+    // The service does not matter for who may call.
+    let service = "http://127.0.0.1";
+    match ApiConfig::for_spec(path, service, SecurityMode::Enforce) {
+        Ok(config) => report
+            .findings
+            .extend(ApiAccess::compile(&config, &description).1),
+        Err(finding) => report.findings.push(finding),
+    }
+}
+
+/// By file, line and column.
+fn order(finding: &Finding) -> (&str, u32, u32) {
+    let place = &finding.place;
+    (&place.file, place.line, place.column)
 }
 
 fn description(path: &Path, report: &mut Report) -> Option<(Description, Vec<String>)> {

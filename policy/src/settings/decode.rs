@@ -47,7 +47,7 @@ pub(super) fn decode<'n, T: Deserialize<'n>>(
 }
 
 /// The name nearest to `wrong`, if one is near enough to be meant.
-pub(super) fn nearest<'c>(
+pub(crate) fn nearest<'c>(
     wrong: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {

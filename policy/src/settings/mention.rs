@@ -8,6 +8,7 @@ use super::api_file::Placed;
 use super::decode::nearest;
 use super::directory_file::Directory;
 use super::{ApiConfig, Effect, RuleConfig};
+use crate::access::ApiAccess;
 use crate::finding::{Finding, Place, Severity};
 use crate::openapi::{Description, SchemeKind};
 
@@ -28,79 +29,31 @@ pub(super) struct Named {
     operations: HashSet<String>,
     /// `iss` of everybody whose tokens count.
     issuers: HashSet<Arc<str>>,
-    /// Rules that hold names of the directory.
+    /// Its rules, also those of the description, which hold names of the directory.
     rules: Vec<RuleConfig>,
 }
 
 impl Named {
     /// What there is to name of an API that could be read.
-    pub(super) fn of(config: &ApiConfig, description: &Description) -> Self {
-        let used = description
-            .operations
-            .iter()
-            .flat_map(|it| it.security.alternatives.iter().flatten());
-        let own = used.filter_map(|it| it.issuer.as_ref()?.issuer.clone());
-        let configured = config.auth.issuers.values();
-        let configured = configured.map(|it| Arc::clone(&it.issuer));
-        let settings = config.operations.values().chain([&config.defaults]);
-        let hanging = settings.flat_map(|it| it.acl.iter().flatten());
+    pub(super) fn of(access: &ApiAccess) -> Self {
+        let issuers = access.issuers.iter();
         Self {
-            operations: operations(description),
-            issuers: own.chain(configured).collect(),
-            rules: config.acl.iter().chain(hanging).cloned().collect(),
+            operations: access.operation_names().map(str::to_owned).collect(),
+            issuers: issuers.map(|it| Arc::clone(&it.config.issuer)).collect(),
+            rules: access.rules().cloned().collect(),
         }
     }
 }
 
-/// Every name of every operation.
-fn operations(description: &Description) -> HashSet<String> {
-    let mut known = HashSet::new();
-    for operation in &description.operations {
-        known.extend(operation.id.as_ref().map(ToString::to_string));
-        known.insert(operation.name.to_string());
-        known.insert(format!("{} {}", operation.method, operation.template));
-    }
-    known
-}
-
-/// What an API file says of its description that is not there: operations, schemes.
-pub(super) fn own(placed: &Placed, description: &Description) -> Vec<Finding> {
-    let known = operations(description);
+/// What compiling an API does not look at: entries of operations that are not there, and tokens nobody can issue.
+pub(super) fn own(placed: &Placed, named: &Named, description: &Description) -> Vec<Finding> {
     let file = format!("of {}", description.file);
     let keys = placed.operations.iter();
-    let mut found: Vec<_> = keys
-        .filter(|(key, _)| !known.contains(key))
-        .map(|(key, place)| unknown_operation(key, place, &known, &file))
-        .collect();
-    for rule in &placed.config.acl {
-        let strange = rule
-            .operations
-            .iter()
-            .filter(|key| !known.contains(&***key));
-        found.extend(strange.map(|key| unknown_operation(key, &rule.place, &known, &file)));
-    }
-    let schemes: HashSet<&str> = description
-        .operations
-        .iter()
-        .flat_map(|it| it.security.alternatives.iter().flatten())
-        .map(|used| &*used.name)
-        .collect();
-    for (name, place) in &placed.schemes {
-        if !schemes.contains(&**name) {
-            let what = format!("no operation {file} demands a security scheme `{name}`");
-            let near = nearest(name, schemes.iter().copied());
-            found.push(warning(
-                "unknown-scheme",
-                place,
-                what,
-                near,
-                "correct the name, or remove it",
-            ));
-        }
-    }
-    found.extend(unsatisfiable(&placed.config, description));
-    found.sort_by_key(|finding| (finding.place.line, finding.place.column));
-    found
+    let strange = keys.filter(|(key, _)| !named.operations.contains(key));
+    strange
+        .map(|(key, place)| unknown_operation(key, place, &named.operations, &file))
+        .chain(unsatisfiable(&placed.config, description))
+        .collect()
 }
 
 /// Token schemes of an API that knows no issuer: only keys of Tollgate satisfy them, which may be meant.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::RuleConfig;
-pub use super::operation_file::from_node;
+pub use super::operation_file::{from_node, unreadable};
 
 /// `x-tollgate` on the document, path item or operation. `None`: not said here, ask one level out.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -9,8 +9,8 @@ use super::decode::{Text, decode};
 use super::reader::Reader;
 use super::reference::References;
 use super::value::{self, Wrong};
-use super::{OperationSettings, SecurityMode};
-use crate::finding::Finding;
+use super::{Effect, OperationSettings, RuleConfig, SecurityMode};
+use crate::finding::{Finding, Place};
 use crate::source::{Document, Node};
 
 #[derive(Debug, Default, Deserialize)]
@@ -50,6 +50,32 @@ pub fn from_node(document: &Document, node: &Node) -> Result<OperationSettings, 
     let settings = settings(&mut reader, "x-tollgate", &written.unwrap_or_default());
     let first = |mut findings: Vec<Finding>| findings.swap_remove(0);
     reader.finish(Some(settings)).map_err(first)
+}
+
+/// What holds where [`from_node`] cannot read `node`: nothing, but that rules nobody can read let nobody pass.
+pub fn unreadable(node: &Node, place: &Place) -> OperationSettings {
+    let closed = || RuleConfig {
+        name: "unreadable".into(),
+        effect: Effect::Deny,
+        operations: Vec::new(),
+        consumers: Vec::new(),
+        projects: Vec::new(),
+        organisations: Vec::new(),
+        plans: Vec::new(),
+        scopes: Vec::new(),
+        roles: Vec::new(),
+        networks: Vec::new(),
+        not_before: None,
+        not_after: None,
+        hours: None,
+        when: None,
+        shadow: false,
+        place: place.clone(),
+    };
+    OperationSettings {
+        acl: node.get("acl").map(|_| vec![closed()]),
+        ..OperationSettings::default()
+    }
 }
 
 /// The meaning of one entry; mistakes go to `reader`.

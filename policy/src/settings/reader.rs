@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::decode::{Text, decode};
+use super::plain_file;
 use super::reference::References;
 use super::value::Wrong;
 use crate::directory::Secret;
@@ -22,16 +23,13 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn open(path: &Path) -> Result<Self, Finding> {
-        let file = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| Finding {
-            severity: Severity::Error,
-            code: "unreadable-file",
-            place: Place::file(file.clone()),
-            what: format!("cannot be read: {error}"),
-            remedy: "check that the file exists, is readable and is UTF-8 text".to_owned(),
-        })?;
+        Self::open_within(path, plain_file::MAX_SETTINGS)
+    }
+
+    /// As [`Reader::open`], for a file of at most `limit` bytes.
+    pub(super) fn open_within(path: &Path, limit: u64) -> Result<Self, Finding> {
+        let mut document = parsed(path, limit)?;
         let directory = path.parent().unwrap_or(Path::new("")).to_owned();
-        let mut document = Document::parse(&file, &text)?;
         // A file of comments alone says nothing, which is not the same as something wrong.
         if matches!(document.root.value, Value::Null) {
             document.root.value = Value::Map(Map::default());
@@ -230,6 +228,19 @@ impl Reader {
             _ => Err(self.findings),
         }
     }
+}
+
+/// The tree of a file that is a plain one of at most `limit` bytes.
+pub(super) fn parsed(path: &Path, limit: u64) -> Result<Document, Finding> {
+    let file = path.display().to_string();
+    let text = plain_file::read(path, limit).map_err(|cause| Finding {
+        severity: Severity::Error,
+        code: "unreadable-file",
+        place: Place::file(file.clone()),
+        what: format!("cannot be read: {cause}"),
+        remedy: "check that the file exists, is readable and is UTF-8 text".to_owned(),
+    })?;
+    Document::parse(&file, &text)
 }
 
 fn nothing() -> Node {

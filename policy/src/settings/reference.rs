@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use super::plain_file;
 use super::value::Wrong;
 
 /// Longest text a `file:` reference may bring in: a secret, not a document.
@@ -78,13 +79,7 @@ impl References<'_> {
                 "make the file readable, or correct the path after `file:`",
             )
         };
-        let size = std::fs::metadata(&path)
-            .map_err(|error| unreadable(error.to_string()))?
-            .len();
-        if size > MAX_FILE_BYTES {
-            return Err(unreadable(format!("more than {MAX_FILE_BYTES} bytes")));
-        }
-        let text = std::fs::read_to_string(&path).map_err(|error| unreadable(error.to_string()))?;
+        let text = plain_file::read(&path, MAX_FILE_BYTES).map_err(unreadable)?;
         Ok(text.trim_end_matches(['\n', '\r']).to_owned())
     }
 }

@@ -264,8 +264,9 @@ pub(super) async fn delete(control: &Control, call: &Call) -> Result<Reply, Prob
         changeable("consumer", name, &held.origin)?;
         named(&index, name)?
     };
-    let credentials = ConsumerRow::delete(change.on(), name).await?;
-    change.note(call.entry("consumer.delete", name, json!({ "before": before })));
+    let entry = call.entry("consumer.delete", name, json!({ "before": before }));
+    let credentials = ConsumerRow::delete(change.on(), name, entry.at).await?;
+    change.note(entry);
     let name = Arc::from(name);
     change.edit(Edit::NoConsumer { name, credentials });
     change.commit().await?;

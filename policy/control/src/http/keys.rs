@@ -1,14 +1,12 @@
 //! API keys: made, shown once, rotated with an overlap, revoked.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tollgate_policy::credentials::Digest;
 use tollgate_policy::credentials::key::make_key;
 use tollgate_policy::directory::Revoked;
-use tollgate_policy::settings::parse_duration;
 use tollgate_policy::time::Timestamp;
 
 use super::call::{Call, Reply, new_name, texts, time};
@@ -21,7 +19,7 @@ use crate::index::{Edit, FileKey};
 use crate::refusal::Refusal;
 use crate::secret_file::random;
 use crate::store::{Connection, KeyRow, RevocationRow};
-use crate::text::{hex, network_text, parse_network, put};
+use crate::text::{hex, network_text, parse_days, parse_network, put};
 
 /// How long an old key goes on beside its successor, where nothing else is asked for.
 const OVERLAP: &str = "24h";
@@ -183,7 +181,8 @@ impl NewKey {
 pub(super) async fn rotate(control: &Control, call: &Call) -> Result<Reply, Problem> {
     let body: Rotation = call.body()?;
     let overlap = body.overlap.as_deref().unwrap_or(OVERLAP);
-    let overlap = parse_overlap(overlap)?;
+    // A key that leaked is replaced without any: 0s.
+    let overlap = parse_days(overlap).map_err(|why| Refusal::invalid("overlap", why))?;
     let expires = time("expires", body.expires.as_ref())?;
     let mut change = control.begin().await?;
     let mut old = stored(control, change.on(), call.path("key")).await?;
@@ -217,14 +216,6 @@ pub(super) async fn rotate(control: &Control, call: &Call) -> Result<Reply, Prob
     change.commit().await?;
     put(&mut shown, "secret", secret);
     Ok(Reply::created(shown))
-}
-
-fn parse_overlap(text: &str) -> Result<Duration, Refusal> {
-    // A key that leaked is replaced without any.
-    if text == "0s" {
-        return Ok(Duration::ZERO);
-    }
-    parse_duration(text).map_err(|why| Refusal::invalid("overlap", why))
 }
 
 /// A key made through the API.

@@ -7,7 +7,6 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tollgate_policy::directory::TermsVersion;
-use tollgate_policy::settings::parse_duration;
 use tollgate_proto::Acceptance;
 
 use super::call::{Call, Reply, new_name, text, texts, time};
@@ -21,7 +20,7 @@ use crate::index::{Edit, Index, Terms};
 use crate::refusal::Refusal;
 use crate::service::record;
 use crate::store::{AcceptanceRow, TermsRow};
-use crate::text::{hex, put};
+use crate::text::{hex, parse_days, put};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -186,7 +185,7 @@ impl NewVersion {
         if self.text.trim().is_empty() {
             return Err(Refusal::invalid("text", "a document has a text"));
         }
-        let grace = self.grace.as_deref().map(parse_duration).transpose();
+        let grace = self.grace.as_deref().map(parse_days).transpose();
         let grace = grace.map_err(|why| Refusal::invalid("grace", why))?;
         let version = TermsVersion {
             version: 0,

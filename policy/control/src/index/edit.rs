@@ -108,6 +108,7 @@ impl Index {
             Edit::NoConsumer { name, credentials } => {
                 self.consumers.remove(&name);
                 self.suspended.remove(&name);
+                self.accepted.remove(&name);
                 for reference in &credentials {
                     self.credentials.remove(reference);
                 }
@@ -324,6 +325,11 @@ impl Index {
     }
 
     pub(super) fn put_acceptance(&mut self, consumer: &Arc<str>, terms: &Arc<str>, version: u32) {
+        if version == 0 {
+            // The consumer was deleted: another of its name begins with nothing accepted.
+            self.accepted.remove(consumer);
+            return;
+        }
         let accepted = self.accepted.entry(Arc::clone(consumer)).or_default();
         match accepted.iter_mut().find(|(name, _)| name == terms) {
             Some((_, highest)) => *highest = version.max(*highest),

@@ -53,6 +53,21 @@ impl AcceptanceRow {
         Ok(())
     }
 
+    /// Ends what a consumer of this name accepted: a row of version 0, of no terms, where there is anything to end.
+    pub(super) async fn end(on: &mut Connection, consumer: &str, at: Timestamp) -> Done {
+        sqlx::query(
+            "INSERT INTO acceptances
+                 (seq, consumer, credential, terms, version, text_hash, purpose, accepted_at, address)
+             SELECT MAX(seq) + 1, $1, 'deleted', '', 0, '', '', $2, '' FROM acceptances
+             HAVING SUM(CASE WHEN consumer = $1 THEN 1 ELSE 0 END) > 0",
+        )
+        .bind(consumer)
+        .bind(at.millis())
+        .execute(on)
+        .await?;
+        Ok(())
+    }
+
     /// Acceptances of `terms` after number `after`, oldest first.
     pub(crate) async fn page(
         on: &mut Connection,

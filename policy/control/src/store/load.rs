@@ -42,7 +42,7 @@ pub(crate) struct Contents {
     pub(crate) suspensions: Vec<Arc<str>>,
     /// Documents with their versions, lowest first.
     pub(crate) terms: Vec<Document>,
-    /// (consumer, terms, version), in the order they were given.
+    /// (consumer, terms, version), in the order they were given; version 0 ends those before it.
     pub(crate) acceptances: Vec<(Arc<str>, Arc<str>, u32)>,
     pub(crate) revocations: Vec<Revoked>,
 }

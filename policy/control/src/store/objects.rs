@@ -160,12 +160,15 @@ impl ConsumerRow {
         Ok(())
     }
 
-    /// Removes the consumer and its credentials, and names those.
+    /// Removes the consumer and its credentials, and names those. What it accepted stays on record, and counts not for whoever
+    /// gets its name next.
     pub(crate) async fn delete(
         on: &mut Connection,
         name: &str,
+        at: Timestamp,
     ) -> Result<Vec<CredentialRef>, StoreError> {
         let gone = credentials_of(on, name).await?;
+        super::AcceptanceRow::end(on, name, at).await?;
         for statement in [
             "DELETE FROM keys WHERE consumer = $1",
             "DELETE FROM suspensions WHERE consumer = $1",

@@ -188,12 +188,16 @@ fn mistakes_about_issuers_and_schemes_are_found() {
             ..issuer("staff")
         };
         config.auth.issuers.insert(arc("staff"), any);
-        let named = |name: &str| SchemeConfig {
+        let named = |name: &str, line: u32| SchemeConfig {
             issuers: arcs(&[name]),
+            place: Some(place(line)),
             ..Default::default()
         };
-        config.auth.schemes.insert(arc("token"), named("stuff"));
-        config.auth.schemes.insert(arc("tokens"), named("staff"));
+        config.auth.schemes.insert(arc("token"), named("stuff", 20));
+        config
+            .auth
+            .schemes
+            .insert(arc("tokens"), named("staff", 21));
         config
             .auth
             .schemes
@@ -202,11 +206,11 @@ fn mistakes_about_issuers_and_schemes_are_found() {
     assert_eq!(
         found,
         [
-            "apis/bookstore.yaml:9:5: warning[no-audiences]: issuer `staff` has no audiences: its tokens for any other \
-             service count here; write `audiences: [...]` with the names tokens for this API carry in `aud`",
-            "apis/bookstore.yaml: error[unknown-issuer]: scheme `token` names issuer `stuff`, which there is not; \
+            "apis/bookstore.yaml:9:5: warning[no-audience]: issuer `staff` has no `audiences`: its tokens for any other \
+             service count here; write `audiences: [...]`, what `aud` says in tokens for this API",
+            "apis/bookstore.yaml:20:5: error[unknown-issuer]: scheme `token` names issuer `stuff`, which there is not; \
              did you mean `staff`?",
-            "apis/bookstore.yaml: warning[unknown-scheme]: no operation of bookstore.yaml demands a scheme `tokens`; \
+            "apis/bookstore.yaml:21:5: warning[unknown-scheme]: no operation of bookstore.yaml demands a scheme `tokens`; \
              did you mean `token`?",
             "apis/bookstore.yaml: warning[unknown-scheme]: no operation of bookstore.yaml demands a scheme `zzz`; \
              name a scheme its `security` uses",
@@ -224,6 +228,121 @@ fn a_scheme_whose_issuer_is_unknown_is_satisfied_by_no_token() {
     };
     config.auth.schemes.insert(arc("token"), schemes);
     assert!(compiled(&config).0.schemes[1].issuers.is_empty());
+}
+
+/// One operation for each of these schemes, which are called after their issuer.
+const ISSUERS: &str = r"
+openapi: 3.1.0
+components:
+  securitySchemes:
+    staff: { type: http, scheme: bearer, x-google-issuer: 'https://staff.example.com', x-google-audiences: books }
+    slash: { type: openIdConnect, openIdConnectUrl: 'https://slash.example.com/.well-known/openid-configuration' }
+    google: { type: oauth2, flows: {}, x-google-issuer: robot@example.com, x-google-jwks_uri: 'https://robot.example.com/keys', x-google-audiences: books }
+    again: { type: oauth2, flows: {}, x-google-issuer: robot@example.com, x-google-jwks_uri: 'https://robot.example.com/keys', x-google-audiences: books }
+    films: { type: oauth2, flows: {}, x-google-issuer: robot@example.com, x-google-jwks_uri: 'https://robot.example.com/keys', x-google-audiences: films }
+    hidden: { type: openIdConnect, openIdConnectUrl: 'https://hidden.example.com/openid' }
+    plain: { type: http, scheme: bearer }
+paths:
+  /staff: { get: { operationId: staff, security: [{ staff: [] }] } }
+  /slash: { get: { operationId: slash, security: [{ slash: [] }] } }
+  /google: { get: { operationId: google, security: [{ google: [] }] } }
+  /again: { get: { operationId: again, security: [{ again: [] }] } }
+  /films: { get: { operationId: films, security: [{ films: [] }] } }
+  /hidden: { get: { operationId: hidden, security: [{ hidden: [] }] } }
+  /plain: { get: { operationId: plain, security: [{ plain: [] }] } }
+";
+
+/// `iss`, name and first audience of those whose tokens count, by scheme.
+fn trusted(config: &ApiConfig) -> (Vec<(String, Vec<String>)>, Vec<String>) {
+    let description = openapi::load_text("issuers.yaml", ISSUERS).unwrap();
+    let (access, findings) = ApiAccess::compile(config, &description);
+    let told = |index: &usize| {
+        let issuer = &access.issuers[*index];
+        let audience = issuer.config.audiences.first();
+        let audience = audience.map_or("any", |audience| audience);
+        format!("{} as {} for {audience}", issuer.config.issuer, issuer.name)
+    };
+    let schemes = access.schemes.iter();
+    let schemes = schemes.map(|it| (it.name.to_string(), it.issuers.iter().map(told).collect()));
+    let found = findings
+        .iter()
+        .map(|it| format!("{} {}", it.code, it.place));
+    (schemes.collect(), found.collect())
+}
+
+#[test]
+fn the_issuer_a_definition_names_counts_alone() {
+    let (schemes, findings) = trusted(&config());
+    let expected = [
+        (
+            "staff",
+            &["https://staff.example.com as staff for books"][..],
+        ),
+        ("slash", &["https://slash.example.com as slash for any"]),
+        ("google", &["robot@example.com as google for books"]),
+        // The same once more is the same issuer; for another audience it is not.
+        ("again", &["robot@example.com as google for books"]),
+        ("films", &["robot@example.com as films for films"]),
+        ("hidden", &[]),
+        ("plain", &[]),
+    ];
+    let expected = expected.map(|(name, issuers)| {
+        let issuers = issuers.iter().map(|it| (*it).to_owned());
+        (name.to_owned(), issuers.collect::<Vec<_>>())
+    });
+    assert_eq!(schemes, expected);
+    assert_eq!(
+        findings,
+        [
+            "no-audience issuers.yaml:6:12",
+            "no-issuer issuers.yaml:10:13"
+        ]
+    );
+}
+
+#[test]
+fn what_the_api_file_says_of_an_issuer_wins_over_the_description() {
+    let mut config = config();
+    config.auth.issuers.insert(arc("a"), issuer("staff"));
+    // With a slash at its end its discovery document is still the same.
+    let slash = IssuerConfig {
+        issuer: arc("https://slash.example.com/"),
+        ..issuer("slash")
+    };
+    config.auth.issuers.insert(arc("films"), slash);
+    let hidden = IssuerConfig {
+        keys: KeySource::Discovery(arc("https://hidden.example.com/openid")),
+        ..issuer("hidden")
+    };
+    config.auth.issuers.insert(arc("z"), hidden);
+    let named = SchemeConfig {
+        issuers: arcs(&["z"]),
+        ..Default::default()
+    };
+    config.auth.schemes.insert(arc("again"), named);
+    let (schemes, findings) = trusted(&config);
+    let issuers: Vec<_> = schemes
+        .iter()
+        .map(|(_, issuers)| issuers.join(", "))
+        .collect();
+    let (staff, slash, hidden) = (
+        "https://staff.example.com as a for books",
+        "https://slash.example.com/ as films for books",
+        "https://hidden.example.com as z for books",
+    );
+    assert_eq!(
+        issuers,
+        [
+            staff,
+            slash,
+            "robot@example.com as google for books",
+            hidden,
+            "robot@example.com as films-2 for films",
+            hidden,
+            &[staff, slash, hidden].join(", "),
+        ]
+    );
+    assert!(findings.is_empty(), "{findings:?}");
 }
 
 #[test]

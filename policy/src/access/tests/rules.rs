@@ -360,3 +360,106 @@ fn differences_are_told_in_words() {
         "{told}"
     );
 }
+
+fn hanging(rules: &[RuleConfig]) -> crate::settings::OperationSettings {
+    crate::settings::OperationSettings {
+        acl: Some(rules.to_vec()),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_rule_that_hangs_on_an_operation_is_about_it_alone() {
+    let mut world = World::new();
+    let rules = [rule("closed", Effect::Deny)];
+    world
+        .config
+        .operations
+        .insert("listBooks".to_owned(), hanging(&rules));
+    assert_eq!(world.refused_by(), "acl closed");
+    for operation in [ADD, GET] {
+        world.operation = operation;
+        assert_eq!(world.refusal(), None, "{operation}");
+    }
+}
+
+#[test]
+fn rules_of_the_api_hold_beside_those_of_the_operation() {
+    let stranger = |name| RuleConfig {
+        consumers: arcs(&["other"]),
+        ..rule(name, Effect::Allow)
+    };
+    let mut world = World::with_rule(stranger("wide"));
+    let own = |rule| hanging(&[rule]);
+    let set = |world: &mut World, rule| {
+        let operations = &mut world.config.operations;
+        operations.insert("listBooks".to_owned(), own(rule));
+    };
+    set(&mut world, rule("own", Effect::Allow));
+    assert_eq!(world.refusal(), None, "one that allows is enough");
+    set(&mut world, stranger("own"));
+    assert_eq!(world.refusal(), Some(WhyNot::Acl));
+    world.config.acl[0] = rule("wide", Effect::Deny);
+    set(&mut world, rule("own", Effect::Allow));
+    assert_eq!(world.refused_by(), "acl wide");
+}
+
+#[test]
+fn a_rule_that_hangs_on_every_operation_is_compiled_once() {
+    let mut world = World::new();
+    let when = RuleConfig {
+        when: Some(arc("request.method == 'GET'")),
+        ..rule("reads", Effect::Allow)
+    };
+    world.config.defaults = hanging(std::slice::from_ref(&when));
+    let elsewhere = RuleConfig {
+        place: place(60),
+        ..when
+    };
+    let operations = &mut world.config.operations;
+    operations.insert("broken".to_owned(), hanging(&[elsewhere]));
+    operations.insert("odd".to_owned(), hanging(&[]));
+    let (access, findings) = ApiAccess::compile(&world.config, &bookstore());
+    assert!(findings.is_empty(), "{findings:?}");
+    assert_eq!(access.rules.len(), 2);
+    let allowances: Vec<_> = access
+        .operations
+        .iter()
+        .map(|it| it.allowances.clone())
+        .collect();
+    let none = Vec::new();
+    assert_eq!(
+        allowances,
+        [vec![0], vec![0], vec![0], vec![0], vec![1], none]
+    );
+    let needs = access.operations.iter().map(|it| it.needs_cel);
+    assert_eq!(
+        needs.collect::<Vec<_>>(),
+        [true, true, true, true, true, false]
+    );
+    assert_eq!(world.refusal(), None);
+}
+
+#[test]
+fn the_rules_of_an_operation_have_names_of_their_own() {
+    let told = |wide: &[&str], own: &[RuleConfig]| {
+        let mut config = config();
+        config.acl = wide.iter().map(|name| rule(name, Effect::Deny)).collect();
+        config.defaults = hanging(own);
+        let (_, findings) = ApiAccess::compile(&config, &bookstore());
+        let found = findings.into_iter();
+        let found: Vec<_> = found.map(|it| (it.code, it.place.line, it.what)).collect();
+        found
+    };
+    let at_line = |name: &str, line| RuleConfig {
+        place: place(line),
+        ..rule(name, Effect::Allow)
+    };
+    assert_eq!(told(&["a"], &[at_line("b", 7), at_line("c", 8)]), []);
+    let doubled = |line| {
+        let what = "operation `listBooks` has two rules `a`".to_owned();
+        [("duplicate-rule", line, what)]
+    };
+    assert_eq!(told(&["a"], &[at_line("a", 7)]), doubled(7));
+    assert_eq!(told(&[], &[at_line("a", 7), at_line("a", 8)]), doubled(8));
+}

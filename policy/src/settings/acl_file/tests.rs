@@ -204,9 +204,9 @@ fn too_many_rules_and_too_long_conditions_are_refused() {
     )]);
     let long = format!(
         "acl: [{{name: a, effect: allow, when: '{}'}}]",
-        "a".repeat(MAX_CONDITION + 1)
+        "a".repeat(LONGEST_EXPRESSION + 1)
     );
-    files.expect_api(&[(&long, 3, 38, "bad-value", &["at most 4096 bytes"])]);
+    files.expect_api(&[(&long, 3, 38, "bad-value", &["at most 2048 bytes"])]);
 }
 
 #[test]
@@ -315,13 +315,39 @@ paths:
 }
 
 #[test]
-fn a_rule_that_cannot_be_read_says_nothing_and_is_found() {
-    let description = openapi::load_text(
-        "spec.yaml",
-        "openapi: 3.1.0\npaths:\n  /a:\n    get:\n      operationId: a\n      x-tollgate: {acl: [{name: a, effect: allow, operations: [b]}]}\n",
-    )
-    .unwrap();
-    let finding = &description.findings[0];
-    assert_eq!((finding.code, finding.place.line), ("bad-value", 6));
+fn rules_that_cannot_be_read_are_found_and_let_nobody_pass() {
+    let description = |own: &str| {
+        let text = format!(
+            "openapi: 3.1.0\npaths:\n  /a:\n    get:\n      operationId: a\n      x-tollgate: {own}\n"
+        );
+        openapi::load_text("spec.yaml", &text).unwrap()
+    };
+    for own in [
+        "{acl: [{name: a, effect: allow, operations: [b]}]}",
+        "{acl: [{name: a, effect: deny, consumer: [b]}]}",
+        "{acl: [{name: a, effect: deny, consumers: [b]}], retries: 99}",
+        "{acl: deny}",
+    ] {
+        let description = description(own);
+        let finding = &description.findings[0];
+        assert_eq!(finding.place.line, 6, "{own}");
+        let rules = description.operations[0].settings.acl.as_deref().unwrap();
+        let [rule] = rules else { panic!("{own}") };
+        let nothing = RuleConfig {
+            name: "unreadable".into(),
+            place: finding.place.clone(),
+            ..every_call()
+        };
+        assert_eq!(*rule, nothing, "it is about every call: {own}");
+    }
+    let description = description("{retries: 99}");
+    assert_eq!(description.findings.len(), 1);
     assert_eq!(description.operations[0].settings.acl, None);
+}
+
+/// A denial without any field.
+fn every_call() -> RuleConfig {
+    let files = Files::new();
+    let api = files.meant("acl: [{name: a, effect: deny}]");
+    api.acl[0].clone()
 }

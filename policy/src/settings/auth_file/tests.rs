@@ -460,7 +460,15 @@ fn what_is_written_of_auth_is_what_is_meant() {
         auth.schemes["tls"].certificates,
         [Arc::<str>::from("spiffe://example.com/*")]
     );
-    assert_eq!(auth.schemes["other"], SchemeConfig::default());
+    let place = auth.schemes["other"].place.clone();
+    assert_eq!(place.as_ref().map(|at| (at.line, at.column)), Some((21, 5)));
+    assert_eq!(
+        auth.schemes["other"],
+        SchemeConfig {
+            place,
+            ..SchemeConfig::default()
+        }
+    );
     let forwarded: Vec<_> = auth
         .forward_claims
         .iter()

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::super::decode::Text;
 use super::super::mention::Mention;
 use super::super::names;
+use super::super::plain_file;
 use super::super::reader::Reader;
 use super::super::value::{self, Wrong};
 use super::super::{ConsumerConfig, KeyConfig, OrganisationConfig, ProjectConfig};
@@ -105,6 +106,7 @@ struct Unique {
 
 impl File for Consumers {
     type Written = Written;
+    const LONGEST: u64 = plain_file::MAX_CONSUMERS;
 
     fn mean(reader: &mut Reader, written: &Written) -> Self {
         let mut found = Self::default();

@@ -20,6 +20,7 @@ use self::terms::Terms;
 use super::DirectoryConfig;
 use super::decode::{Text, nearest};
 use super::mention::Mention;
+use super::plain_file;
 use super::reader::Reader;
 use super::value::Wrong;
 use crate::finding::{Finding, Place, Severity};
@@ -97,6 +98,9 @@ trait File: Default {
     /// Its written shape.
     type Written: for<'n> serde::Deserialize<'n>;
 
+    /// Bytes of it at most.
+    const LONGEST: u64 = plain_file::MAX_SETTINGS;
+
     /// Its meaning; mistakes go to `reader`.
     fn mean(reader: &mut Reader, written: &Self::Written) -> Self;
 }
@@ -112,7 +116,7 @@ fn read<F: File>(
         return Some(F::default());
     }
     let read = || {
-        let mut reader = Reader::open(path).map_err(|finding| vec![finding])?;
+        let mut reader = Reader::open_within(path, F::LONGEST).map_err(|finding| vec![finding])?;
         let written = reader.decode::<F::Written>(environment);
         let meaning = written.map(|written| F::mean(&mut reader, &written));
         reader.conclude(meaning)

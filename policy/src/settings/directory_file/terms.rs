@@ -12,6 +12,7 @@ use super::super::TermsConfig;
 use super::super::decode::Text;
 use super::super::mention::Mention;
 use super::super::names;
+use super::super::plain_file;
 use super::super::reader::Reader;
 use super::super::value::{self, Wrong};
 use super::{File, title};
@@ -187,13 +188,7 @@ impl Terms {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let length = std::fs::metadata(path)
-        .map_err(|error| error.to_string())?
-        .len();
-    if length > MAX_TEXT {
-        return Err(format!("more than {MAX_TEXT} bytes"));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let text = plain_file::read(path, MAX_TEXT)?;
     match text.trim().is_empty() {
         true => Err("it is empty".to_owned()),
         false => Ok(text),

@@ -11,18 +11,18 @@ use super::super::check::check;
 use super::super::tests::{Files, environment};
 use super::*;
 
-fn directory() -> Files {
-    let files = Files::new();
-    files.write(
-        "spec.yaml",
-        "openapi: 3.1.0
+const SPEC: &str = "openapi: 3.1.0
 components:
   securitySchemes: {jwt: {type: http, scheme: bearer}}
 security: [{jwt: []}]
 paths:
-  /books: {get: {operationId: listBooks}}
-",
-    );
+  /books:
+    get: {operationId: listBooks}
+";
+
+fn directory() -> Files {
+    let files = Files::new();
+    files.write("spec.yaml", SPEC);
     files.write(
         "plans.yaml",
         "plans: {free: {apis: {books: [listBooks, 'GET /books'], '*': all}}}",
@@ -54,6 +54,7 @@ fn files_that_fit_one_another_are_right() {
 #[test]
 fn what_does_not_fit_is_told_with_its_place() {
     let api = "spec: ../spec.yaml\nupstream: http://a:1\nauth: {issuers: {id: {issuer: 'https://id.example.com', audiences: [b]}}}\n";
+    let spec = SPEC;
     let consumer = |text: &str| {
         format!("organisations: {{a: {{projects: {{b: {{consumers: {{c:\n{text}}}}}}}}}}}")
     };
@@ -102,7 +103,7 @@ fn what_does_not_fit_is_told_with_its_place() {
             "apis/books.yaml",
             &format!("{api}acl:\n  - {{name: r, effect: allow, operations: [listBoks]}}"),
             5,
-            Severity::Warning,
+            Severity::Error,
             "unknown-operation",
             "did you mean `listBooks`?",
         ),
@@ -131,6 +132,64 @@ fn what_does_not_fit_is_told_with_its_place() {
             Severity::Warning,
             "unknown-scheme",
             "did you mean `jwt`?",
+        ),
+        (
+            "apis/books.yaml",
+            &format!("{api}acl:\n  - {{name: r, effect: allow, when: path.id.matches('(')}}"),
+            5,
+            Severity::Error,
+            "bad-condition",
+            "unclosed group",
+        ),
+        (
+            "apis/books.yaml",
+            &api.replace(", audiences: [b]", ""),
+            3,
+            Severity::Warning,
+            "no-audience",
+            "issuer `id` has no `audiences`",
+        ),
+        (
+            "spec.yaml",
+            &format!(
+                "{spec}    x-tollgate: {{acl: [{{name: r, effect: deny, when: pth.id == '1'}}]}}\n"
+            ),
+            8,
+            Severity::Error,
+            "bad-condition",
+            "did you mean `path`?",
+        ),
+        (
+            "spec.yaml",
+            &format!(
+                "{spec}    x-tollgate: {{acl: [{{name: r, effect: allow, consumers: [shop]}}]}}\n"
+            ),
+            8,
+            Severity::Note,
+            "unknown-name",
+            "allows nobody",
+        ),
+        (
+            "spec.yaml",
+            &spec.replace(
+                "scheme: bearer",
+                "scheme: bearer, x-google-issuer: 'https://a.example.com'",
+            ),
+            3,
+            Severity::Warning,
+            "no-audience",
+            "the issuer of scheme `jwt`",
+        ),
+        (
+            "spec.yaml",
+            &spec.replace(
+                "type: http, scheme: bearer",
+                "type: openIdConnect, openIdConnectUrl: 'https://a.example.com/openid'",
+            ),
+            3,
+            Severity::Warning,
+            "no-issuer",
+            "does not tell who issues its tokens",
         ),
         (
             "apis/books.yaml",
@@ -189,5 +248,38 @@ fn one_of_the_three_files_stands_for_all() {
         check(&right.path().join("plans.yaml"), &environment)
             .findings
             .is_empty()
+    );
+}
+
+#[test]
+fn a_description_alone_is_checked_as_it_is_served() {
+    let files = directory();
+    let told = |text: &str| {
+        let report = check(&files.write("alone.yaml", text), &environment);
+        let findings = report.findings.iter();
+        findings
+            .map(|it| (it.severity, it.code, it.place.line))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(SPEC), []);
+    let rule = "    x-tollgate: {acl: [{name: r, effect: deny, when: '('}]}\n";
+    let expected = [(Severity::Error, "bad-condition", 8)];
+    assert_eq!(told(&format!("{SPEC}{rule}")), expected);
+}
+
+#[test]
+fn what_is_wrong_with_a_rule_is_told_once_wherever_it_hangs() {
+    let files = directory();
+    let put = "    put: {operationId: putBooks}\n";
+    let acl = "x-tollgate: {acl: [{name: r, effect: deny, plans: [none], when: '('}]}\n";
+    files.write("spec.yaml", &format!("{SPEC}{put}{acl}"));
+    let told: Vec<_> = said(&files)
+        .into_iter()
+        .map(|it| (it.1, it.2, it.3))
+        .collect();
+    let spec = || "spec.yaml".to_owned();
+    assert_eq!(
+        told,
+        [("bad-condition", spec(), 9), ("unknown-name", spec(), 9)]
     );
 }
