@@ -55,10 +55,7 @@ impl Keys {
     }
 
     pub fn rsa_jwk(&self, suffix: &str) -> Value {
-        let public = self.rsa.public_key();
-        json!({"kty": "RSA", "kid": format!("rsa{suffix}"),
-            "n": base64(public.modulus().big_endian_without_leading_zero()),
-            "e": base64(public.exponent().big_endian_without_leading_zero())})
+        json!({"kty": "RSA", "kid": format!("rsa{suffix}"), "n": base64(&self.rsa_modulus()), "e": "AQAB"})
     }
 
     fn p256_jwk(&self, suffix: &str) -> Value {
@@ -74,8 +71,9 @@ impl Keys {
 
     /// What would be the secret of who takes a public key for one.
     pub fn rsa_modulus(&self) -> Vec<u8> {
-        let public = self.rsa.public_key();
-        public.modulus().big_endian_without_leading_zero().to_vec()
+        // `RSAPublicKey` (RFC 8017 appendix A.1.1) of 2048 bits: nine bytes of DER, the modulus, five bytes, the exponent 65537.
+        let der = self.rsa.public_key().as_ref();
+        der[9..265].to_vec()
     }
 
     /// A token as this issuer makes them.
