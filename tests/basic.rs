@@ -38,7 +38,10 @@ fn start(service: &Service) -> Gateway {
         consumers: CONSUMERS,
         control: false,
     };
-    setting.start_with(service, &[("hash-ann", ann.reveal()), ("hash-bob", bob.reveal())])
+    setting.start_with(
+        service,
+        &[("hash-ann", ann.reveal()), ("hash-bob", bob.reveal())],
+    )
 }
 
 fn show(gateway: &Gateway, user: &str, password: &str) -> world::Answer {
@@ -69,7 +72,9 @@ fn the_right_password_passes_and_no_other_does() {
             assert!(challenge.starts_with("Basic"), "{challenge}");
         }
     }
-    gateway.get("/plain", &[]).is_problem(401, "credential_required");
+    gateway
+        .get("/plain", &[])
+        .is_problem(401, "credential_required");
     let call = service.last();
     assert_eq!(call.header("authorization"), None);
     assert_eq!(call.header("x-tollgate-consumer"), Some("one"));
@@ -81,7 +86,14 @@ fn the_right_password_passes_and_no_other_does() {
 fn odd_credentials_are_refused() {
     let service = Service::new();
     let gateway = start(&service);
-    for shown in ["Basic", "Basic ", "Basic %%%", "Basic YW5u", "Basic YW5uOmNvcnJlY3QgaG9yc2U", "Bearer YW5uOmI="] {
+    for shown in [
+        "Basic",
+        "Basic ",
+        "Basic %%%",
+        "Basic YW5u",
+        "Basic YW5uOmNvcnJlY3QgaG9yc2U",
+        "Bearer YW5uOmI=",
+    ] {
         let answer = gateway.get("/plain", &[("authorization", shown)]);
         assert_eq!(answer.status, 401, "{shown}: {answer:?}");
     }
@@ -132,7 +144,10 @@ fn guessing_is_held_to_a_budget() {
         statuses.push(show(&gateway, "ann", &format!("guess-{number}")).status);
     }
     assert_eq!(statuses[0], 401);
-    assert!(statuses.iter().all(|status| matches!(status, 401 | 429)), "{statuses:?}");
+    assert!(
+        statuses.iter().all(|status| matches!(status, 401 | 429)),
+        "{statuses:?}"
+    );
     // The same wrong password again costs nothing and is as wrong as before.
     let begun = Instant::now();
     for _ in 0..5 {
