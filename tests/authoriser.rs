@@ -53,7 +53,8 @@ fn start(service: &Service, authoriser: &str) -> Gateway {
 fn says(judge: &Service, status: u16) {
     judge.now(move |_, stream| {
         use std::io::Write as _;
-        let answer = format!("HTTP/1.1 {status} Judged\r\nx-user: root\r\ncontent-length: 0\r\n\r\n");
+        let answer =
+            format!("HTTP/1.1 {status} Judged\r\nx-user: root\r\ncontent-length: 0\r\n\r\n");
         let _gone = stream.write_all(answer.as_bytes());
         Then::Continue
     });
@@ -69,9 +70,20 @@ fn judge(status: u16) -> Service {
 fn the_judge_sees_the_call_and_its_answer_counts() {
     let service = Service::new();
     let judge = judge(200);
-    let gateway = start(&service, &format!("http: '{}/check', deadline: 2s, headers: [x-tenant]", judge.url()));
+    let gateway = start(
+        &service,
+        &format!(
+            "http: '{}/check', deadline: 2s, headers: [x-tenant]",
+            judge.url()
+        ),
+    );
     let key = key();
-    let fields = [("x-api-key", &*key), ("x-tenant", "a"), ("x-tenant", "b"), ("x-forwarded-host", "evil.test")];
+    let fields = [
+        ("x-api-key", &*key),
+        ("x-tenant", "a"),
+        ("x-tenant", "b"),
+        ("x-forwarded-host", "evil.test"),
+    ];
     assert_eq!(gateway.get("/keyed?x=1", &fields).status, 200);
     let question = judge.last();
     assert_eq!(question.line(), "GET /check/keyed?x=1 HTTP/1.1");
@@ -84,10 +96,14 @@ fn the_judge_sees_the_call_and_its_answer_counts() {
     assert!(service.last().all("x-user").is_empty());
     for status in [401, 403, 404, 302, 429] {
         says(&judge, status);
-        gateway.get("/public", &[]).is_problem(403, "not_permitted");
+        gateway
+            .get("/public", &[])
+            .is_problem(403, "authoriser_refused");
     }
     says(&judge, 500);
-    gateway.get("/public", &[]).is_problem(503, "policy_unavailable");
+    gateway
+        .get("/public", &[])
+        .is_problem(503, "policy_unavailable");
     assert_eq!(service.calls().len(), 1);
     let answered = "tollgate_authoriser_judgements_total{api=\"books\",result=\"answered\"}";
     assert_eq!(gateway.metric(answered), 6);
@@ -99,25 +115,45 @@ fn authentication_never_opens_whatever_the_judge_does() {
     let present = judge(200);
     for url in [present.url(), Service::nowhere(), Service::stalling().url()] {
         let gateway = start(&service, &format!("http: '{url}', failure: fail_open"));
-        gateway.get("/keyed", &[]).is_problem(401, "credential_required");
+        gateway
+            .get("/keyed", &[])
+            .is_problem(401, "credential_required");
         let unknown = make_key("live", [7; 16]);
-        gateway.get("/keyed", &[("x-api-key", &unknown)]).is_problem(401, "credential_invalid");
+        gateway
+            .get("/keyed", &[("x-api-key", &unknown)])
+            .is_problem(401, "credential_invalid");
     }
     assert_eq!(service.calls().len(), 0);
-    assert_eq!(present.calls().len(), 0, "it is asked about callers who passed everything else");
+    assert_eq!(
+        present.calls().len(),
+        0,
+        "it is asked about callers who passed everything else"
+    );
 }
 
 #[test]
 fn without_an_answer_the_policy_decides() {
     let service = Service::new();
     let silent = Service::stalling();
-    for (failure, expected) in [("fail_open", 200), ("fail_closed", 503), ("degraded, stale_ok: 1m, vary: [path]", 503)] {
+    for (failure, expected) in [
+        ("fail_open", 200),
+        ("fail_closed", 503),
+        ("degraded, stale_ok: 1m, vary: [path]", 503),
+    ] {
         for url in [silent.url(), Service::nowhere()] {
-            let gateway = start(&service, &format!("http: '{url}', deadline: 100ms, failure: {failure}"));
+            let gateway = start(
+                &service,
+                &format!("http: '{url}', deadline: 100ms, failure: {failure}"),
+            );
             let begun = Instant::now();
             assert_eq!(gateway.get("/public", &[]).status, expected, "{failure}");
-            assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-            let unanswered = "tollgate_authoriser_judgements_total{api=\"books\",result=\"unanswered\"}";
+            assert!(
+                begun.elapsed() < Duration::from_secs(2),
+                "{:?}",
+                begun.elapsed()
+            );
+            let unanswered =
+                "tollgate_authoriser_judgements_total{api=\"books\",result=\"unanswered\"}";
             assert_eq!(gateway.metric(unanswered), 1);
         }
     }
@@ -127,8 +163,19 @@ fn without_an_answer_the_policy_decides() {
 fn a_caller_cannot_choose_not_to_be_judged() {
     let service = Service::new();
     let judge = judge(403);
-    let gateway = start(&service, &format!("http: '{}', deadline: 2s, failure: fail_open", judge.url()));
-    for path in ["/public?x=<", "/public?x=\"", "/public/<", "/public/a`b", "/public/%3C", "/public?%", "/public?a=b|c"] {
+    let gateway = start(
+        &service,
+        &format!("http: '{}', deadline: 2s, failure: fail_open", judge.url()),
+    );
+    for path in [
+        "/public?x=<",
+        "/public?x=\"",
+        "/public/<",
+        "/public/a`b",
+        "/public/%3C",
+        "/public?%",
+        "/public?a=b|c",
+    ] {
         let status = gateway.get(path, &[]).status;
         assert!(matches!(status, 400 | 403 | 404), "{path}: {status}");
     }
@@ -139,7 +186,10 @@ fn a_caller_cannot_choose_not_to_be_judged() {
 fn answers_are_kept_by_what_they_depend_on() {
     let service = Service::new();
     let judge = judge(200);
-    let how = format!("http: '{}', deadline: 2s, cache: 1m, vary: [path, 'header:x-tenant'], headers: [x-tenant]", judge.url());
+    let how = format!(
+        "http: '{}', deadline: 2s, cache: 1m, vary: [path, 'header:x-tenant'], headers: [x-tenant]",
+        judge.url()
+    );
     let gateway = start(&service, &how);
     let ask = |path: &str, tenant: &str| gateway.get(path, &[("x-tenant", tenant)]).status;
     assert_eq!((ask("/public", "a"), ask("/public", "a")), (200, 200));
@@ -157,7 +207,10 @@ fn answers_are_kept_by_what_they_depend_on() {
 fn degraded_uses_an_old_answer_for_as_long_as_it_may() {
     let service = Service::new();
     let judge = judge(200);
-    let how = format!("http: '{}', deadline: 500ms, cache: 0, failure: degraded, stale_ok: 2s, vary: [path]", judge.url());
+    let how = format!(
+        "http: '{}', deadline: 500ms, cache: 0, failure: degraded, stale_ok: 2s, vary: [path]",
+        judge.url()
+    );
     let how = how.replace("cache: 0, ", "");
     let gateway = start(&service, &how);
     assert_eq!(gateway.get("/public", &[]).status, 200);
@@ -166,7 +219,9 @@ fn degraded_uses_an_old_answer_for_as_long_as_it_may() {
     let stale = gateway.get("/public", &[]).status;
     assert!(stale == 200 || begun.elapsed() > Duration::from_secs(2));
     assert_eq!(gateway.get("/public/never-judged", &[]).status, 503);
-    eventually("the old answer is too old", || gateway.get("/public", &[]).status == 503);
+    eventually("the old answer is too old", || {
+        gateway.get("/public", &[]).status == 503
+    });
     says(&judge, 403);
     assert_eq!(gateway.get("/public", &[]).status, 403);
 }
@@ -175,7 +230,10 @@ fn degraded_uses_an_old_answer_for_as_long_as_it_may() {
 fn a_shadowed_judge_refuses_nobody() {
     let service = Service::new();
     let judge = judge(403);
-    let gateway = start(&service, &format!("http: '{}', deadline: 2s, shadow: on", judge.url()));
+    let gateway = start(
+        &service,
+        &format!("http: '{}', deadline: 2s, shadow: on", judge.url()),
+    );
     assert_eq!(gateway.get("/public", &[]).status, 200);
     let shadowed = "tollgate_authoriser_judgements_total{api=\"books\",result=\"shadowed\"}";
     assert_eq!(gateway.metric(shadowed), 1);
@@ -215,7 +273,9 @@ impl GrpcJudge {
         let (answer, questions) = (judge.answer.clone(), judge.questions.clone());
         let asked = judge.asked.clone();
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
             let served = tokio::task::LocalSet::new();
             served.block_on(&runtime.unwrap(), async move {
                 listener.set_nonblocking(true).unwrap();
@@ -234,7 +294,11 @@ impl GrpcJudge {
     }
 }
 
-type State = (Arc<Mutex<Verdict>>, Arc<Mutex<Vec<(String, Vec<u8>)>>>, Arc<AtomicUsize>);
+type State = (
+    Arc<Mutex<Verdict>>,
+    Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    Arc<AtomicUsize>,
+);
 
 async fn serve(stream: tokio::net::TcpStream, (answer, questions, asked): State) {
     let Ok(mut connection) = h2::server::handshake(stream).await else {
@@ -279,14 +343,30 @@ async fn serve(stream: tokio::net::TcpStream, (answer, questions, asked): State)
 #[test]
 fn a_judge_over_grpc_is_asked_as_envoy_asks() {
     let (service, judge) = (Service::new(), GrpcJudge::new());
-    let gateway = start(&service, &format!("grpc: 'h2c://{}', deadline: 2s, headers: [x-tenant]", judge.address));
+    let gateway = start(
+        &service,
+        &format!(
+            "grpc: 'h2c://{}', deadline: 2s, headers: [x-tenant]",
+            judge.address
+        ),
+    );
     let key = key();
     let fields = [("x-api-key", &*key), ("x-tenant", "acme")];
     assert_eq!(gateway.get("/keyed?x=1", &fields).status, 200);
     let (path, message) = judge.questions.lock().unwrap().pop().unwrap();
     assert_eq!(path, "/envoy.service.auth.v3.Authorization/Check");
     let text = String::from_utf8_lossy(&message).into_owned();
-    for part in ["GET", "/keyed?x=1", world::HOST, "127.0.0.1", "x-tenant", "acme", "consumer", "one", "keyed"] {
+    for part in [
+        "GET",
+        "/keyed?x=1",
+        world::HOST,
+        "127.0.0.1",
+        "x-tenant",
+        "acme",
+        "consumer",
+        "one",
+        "keyed",
+    ] {
         assert!(text.contains(part), "{part} is not in {text:?}");
     }
     assert!(!text.contains("tg_live"), "{text:?}");
@@ -314,8 +394,16 @@ fn a_silent_or_absent_judge_over_grpc_has_a_deadline() {
             let how = format!("grpc: 'h2c://{address}', deadline: 200ms, failure: {failure}");
             let gateway = start(&service, &how);
             let begun = Instant::now();
-            assert_eq!(gateway.get("/public", &[]).status, expected, "{address} {failure}");
-            assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+            assert_eq!(
+                gateway.get("/public", &[]).status,
+                expected,
+                "{address} {failure}"
+            );
+            assert!(
+                begun.elapsed() < Duration::from_secs(2),
+                "{:?}",
+                begun.elapsed()
+            );
             assert_eq!(gateway.get("/keyed", &[]).status, 401);
         }
     }
@@ -324,7 +412,12 @@ fn a_silent_or_absent_judge_over_grpc_has_a_deadline() {
 #[test]
 fn a_judge_over_grpc_by_tls_is_not_spoken_to_in_cleartext() {
     let (service, judge) = (Service::new(), GrpcJudge::new());
-    let gateway = start(&service, &format!("grpc: 'h2://{}', deadline: 1s", judge.address));
-    gateway.get("/public", &[]).is_problem(503, "policy_unavailable");
+    let gateway = start(
+        &service,
+        &format!("grpc: 'h2://{}', deadline: 1s", judge.address),
+    );
+    gateway
+        .get("/public", &[])
+        .is_problem(503, "policy_unavailable");
     assert_eq!(judge.asked.load(Ordering::SeqCst), 0);
 }

@@ -47,7 +47,10 @@ fn start(issuer: &Service, service: &Service, cache: &str) -> Gateway {
 
 fn asked(issuer: &Service) -> usize {
     let calls = issuer.calls();
-    calls.iter().filter(|call| call.target() == "/introspect").count()
+    calls
+        .iter()
+        .filter(|call| call.target() == "/introspect")
+        .count()
 }
 
 fn active() -> String {
@@ -65,7 +68,10 @@ fn an_active_token_passes_and_is_asked_about_once() {
     }
     assert_eq!(asked(&issuer), 1);
     let calls = issuer.calls();
-    let call = calls.iter().find(|call| call.target() == "/introspect").unwrap();
+    let call = calls
+        .iter()
+        .find(|call| call.target() == "/introspect")
+        .unwrap();
     assert_eq!(call.method(), "POST");
     let body = String::from_utf8_lossy(&call.body).into_owned();
     assert!(body.starts_with("token=opaque%26token%3D1&"), "{body}");
@@ -82,7 +88,9 @@ fn an_inactive_token_is_refused_and_not_asked_about_again_at_once() {
     let issuer = publishing(r#"{"active": false}"#);
     let gateway = start(&issuer, &service, "30s");
     for _ in 0..5 {
-        gateway.show("/plain", "opaque").is_problem(401, "credential_invalid");
+        gateway
+            .show("/plain", "opaque")
+            .is_problem(401, "credential_invalid");
     }
     assert_eq!(asked(&issuer), 1);
     publish(&issuer, &active());
@@ -104,10 +112,16 @@ fn what_is_not_clearly_active_is_no_admission() {
         (r#"{"active": 1, "aud": "books"}"#, 503),
         (r#"{"aud": "books"}"#, 503),
         (r#"{"active": false, "active": true, "aud": "books"}"#, 503),
-        (r#"{"active": true, "aud": "books", "exp": "9999999999"}"#, 503),
+        (
+            r#"{"active": true, "aud": "books", "exp": "9999999999"}"#,
+            503,
+        ),
         (r#"{"active": true}"#, 401),
         (r#"{"active": true, "aud": "other"}"#, 401),
-        (r#"{"active": true, "aud": "books", "iss": "https://evil.test"}"#, 401),
+        (
+            r#"{"active": true, "aud": "books", "iss": "https://evil.test"}"#,
+            401,
+        ),
         (r#"{"active": true, "aud": "books", "exp": 1000}"#, 401),
     ];
     for (number, (answer, expected)) in answers.iter().enumerate() {
@@ -115,7 +129,10 @@ fn what_is_not_clearly_active_is_no_admission() {
         let shown = gateway.show("/plain", &format!("opaque-{number}"));
         assert_eq!(shown.status, *expected, "{answer}: {shown:?}");
     }
-    let huge = format!(r#"{{"active": true, "aud": "books", "x": "{}"}}"#, "x".repeat(70_000));
+    let huge = format!(
+        r#"{{"active": true, "aud": "books", "x": "{}"}}"#,
+        "x".repeat(70_000)
+    );
     publish(&issuer, &huge);
     assert_eq!(gateway.show("/plain", "opaque-huge").status, 503);
     assert_eq!(service.calls().len(), 0);
@@ -134,10 +151,17 @@ fn a_slow_or_failing_issuer_means_503_within_the_deadline() {
     for issuer in [&slow, &failing] {
         let gateway = start(issuer, &service, "30s");
         let begun = Instant::now();
-        gateway.show("/plain", "opaque").is_problem(503, "policy_unavailable");
-        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        gateway
+            .show("/plain", "opaque")
+            .is_problem(503, "policy_unavailable");
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            begun.elapsed()
+        );
         assert_eq!(gateway.get("/public", &[]).status, 200);
-        let unanswered = "tollgate_introspections_total{api=\"books\",issuer=\"id\",result=\"unanswered\"}";
+        let unanswered =
+            "tollgate_introspections_total{api=\"books\",issuer=\"id\",result=\"unanswered\"}";
         assert_eq!(gateway.metric(unanswered), 1);
     }
     assert_eq!(service.calls().len(), 2, "the public operation alone");
@@ -150,7 +174,9 @@ fn an_answer_is_believed_for_as_long_as_configured() {
     let gateway = start(&issuer, &service, "1s");
     assert_eq!(gateway.show("/plain", "opaque").status, 200);
     publish(&issuer, r#"{"active": false}"#);
-    eventually("the answer grows old", || gateway.show("/plain", "opaque").status == 401);
+    eventually("the answer grows old", || {
+        gateway.show("/plain", "opaque").status == 401
+    });
     assert_eq!(asked(&issuer), 2);
 }
 

@@ -11,7 +11,9 @@ mod world;
 
 use std::time::{Duration, Instant};
 
-use issuer::{Gateway, ISSUER, Keys, SHARED, Setting, claims, coded, now, publish, publishing, with};
+use issuer::{
+    Gateway, ISSUER, Keys, SHARED, Setting, claims, coded, now, publish, publishing, with,
+};
 use serde_json::{Value, json};
 use tollgate_policy::credentials::key::make_key;
 use world::{Service, Then, eventually};
@@ -81,7 +83,10 @@ fn every_promised_algorithm_is_accepted() {
         }
     }
     assert!(gateway.metric("tollgate_tokens_total{result=\"known\"}") >= 4);
-    assert_eq!(gateway.metric("tollgate_tokens_total{result=\"verified\"}"), 4);
+    assert_eq!(
+        gateway.metric("tollgate_tokens_total{result=\"verified\"}"),
+        4
+    );
     let call = service.last();
     assert_eq!(call.header("authorization"), None, "{call:?}");
 }
@@ -103,7 +108,9 @@ fn a_shared_secret_is_accepted_where_it_is_configured() {
     let token = coded(SHARED.as_bytes(), &header, &claims());
     assert_eq!(gateway.show("/plain", &token).status, 200);
     let forged = coded(&[0; 32], &header, &claims());
-    gateway.show("/plain", &forged).is_problem(401, "credential_invalid");
+    gateway
+        .show("/plain", &forged)
+        .is_problem(401, "credential_invalid");
 }
 
 #[test]
@@ -154,30 +161,72 @@ fn every_attack_on_a_token_is_refused() {
         ("no signature", format!("{unsigned}.")),
         ("two parts", unsigned.to_owned()),
         ("a zero signature", format!("{unsigned}.{}", "A".repeat(86))),
-        ("RS to HS", coded(&keys.rsa_modulus(), &json!({"alg": "HS256", "kid": "rsa"}), &claims())),
-        ("RS to HS by document", coded(keys.jwks("").as_bytes(), &json!({"alg": "HS256"}), &claims())),
-        ("another algorithm of the key", keys.signed("PS256", &json!({"alg": "RS256", "kid": "rsa"}), &claims())),
-        ("a key of another kind", es(json!({"alg": "ES256", "kid": "rsa"}), &claims())),
+        (
+            "RS to HS",
+            coded(
+                &keys.rsa_modulus(),
+                &json!({"alg": "HS256", "kid": "rsa"}),
+                &claims(),
+            ),
+        ),
+        (
+            "RS to HS by document",
+            coded(
+                keys.jwks("").as_bytes(),
+                &json!({"alg": "HS256"}),
+                &claims(),
+            ),
+        ),
+        (
+            "another algorithm of the key",
+            keys.signed("PS256", &json!({"alg": "RS256", "kid": "rsa"}), &claims()),
+        ),
+        (
+            "a key of another kind",
+            es(json!({"alg": "ES256", "kid": "rsa"}), &claims()),
+        ),
         ("a stranger's key", stranger.token("RS256", &claims())),
-        ("an embedded key", stranger.signed("RS256", &json!({"alg": "RS256", "kid": "rsa", "jwk": stranger.rsa_jwk("")}), &claims())),
-        ("an unknown kid", es(json!({"alg": "ES256", "kid": "nobody"}), &claims())),
+        (
+            "an embedded key",
+            stranger.signed(
+                "RS256",
+                &json!({"alg": "RS256", "kid": "rsa", "jwk": stranger.rsa_jwk("")}),
+                &claims(),
+            ),
+        ),
+        (
+            "an unknown kid",
+            es(json!({"alg": "ES256", "kid": "nobody"}), &claims()),
+        ),
         ("crit", es(told("crit", json!(["exp"])), &claims())),
         ("b64", es(told("b64", json!(false)), &claims())),
         ("kid as number", es(told("kid", json!(7)), &claims())),
         ("wrong aud", es(header(), &with("aud", json!("other")))),
-        ("aud of a wrong type", es(header(), &with("aud", json!({"books": true})))),
+        (
+            "aud of a wrong type",
+            es(header(), &with("aud", json!({"books": true}))),
+        ),
         ("no aud", es(header(), &with("aud", Value::Null))),
-        ("wrong iss", es(header(), &with("iss", json!("https://evil.test")))),
+        (
+            "wrong iss",
+            es(header(), &with("iss", json!("https://evil.test"))),
+        ),
         ("iss as list", es(header(), &with("iss", json!([ISSUER])))),
         ("no iss", es(header(), &with("iss", Value::Null))),
         ("expired", es(header(), &with("exp", json!(now() - 6)))),
-        ("exp as text", es(header(), &with("exp", json!("99999999999")))),
+        (
+            "exp as text",
+            es(header(), &with("exp", json!("99999999999"))),
+        ),
         ("no exp", es(header(), &with("exp", Value::Null))),
         ("nbf ahead", es(header(), &with("nbf", json!(now() + 60)))),
         ("nbf as text", es(header(), &with("nbf", json!("0")))),
         ("iat ahead", es(header(), &with("iat", json!(now() + 60)))),
         ("sub as list", es(header(), &with("sub", json!(["ann"])))),
-        ("sub with a line end", es(header(), &with("sub", json!("ann\r\nx: y")))),
+        (
+            "sub with a line end",
+            es(header(), &with("sub", json!("ann\r\nx: y"))),
+        ),
         ("too long", format!("{good}{}", "A".repeat(17_000))),
         ("another payload", good.replacen('.', ".e30", 1)),
     ];
@@ -187,7 +236,11 @@ fn every_attack_on_a_token_is_refused() {
         let challenge = answer.header("www-authenticate").unwrap_or_default();
         assert!(challenge.contains("invalid_token"), "{name}: {challenge}");
         // What is wrong is the log's business.
-        assert!(!answer.text().contains("signature"), "{name}: {}", answer.text());
+        assert!(
+            !answer.text().contains("signature"),
+            "{name}: {}",
+            answer.text()
+        );
     }
     assert_eq!(service.calls().len(), 0);
     // Within the leeway of five seconds.
@@ -203,7 +256,9 @@ fn a_token_that_is_kept_ends_in_time() {
     let gateway = ready(&issuer, &service);
     let token = keys.token("ES256", &with("exp", json!(now() - 2)));
     assert_eq!(gateway.show("/plain", &token).status, 200);
-    eventually("the token ends", || gateway.show("/plain", &token).status == 401);
+    eventually("the token ends", || {
+        gateway.show("/plain", &token).status == 401
+    });
 }
 
 const CONSUMERS: &str = "organisations:\n  shops:\n    projects:\n      web:\n        consumers:\n          one:\n            \
@@ -239,19 +294,39 @@ fn alternatives_combinations_optional_and_public_are_honoured() {
         ("/either", nothing, 401),
         ("/either", &[("x-api-key", &*one)], 200),
         ("/either", &[("authorization", &*ann)], 200),
-        ("/either", &[("authorization", &*ann), ("x-api-key", &*unknown)], 200),
+        (
+            "/either",
+            &[("authorization", &*ann), ("x-api-key", &*unknown)],
+            200,
+        ),
         ("/either", &[("authorization", &*bad)], 401),
         ("/both", &[("x-api-key", &*one)], 401),
         ("/both", &[("authorization", &*ann)], 401),
-        ("/both", &[("authorization", &*ann), ("x-api-key", &*one)], 200),
-        ("/both", &[("authorization", &*stranger), ("x-api-key", &*one)], 200),
+        (
+            "/both",
+            &[("authorization", &*ann), ("x-api-key", &*one)],
+            200,
+        ),
+        (
+            "/both",
+            &[("authorization", &*stranger), ("x-api-key", &*one)],
+            200,
+        ),
         // Two consumers are nobody.
-        ("/both", &[("authorization", &*ann), ("x-api-key", &*two)], 401),
+        (
+            "/both",
+            &[("authorization", &*ann), ("x-api-key", &*two)],
+            401,
+        ),
         ("/optional", nothing, 200),
         ("/optional", &[("authorization", &*ann)], 200),
         // Whoever shows something is not taken for nobody.
         ("/optional", &[("authorization", &*bad)], 401),
-        ("/plain", &[("authorization", &*ann), ("authorization", &*bad)], 401),
+        (
+            "/plain",
+            &[("authorization", &*ann), ("authorization", &*bad)],
+            401,
+        ),
     ] {
         let answer = gateway.get(path, shown);
         assert_eq!(answer.status, expected, "{path} {shown:?}: {answer:?}");
@@ -273,9 +348,19 @@ fn unknown_keys_do_not_flood_the_issuer_and_a_new_key_counts_within_ten_seconds(
     publish(&issuer, &new.jwks("-new"));
     let header = json!({"alg": "ES256", "kid": "p256-new"});
     let token = new.signed("ES256", &header, &claims());
-    eventually("the new key counts", || gateway.show("/plain", &token).status == 200);
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    assert!(issuer.calls().len() - before <= 2, "{}", issuer.calls().len());
+    eventually("the new key counts", || {
+        gateway.show("/plain", &token).status == 200
+    });
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(
+        issuer.calls().len() - before <= 2,
+        "{}",
+        issuer.calls().len()
+    );
     // The old keys are gone, with what was verified by them.
     let old = keys.token("ES256", &claims());
     assert_eq!(gateway.show("/plain", &old).status, 401);
@@ -291,7 +376,9 @@ fn an_issuer_away_at_the_start_stops_only_what_needs_it() {
     });
     let gateway = start(&issuer, &service);
     let token = keys.token("RS256", &claims());
-    gateway.show("/plain", &token).is_problem(503, "policy_unavailable");
+    gateway
+        .show("/plain", &token)
+        .is_problem(503, "policy_unavailable");
     assert_eq!(gateway.get("/public", &[]).status, 200);
     assert_eq!(gateway.get("/optional", &[]).status, 200);
     assert_eq!(gateway.get("/plain", &[]).status, 401);
@@ -299,7 +386,9 @@ fn an_issuer_away_at_the_start_stops_only_what_needs_it() {
     let foreign = keys.token("RS256", &with("iss", json!("https://evil.test")));
     assert_eq!(gateway.show("/plain", &foreign).status, 401);
     publish(&issuer, &keys.jwks(""));
-    eventually("the issuer is back", || gateway.show("/plain", &token).status == 200);
+    eventually("the issuer is back", || {
+        gateway.show("/plain", &token).status == 200
+    });
 }
 
 #[test]
@@ -322,7 +411,12 @@ fn an_issuer_that_goes_away_or_talks_nonsense_leaves_its_keys() {
         assert_eq!(gateway.show("/plain", &token).status, 200);
     }
     drop(issuer);
-    assert_eq!(gateway.show("/plain", &keys.token("EdDSA", &claims())).status, 200);
+    assert_eq!(
+        gateway
+            .show("/plain", &keys.token("EdDSA", &claims()))
+            .status,
+        200
+    );
 }
 
 #[test]
@@ -361,7 +455,11 @@ fn discovery_believes_only_the_document_of_its_issuer() {
     for (claimed, usable) in [(true, true), (false, false)] {
         let issuer = publishing("");
         let url = issuer.url();
-        let named = if claimed { url.clone() } else { "https://evil.test".to_owned() };
+        let named = if claimed {
+            url.clone()
+        } else {
+            "https://evil.test".to_owned()
+        };
         let (jwks, document) = (
             keys.jwks(""),
             json!({"issuer": named, "jwks_uri": format!("{url}/keys")}).to_string(),
@@ -382,11 +480,18 @@ fn discovery_believes_only_the_document_of_its_issuer() {
         let gateway = setting.start(&service);
         let token = keys.token("RS256", &with("iss", json!(url)));
         if usable {
-            eventually("keys are found", || gateway.show("/plain", &token).status == 200);
+            eventually("keys are found", || {
+                gateway.show("/plain", &token).status == 200
+            });
         } else {
             issuer.has_calls(2);
             assert_eq!(gateway.show("/plain", &token).status, 503);
-            assert!(issuer.calls().iter().all(|call| !call.target().contains("keys")));
+            assert!(
+                issuer
+                    .calls()
+                    .iter()
+                    .all(|call| !call.target().contains("keys"))
+            );
             assert!(gateway.world.log().contains("of another issuer"));
         }
     }
@@ -404,8 +509,15 @@ fn keys_are_not_fetched_from_private_addresses_unless_allowed() {
         control: false,
     };
     let gateway = setting.start(&service);
-    eventually("the refusal is told", || gateway.world.log().contains("private address"));
-    assert_eq!(gateway.show("/plain", &keys.token("RS256", &claims())).status, 503);
+    eventually("the refusal is told", || {
+        gateway.world.log().contains("private address")
+    });
+    assert_eq!(
+        gateway
+            .show("/plain", &keys.token("RS256", &claims()))
+            .status,
+        503
+    );
     assert_eq!(issuer.calls().len(), 0);
 }
 
@@ -416,7 +528,8 @@ fn redirects_and_silence_of_an_issuer_are_no_keys() {
     let there = elsewhere.url();
     let redirecting = Service::answering(move |_, stream| {
         use std::io::Write as _;
-        let answer = format!("HTTP/1.1 302 Found\r\nlocation: {there}/keys\r\ncontent-length: 0\r\n\r\n");
+        let answer =
+            format!("HTTP/1.1 302 Found\r\nlocation: {there}/keys\r\ncontent-length: 0\r\n\r\n");
         let _gone = stream.write_all(answer.as_bytes());
         Then::Continue
     });
@@ -424,7 +537,12 @@ fn redirects_and_silence_of_an_issuer_are_no_keys() {
     for issuer in [&redirecting, &silent] {
         let gateway = start(issuer, &service);
         eventually("it is asked", || issuer.connections() > 0);
-        assert_eq!(gateway.show("/plain", &keys.token("RS256", &claims())).status, 503);
+        assert_eq!(
+            gateway
+                .show("/plain", &keys.token("RS256", &claims()))
+                .status,
+            503
+        );
         assert_eq!(gateway.get("/public", &[]).status, 200);
     }
     assert_eq!(elsewhere.calls().len(), 0);
@@ -489,8 +607,14 @@ fn a_revoked_token_is_refused_within_a_second() {
         Instant::now()
     };
     let refused = |token: &str, since: Instant| {
-        eventually("it is refused", || gateway.show("/plain", token).status == 401);
-        assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+        eventually("it is refused", || {
+            gateway.show("/plain", token).status == 401
+        });
+        assert!(
+            since.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            since.elapsed()
+        );
     };
     let since = revoke(json!({"kind": "token", "issuer": ISSUER, "id": "a"}));
     refused(&stolen, since);
@@ -533,7 +657,9 @@ fn an_issuer_that_the_description_names_is_believed() {
     let gateway = setting.start(&service);
     let token = keys.token("RS256", &claims());
     // A description may not lead the gateway to private addresses; that it was tried shows whose keys count.
-    eventually("the keys are looked for", || gateway.world.log().contains("private address"));
+    eventually("the keys are looked for", || {
+        gateway.world.log().contains("private address")
+    });
     assert_eq!(gateway.show("/plain", &token).status, 503);
     let foreign = keys.token("RS256", &with("iss", json!("https://evil.test")));
     assert_eq!(gateway.show("/plain", &foreign).status, 401);

@@ -125,7 +125,11 @@ pub fn coded(secret: &[u8], header: &Value, claims: &Value) -> String {
 /// Header and claims, as they are signed.
 pub fn message(header: &Value, claims: &Value) -> String {
     let (header, claims) = (header.to_string(), claims.to_string());
-    format!("{}.{}", base64(header.as_bytes()), base64(claims.as_bytes()))
+    format!(
+        "{}.{}",
+        base64(header.as_bytes()),
+        base64(claims.as_bytes())
+    )
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -226,7 +230,11 @@ impl Setting<'_> {
     }
 
     fn api_file(&self, service: &Service) -> String {
-        format!("spec: ../spec.json\nupstream: {}\n{}", service.url(), self.api)
+        format!(
+            "spec: ../spec.json\nupstream: {}\n{}",
+            service.url(),
+            self.api
+        )
     }
 }
 
@@ -262,9 +270,11 @@ impl Gateway {
     /// POST to the control API with the credential the gateway made.
     pub fn administer(&self, path: &str, body: &Value) -> u16 {
         let log = self.world.log();
-        let line = log
-            .lines()
-            .find_map(|line| line.split_once("control API on ")?.1.split_once(", credential in "));
+        let line = log.lines().find_map(|line| {
+            line.split_once("control API on ")?
+                .1
+                .split_once(", credential in ")
+        });
         let (address, file) = line.unwrap_or_else(|| panic!("no control API in\n{log}"));
         let address: SocketAddr = address.parse().unwrap();
         let credential = std::fs::read_to_string(file.trim()).unwrap();

@@ -104,9 +104,8 @@ impl Client {
     pub(super) fn new(url: &str, deadline: Duration) -> Result<Self, String> {
         let (scheme, authority) = url.split_once("://").ok_or("it is no URL")?;
         let tls = matches!(scheme, "h2" | "grpcs" | "https");
-        let unusable = |error: &dyn std::fmt::Display| {
-            format!("the authoriser's URL cannot be used: {error}")
-        };
+        let unusable =
+            |error: &dyn std::fmt::Display| format!("the authoriser's URL cannot be used: {error}");
         let scheme = if tls { "https" } else { "http" };
         let origin: Uri = format!("{scheme}://{}", authority.trim_end_matches('/'))
             .parse()
@@ -135,7 +134,8 @@ impl Client {
                 self.endpoint.connect_with_connector_lazy(connector)
             })
             .await;
-        let mut client = tonic::client::Grpc::new(channel.clone()).max_decoding_message_size(LARGEST);
+        let mut client =
+            tonic::client::Grpc::new(channel.clone()).max_decoding_message_size(LARGEST);
         client.ready().await.map_err(|error| error.to_string())?;
         let path = PathAndQuery::from_static("/envoy.service.auth.v3.Authorization/Check");
         let codec: ProstCodec<CheckRequest, CheckResponse> = ProstCodec::default();

@@ -46,7 +46,10 @@ async fn a_call_that_cannot_be_put_is_refused_though_the_policy_fails_open() {
     let authoriser = authoriser(&[]);
     for (path, query) in [("/a<b", ""), ("/a", "x=<"), ("/a", "x=\"")] {
         let asked = authoriser.ask(&question(path, query)).await;
-        assert!(matches!(asked, Err(Unjudged::Unaskable(_))), "{path}?{query}");
+        assert!(
+            matches!(asked, Err(Unjudged::Unaskable(_))),
+            "{path}?{query}"
+        );
     }
 }
 
@@ -59,8 +62,14 @@ fn an_answer_about_one_subject_is_not_used_for_another() {
         ..question("/a", "")
     };
     assert_ne!(authoriser.key_of(&ann), authoriser.key_of(&bob));
-    assert_eq!(authoriser.key_of(&ann), authoriser.key_of(&question("/a", "")));
-    assert_ne!(authoriser.key_of(&ann), authoriser.key_of(&question("/a", "b")));
+    assert_eq!(
+        authoriser.key_of(&ann),
+        authoriser.key_of(&question("/a", ""))
+    );
+    assert_ne!(
+        authoriser.key_of(&ann),
+        authoriser.key_of(&question("/a", "b"))
+    );
     let long = "/a".repeat(LONGEST_KEY);
     assert_eq!(authoriser.key_of(&question(&long, "")), None);
 }
@@ -75,7 +84,11 @@ fn our_word_comes_before_the_callers_and_framing_is_not_the_callers() {
         ("x-tenant", "one, two".to_owned()),
     ];
     let inquiry = http::inquiry(&authoriser.config, &question).unwrap();
-    let names: Vec<_> = inquiry.fields.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<_> = inquiry
+        .fields
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
     assert_eq!(
         names,
         [
@@ -86,7 +99,10 @@ fn our_word_comes_before_the_callers_and_framing_is_not_the_callers() {
             "x-tenant"
         ]
     );
-    let host = inquiry.fields.iter().find(|(name, _)| name == "x-forwarded-host");
+    let host = inquiry
+        .fields
+        .iter()
+        .find(|(name, _)| name == "x-forwarded-host");
     assert_eq!(host.unwrap().1, "books.example");
 }
 

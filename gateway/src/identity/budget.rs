@@ -40,8 +40,9 @@ impl MissBudget {
     pub fn left(&self, source: Option<IpAddr>, now: Instant) -> bool {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let now = millis(now.saturating_duration_since(self.began));
-        self.bucket(source)
-            .is_some_and(|bucket| bucket.load(Ordering::Relaxed) <= now + (BURST - 1) * millis(REFILL))
+        self.bucket(source).is_some_and(|bucket| {
+            bucket.load(Ordering::Relaxed) <= now + (BURST - 1) * millis(REFILL)
+        })
     }
 
     fn bucket(&self, source: Option<IpAddr>) -> Option<&AtomicU64> {

@@ -87,7 +87,11 @@ impl IssuerKeys {
             generation: AtomicU64::new(0),
             wanted: Arc::default(),
             maintained: AtomicBool::new(false),
-            seen: Mutex::new(before.map(|keys| keys.seen.lock().clone()).unwrap_or_default()),
+            seen: Mutex::new(
+                before
+                    .map(|keys| keys.seen.lock().clone())
+                    .unwrap_or_default(),
+            ),
         });
         keys.read_local();
         all.push(Arc::downgrade(&keys));
@@ -248,7 +252,10 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
         .read_to_end(&mut raw)
         .map_err(told)?;
     match raw.len() > LARGEST {
-        true => Err(format!("{}: is larger than {LARGEST} bytes", path.display())),
+        true => Err(format!(
+            "{}: is larger than {LARGEST} bytes",
+            path.display()
+        )),
         false => Ok(raw),
     }
 }
@@ -331,7 +338,11 @@ mod tests {
     fn a_key_file_is_a_file_of_bounded_size() {
         let folder = tempfile::tempdir().unwrap();
         assert!(read(folder.path()).unwrap_err().contains("is no file"));
-        assert!(read(Path::new("/dev/zero")).unwrap_err().contains("is no file"));
+        assert!(
+            read(Path::new("/dev/zero"))
+                .unwrap_err()
+                .contains("is no file")
+        );
         let file = folder.path().join("keys");
         std::fs::write(&file, vec![b' '; LARGEST]).unwrap();
         assert_eq!(read(&file).unwrap().len(), LARGEST);

@@ -349,7 +349,10 @@ impl Identities {
             }
             // A broken JWT stays one: nobody is asked to believe what we do not.
             Err(bad) if jwt::is_jwt(text) => Err(Unidentified::Bad(bad)),
-            Err(bad) => self.introspect(text, digest, candidates, request, bad).await,
+            Err(bad) => {
+                self.introspect(text, digest, candidates, request, bad)
+                    .await
+            }
         }
     }
 

@@ -81,7 +81,10 @@ impl Stood {
             self.all.retain(|(standing, _)| standing.strong_count() > 0);
             self.tidy_at = (self.all.len() * 2).max(FEWEST);
         }
-        let weak = (Arc::downgrade(&token.standing), Arc::downgrade(&token.claims));
+        let weak = (
+            Arc::downgrade(&token.standing),
+            Arc::downgrade(&token.claims),
+        );
         self.all.push(weak);
     }
 }
@@ -156,13 +159,11 @@ impl Tokens {
             return Err(Disbelief::Unknowable);
         };
         self.verifications.fetch_add(1, Ordering::Relaxed);
-        let claims = token
-            .verify(&issuer.rules, &keys, now)
-            .inspect_err(|bad| {
-                if *bad == BadCredential::UnknownKey {
-                    issuer.keys.want_refresh();
-                }
-            })?;
+        let claims = token.verify(&issuer.rules, &keys, now).inspect_err(|bad| {
+            if *bad == BadCredential::UnknownKey {
+                issuer.keys.want_refresh();
+            }
+        })?;
         let until = claims
             .expires
             .map(|expires| expires.plus(issuer.rules.leeway));
@@ -199,8 +200,7 @@ impl Tokens {
                 standing.withdraw();
             }
         }
-        self.verified
-            .retain(|_, token| !token.standing.withdrawn());
+        self.verified.retain(|_, token| !token.standing.withdrawn());
         self.epoch.fetch_add(1, Ordering::Release);
     }
 }

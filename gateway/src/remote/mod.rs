@@ -296,7 +296,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_redirect_is_an_answer_and_not_followed() {
-        let there = "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
+        let there =
+            "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
         let told = ask(Inquiry::get(party(Some(there)).await), bounds(true)).await;
         assert_eq!(told.unwrap().status, StatusCode::FOUND);
     }
@@ -305,7 +306,10 @@ mod tests {
     async fn a_url_with_a_user_is_not_asked() {
         let url = Uri::from_static("http://user:secret@127.0.0.1:1/");
         let error = ask(Inquiry::get(url), bounds(true)).await.unwrap_err();
-        assert!(error.contains("user") && !error.contains("secret"), "{error}");
+        assert!(
+            error.contains("user") && !error.contains("secret"),
+            "{error}"
+        );
     }
 
     #[tokio::test]

@@ -35,10 +35,7 @@ pub fn write_callers(page: &mut String, identities: &Identities, apis: &[Arc<Api
         "Tokens judged: known from before, or verified by their signature.",
         &[(
             String::new(),
-            [
-                ("known", &tokens.hits),
-                ("verified", &tokens.verifications),
-            ],
+            [("known", &tokens.hits), ("verified", &tokens.verifications)],
         )],
     );
     write_issuers(page, apis);
@@ -68,25 +65,45 @@ fn write_rows<const N: usize>(
 
 fn write_issuers(page: &mut String, apis: &[Arc<Api>]) {
     let name = "tollgate_issuer_keys_generation";
-    head(page, name, "gauge", "How often the keys changed; 0: there were none yet.");
+    head(
+        page,
+        name,
+        "gauge",
+        "How often the keys changed; 0: there were none yet.",
+    );
     for (labels, issuer) in issuers(apis) {
         let generation = issuer.keys.generation();
         line(page, format_args!("{name}{{{labels}}} {generation}"));
     }
     let name = "tollgate_issuer_keys_usable";
-    head(page, name, "gauge", "1 where there are keys to verify tokens with.");
+    head(
+        page,
+        name,
+        "gauge",
+        "1 where there are keys to verify tokens with.",
+    );
     for (labels, issuer) in issuers(apis) {
         let usable = u8::from(issuer.keys.current().is_some());
         line(page, format_args!("{name}{{{labels}}} {usable}"));
     }
     let name = "tollgate_issuer_keys_failed";
-    head(page, name, "gauge", "1 where the last attempt to get the keys failed.");
+    head(
+        page,
+        name,
+        "gauge",
+        "1 where the last attempt to get the keys failed.",
+    );
     for (labels, issuer) in issuers(apis) {
         let failed = u8::from(!issuer.keys.last_error().is_empty());
         line(page, format_args!("{name}{{{labels}}} {failed}"));
     }
     let name = "tollgate_issuer_keys_age_seconds";
-    head(page, name, "gauge", "Time since the keys were last read without error.");
+    head(
+        page,
+        name,
+        "gauge",
+        "Time since the keys were last read without error.",
+    );
     for (labels, issuer) in issuers(apis) {
         if let Some(age) = issuer.keys.age() {
             line(page, format_args!("{name}{{{labels}}} {}", age.as_secs()));
