@@ -178,7 +178,8 @@ mod tests {
         let too_long = head(&[("x-api-key", &long)]);
         assert_eq!(shown(&too_long, None, &place), Err(BadCredential::TooLarge));
         let query = CredentialPlace::Query("key".into());
-        let broken = shown(&head(&[]), Some("key=%zz"), &query);
+        let empty = head(&[]);
+        let broken = shown(&empty, Some("key=%zz"), &query);
         assert_eq!(broken, Err(BadCredential::Malformed));
     }
 }
