@@ -96,7 +96,9 @@ fn the_judge_sees_the_call_and_its_answer_counts() {
     assert!(service.last().all("x-user").is_empty());
     for status in [401, 403, 404, 302, 429] {
         says(&judge, status);
-        gateway.get("/public", &[]).is_problem(403, "not_permitted");
+        gateway
+            .get("/public", &[])
+            .is_problem(403, "authoriser_refused");
     }
     says(&judge, 500);
     gateway

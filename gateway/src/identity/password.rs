@@ -137,3 +137,29 @@ impl Passwords {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn guessing_is_held_to_a_budget_and_repeating_costs_nothing() {
+        let passwords = Passwords::default();
+        let guesser = Some("192.0.2.1".parse().unwrap());
+        let wrong = || Err(BadCredential::Password);
+        let mut refused = 0;
+        for number in 0..60 {
+            let judged = passwords.judged(Digest([number; 32]), guesser, wrong).await;
+            refused += u32::from(judged == Err(Disbelief::TooMany));
+        }
+        assert!(refused > 0);
+        // Known to be wrong: not judged again, and not charged.
+        let known = passwords.judged(Digest([0; 32]), guesser, || Ok(())).await;
+        assert_eq!(known, Err(Disbelief::Bad(BadCredential::Password)));
+        // Nobody else is held to it.
+        let other = Some("198.51.100.1".parse().unwrap());
+        let judged = passwords.judged(Digest([99; 32]), other, || Ok(())).await;
+        assert_eq!(judged, Ok(()));
+    }
+}
