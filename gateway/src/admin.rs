@@ -39,7 +39,7 @@ use crate::explain::{self, Described};
 use crate::journey::Shared;
 use crate::live::Live;
 use crate::shadow::ShadowLine;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, write_callers};
 
 /// Connections at once; more wait in the backlog of the socket. Probes, a scraper and a few operators need ten.
 const CONNECTIONS: usize = 32;
@@ -282,9 +282,12 @@ async fn readyz(State(state): State<AdminState>) -> (StatusCode, &'static str) {
 }
 
 async fn metrics(State(state): State<AdminState>) -> impl IntoResponse {
+    let mut page = state.metrics.render();
+    let apis = state.live.apis().load();
+    write_callers(&mut page, &state.shared.identities, apis.all());
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        state.metrics.render(),
+        page,
     )
 }
 

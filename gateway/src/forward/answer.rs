@@ -69,7 +69,10 @@ pub(super) async fn end_stream(
     let head = session.req_header();
     if head.version == http::Version::HTTP_2 && is_grpc(head) {
         let mut trailers = HeaderMap::new();
-        trailers.insert("grpc-status", HeaderValue::from(u16::from(denial.grpc_status())));
+        trailers.insert(
+            "grpc-status",
+            HeaderValue::from(u16::from(denial.grpc_status())),
+        );
         if let Ok(message) = HeaderValue::from_str(&denial.grpc_message()) {
             trailers.insert("grpc-message", message);
         }

@@ -5,9 +5,9 @@
 
 pub mod answer;
 pub mod caller;
-mod frames;
 pub mod direct;
 pub mod fields;
+mod frames;
 pub mod hooks;
 pub mod passage;
 pub mod watch;

@@ -206,7 +206,10 @@ impl Directory {
             if let (Some(source), Some(_)) = (payer, caller) {
                 self.misses.give_back(source);
             }
-            let standing = caller.map(|caller| self.roll.enter(reference, &caller.consumer.name));
+            let consumer = caller.map(|caller| &caller.consumer.name);
+            // A certificate of the listener's roots counts without a consumer, until it is revoked.
+            let counts = consumer.is_some() || matches!(reference, CredentialRef::Certificate(_));
+            let standing = counts.then(|| self.roll.enter(reference, consumer));
             let held = Arc::new(Held {
                 caller: resolved.caller,
                 standing: standing.unwrap_or_default(),
@@ -284,7 +287,16 @@ impl Directory {
         loop {
             let asked = self.control.ask(Question::Revocations, PATIENCE).await;
             if let Ok(Answer::Revocations(all)) = asked {
-                self.revoked.store(Some(Arc::new(RevokedTokens::of(&all))));
+                let revoked = Arc::new(RevokedTokens::of(&all));
+                self.revoked.store(Some(revoked.clone()));
+                // Some of them may have been missed while calls were under way.
+                self.roll.withdraw(|reference, _| match reference {
+                    CredentialRef::Certificate(name) => revoked.hold_certificate(name),
+                    CredentialRef::Key(_)
+                    | CredentialRef::Login { .. }
+                    | CredentialRef::User(_) => false,
+                });
+                self.withdrawals.send_modify(|count| *count += 1);
                 return;
             }
             tokio::time::sleep(PATIENCE).await;
@@ -371,8 +383,7 @@ impl Directory {
             what.iter()
                 .any(|revoked| touches(revoked, reference, consumer))
         };
-        self.roll
-            .withdraw(|reference, consumer| hit(reference, Some(consumer)));
+        self.roll.withdraw(hit);
         self.held.retain(|reference, held| {
             let caller = held.caller.as_ref();
             !hit(reference, caller.map(|caller| &caller.consumer.name))

@@ -415,9 +415,8 @@ impl Identities {
         }
         let reference = CredentialRef::Certificate(name.clone());
         let held = self.directory.find_proven(&reference).await?;
-        let held = held.caller.is_some().then_some(held);
         Ok(Proof {
-            held,
+            held: Some(held),
             token: None,
             certificate: Some(name.clone()),
         })

@@ -30,7 +30,8 @@ struct Entries {
 #[derive(Debug)]
 struct Entry {
     standing: Weak<Standing>,
-    consumer: Arc<str>,
+    /// None where a certificate speaks for itself.
+    consumer: Option<Arc<str>>,
 }
 
 impl Default for Entries {
@@ -44,10 +45,14 @@ impl Default for Entries {
 
 impl Roll {
     /// What calls with this credential stand on: the same for all of them, until it is withdrawn.
-    pub(super) fn enter(&self, reference: &CredentialRef, consumer: &Arc<str>) -> Arc<Standing> {
+    pub(super) fn enter(
+        &self,
+        reference: &CredentialRef,
+        consumer: Option<&Arc<str>>,
+    ) -> Arc<Standing> {
         let entries = &mut *self.entries.lock();
         let known = entries.of.get(reference);
-        let known = known.filter(|entry| entry.consumer == *consumer);
+        let known = known.filter(|entry| entry.consumer.as_ref() == consumer);
         let standing = known.and_then(|entry| entry.standing.upgrade());
         if let Some(standing) = standing.filter(|standing| !standing.withdrawn()) {
             return standing;
@@ -55,10 +60,10 @@ impl Roll {
         let standing = Arc::<Standing>::default();
         let entry = Entry {
             standing: Arc::downgrade(&standing),
-            consumer: consumer.clone(),
+            consumer: consumer.cloned(),
         };
         if let Some(other) = entries.of.insert(reference.clone(), entry)
-            && other.consumer != *consumer
+            && other.consumer.as_ref() != consumer
             && let Some(orphan) = other.standing.upgrade()
         {
             // The credential changed hands: nobody stands on it as the consumer it was.
@@ -74,9 +79,9 @@ impl Roll {
     }
 
     /// Withdraws what is `hit`.
-    pub(super) fn withdraw(&self, hit: impl Fn(&CredentialRef, &Arc<str>) -> bool) {
+    pub(super) fn withdraw(&self, hit: impl Fn(&CredentialRef, Option<&Arc<str>>) -> bool) {
         for (reference, entry) in &self.entries.lock().of {
-            if hit(reference, &entry.consumer)
+            if hit(reference, entry.consumer.as_ref())
                 && let Some(standing) = entry.standing.upgrade()
             {
                 standing.withdraw();
@@ -84,14 +89,17 @@ impl Roll {
         }
     }
 
-    /// What somebody stands on, of these consumers or of all.
+    /// What somebody stands on, of these consumers or of all consumers.
     pub(super) fn stood_on(
         &self,
         consumers: Option<&[Arc<str>]>,
     ) -> Vec<(CredentialRef, Arc<Standing>)> {
         let entries = self.entries.lock();
-        let meant = |entry: &&Entry| consumers.is_none_or(|all| all.contains(&entry.consumer));
-        let live = entries.of.iter().filter(|(_, entry)| meant(entry));
+        let meant = |consumer| consumers.is_none_or(|all| all.contains(consumer));
+        let live = entries
+            .of
+            .iter()
+            .filter(|(_, entry)| entry.consumer.as_ref().is_some_and(meant));
         live.filter_map(|(reference, entry)| Some((reference.clone(), entry.standing.upgrade()?)))
             .filter(|(_, standing)| !standing.withdrawn())
             .collect()
@@ -110,32 +118,37 @@ mod tests {
     #[test]
     fn what_was_forgotten_is_found_as_long_as_somebody_stands_on_it() {
         let (roll, shop): (_, Arc<str>) = (Roll::default(), "shop".into());
-        let first = roll.enter(&user(1), &shop);
-        assert!(Arc::ptr_eq(&first, &roll.enter(&user(1), &shop)));
-        drop(roll.enter(&user(2), &shop));
+        let first = roll.enter(&user(1), Some(&shop));
+        assert!(Arc::ptr_eq(&first, &roll.enter(&user(1), Some(&shop))));
+        drop(roll.enter(&user(2), Some(&shop)));
         assert_eq!(roll.stood_on(None).len(), 1);
         assert_eq!(roll.stood_on(Some(&["other".into()])).len(), 0);
         roll.withdraw(|reference, _| *reference == user(1));
         assert!(first.withdrawn());
-        assert!(!roll.enter(&user(1), &shop).withdrawn());
+        assert!(!roll.enter(&user(1), Some(&shop)).withdrawn());
     }
 
     #[test]
     fn a_credential_that_changes_hands_carries_nobody_over() {
         let roll = Roll::default();
-        let first = roll.enter(&user(1), &"shop".into());
-        let second = roll.enter(&user(1), &"other".into());
+        let first = roll.enter(&user(1), Some(&"shop".into()));
+        let second = roll.enter(&user(1), Some(&"other".into()));
         assert_eq!((first.withdrawn(), second.withdrawn()), (true, false));
+        let third = roll.enter(&user(1), None);
+        assert_eq!((second.withdrawn(), third.withdrawn()), (true, false));
+        assert_eq!(roll.stood_on(None).len(), 0, "of no consumer");
+        roll.withdraw(|reference, consumer| *reference == user(1) && consumer.is_none());
+        assert!(third.withdrawn());
     }
 
     #[test]
     fn it_does_not_grow_beyond_what_is_stood_on() {
         let (roll, shop): (_, Arc<str>) = (Roll::default(), "shop".into());
         let kept: Vec<_> = (0..100)
-            .map(|number| roll.enter(&user(number), &shop))
+            .map(|number| roll.enter(&user(number), Some(&shop)))
             .collect();
         for number in 100..10 * FIRST_SWEEP {
-            drop(roll.enter(&user(number), &shop));
+            drop(roll.enter(&user(number), Some(&shop)));
         }
         assert!(roll.entries.lock().of.len() <= FIRST_SWEEP);
         assert_eq!(roll.stood_on(None).len(), kept.len());

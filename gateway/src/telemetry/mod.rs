@@ -4,6 +4,7 @@
 //! a stranger sends, the number of series stays that of the configuration. Not here: sending traces anywhere.
 
 mod access_log;
+mod callers;
 pub(crate) mod digits;
 mod json;
 mod metrics;
@@ -15,6 +16,7 @@ mod trace;
 use std::time::SystemTime;
 
 pub use access_log::{AccessLog, AccessRecord};
+pub use callers::write_callers;
 pub use metrics::Metrics;
 pub use request_id::RequestId;
 pub use series::{Finished, OperationMetrics};

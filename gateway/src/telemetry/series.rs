@@ -405,7 +405,7 @@ pub(super) fn line(page: &mut String, text: std::fmt::Arguments<'_>) {
 }
 
 /// A label's value, escaped as the text format demands.
-struct Label<'l>(&'l str);
+pub(super) struct Label<'l>(pub(super) &'l str);
 
 impl std::fmt::Display for Label<'_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -849,6 +849,75 @@ fn an_operation_is_set_by_its_entry_then_the_files_defaults_then_the_description
     assert_eq!(settings.idle, Some(Duration::from_secs(9)));
 }
 
+/// A pipe that nobody writes to.
+fn pipe(files: &Files, name: &str) -> PathBuf {
+    let path = files.path().join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    path
+}
+
+#[test]
+fn what_is_no_plain_file_or_too_large_is_refused_and_not_waited_for() {
+    let files = Files::new();
+    let unreadable = |found: Vec<Finding>, words: &str| {
+        let [finding] = &*found else {
+            panic!("{found:?}")
+        };
+        assert_eq!(finding.code, "unreadable-file");
+        assert!(finding.what.contains(words), "{finding}");
+    };
+    let api = pipe(&files, "apis/books.yaml");
+    let plain = "not a plain file";
+    unreadable(read_api(&api, &environment).unwrap_err(), plain);
+    unreadable(check::check(&api, &environment).findings, plain);
+    unreadable(check::check(files.path(), &environment).findings, plain);
+    let directory = files.path().join("apis");
+    unreadable(read_api(&directory, &environment).unwrap_err(), plain);
+    let unsaid = || ProcessConfig::default_for(1, "state".into());
+    let process = read_process(&api, unsaid(), &environment);
+    unreadable(process.unwrap_err(), plain);
+    for name in ["plans.yaml", "consumers.yaml", "terms.yaml"] {
+        let files = Files::new();
+        pipe(&files, name);
+        unreadable(
+            read_directory(files.path(), &environment).unwrap_err(),
+            plain,
+        );
+    }
+    let limit = usize::try_from(plain_file::MAX_SETTINGS).unwrap();
+    let filled = |length: usize| {
+        format!(
+            "spec: spec.yaml\nupstream: http://a\n#{}",
+            "a".repeat(length)
+        )
+    };
+    let longest = limit - filled(0).len();
+    assert!(files.api(&filled(longest)).is_ok());
+    let too_large = files.api(&filled(longest + 1)).unwrap_err();
+    unreadable(too_large, "more than 4194304 bytes");
+    files.write("consumers.yaml", &format!("#{}", "a".repeat(limit)));
+    assert!(read_directory(files.path(), &environment).is_ok());
+}
+
+#[test]
+fn a_reference_leads_to_a_plain_file_only() {
+    let files = Files::new();
+    pipe(&files, "pipe");
+    for path in ["/dev/zero", "pipe", "."] {
+        let found = files.api(&format!(
+            "spec: spec.yaml\nupstream: http://a\nhosts: ['file:{path}']\n"
+        ));
+        let found = found.unwrap_err();
+        let [finding] = &*found else {
+            panic!("{found:?}")
+        };
+        assert_eq!((finding.code, finding.place.line), ("bad-reference", 3));
+        assert!(finding.what.contains("not a plain file"), "{finding}");
+    }
+}
+
 #[test]
 fn two_apis_with_the_same_host_and_base_path_are_a_conflict() {
     let files = Files::new();

@@ -7,7 +7,6 @@ use super::super::{CredentialPlace, Demand, NamedIssuer, Scheme, SchemeDemand};
 use super::{Compiler, did_you_mean};
 use crate::finding::{Place, Severity};
 use crate::openapi::{Description, Operation, SchemeIssuer, SchemeKind, SchemeUse};
-use crate::settings::url::discovery_of;
 use crate::settings::{IssuerConfig, KeySource, SecurityMode};
 
 impl Compiler<'_> {
@@ -63,11 +62,11 @@ impl Compiler<'_> {
     /// Index of the scheme an operation uses, which is added on its first use.
     fn scheme(&mut self, used: &SchemeUse) -> usize {
         let place = place(&used.kind);
-        let known = self.schemes.iter().zip(&self.origins);
+        let mut known = self.schemes.iter().zip(&self.origins);
         let same = |(scheme, issuer): (&Scheme, &Option<Arc<SchemeIssuer>>)| {
             scheme.name == used.name && scheme.place == place && *issuer == used.issuer
         };
-        if let Some(index) = known.map(same).position(|same| same) {
+        if let Some(index) = known.position(same) {
             return index;
         }
         let settings = self.config.auth.schemes.get(&used.name);
@@ -131,8 +130,8 @@ impl Compiler<'_> {
 
     /// The issuer that a scheme's definition names. Where the API file knows it, what the API file says of it holds.
     fn described_issuer(&mut self, scheme: &Arc<str>, said: &SchemeIssuer) -> Option<usize> {
-        let of_file = self.config.auth.issuers.values();
-        if let Some(index) = of_file.into_iter().position(|known| is_meant(known, said)) {
+        let mut of_file = self.config.auth.issuers.values();
+        if let Some(index) = of_file.position(|known| is_meant(known, said)) {
             return Some(index);
         }
         let Some(config) = said.config() else {
@@ -140,7 +139,8 @@ impl Compiler<'_> {
                 "scheme `{scheme}` does not tell who issues its tokens, so that none counts: its \
                  `openIdConnectUrl` has another form than `<issuer>/.well-known/openid-configuration`"
             );
-            let remedy = "name the issuer under `auth.issuers`, and there under `auth.schemes` for this scheme";
+            let remedy =
+                "name the issuer under `auth.issuers`, and it for this scheme under `auth.schemes`";
             self.find(Severity::Warning, "no-issuer", &said.place, what, remedy);
             return None;
         };
@@ -217,14 +217,15 @@ impl Compiler<'_> {
     }
 }
 
-/// Whether an issuer of the API file is the one a definition speaks of: by its name, or by its discovery document, as some end
-/// their name in a slash and others do not.
+/// Whether an issuer of the API file is the one a definition speaks of: by its name, which some end in a slash and others do not,
+/// else by its discovery document.
 fn is_meant(known: &IssuerConfig, said: &SchemeIssuer) -> bool {
-    let document = |url: &Arc<str>| {
-        matches!(&known.keys, KeySource::Discovery(own) if own == url)
-            || *discovery_of(&known.issuer) == **url
-    };
-    said.issuer.as_ref() == Some(&known.issuer) || said.discovery_url.as_ref().is_some_and(document)
+    let plain = |issuer: &str| issuer.trim_end_matches('/').to_owned();
+    match (&said.issuer, &said.discovery_url) {
+        (Some(issuer), _) => plain(issuer) == plain(&known.issuer),
+        (None, Some(url)) => matches!(&known.keys, KeySource::Discovery(own) if own == url),
+        (None, None) => false,
+    }
 }
 
 fn place(kind: &SchemeKind) -> CredentialPlace {

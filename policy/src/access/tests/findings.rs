@@ -239,6 +239,7 @@ components:
     slash: { type: openIdConnect, openIdConnectUrl: 'https://slash.example.com/.well-known/openid-configuration' }
     google: { type: oauth2, flows: {}, x-google-issuer: robot@example.com, x-google-jwks_uri: 'https://robot.example.com/keys', x-google-audiences: books }
     again: { type: oauth2, flows: {}, x-google-issuer: robot@example.com, x-google-jwks_uri: 'https://robot.example.com/keys', x-google-audiences: books }
+    other: { type: openIdConnect, openIdConnectUrl: 'https://staff.example.com/.well-known/openid-configuration', x-google-issuer: 'https://other.example.com', x-google-audiences: books }
     films: { type: oauth2, flows: {}, x-google-issuer: robot@example.com, x-google-jwks_uri: 'https://robot.example.com/keys', x-google-audiences: films }
     hidden: { type: openIdConnect, openIdConnectUrl: 'https://hidden.example.com/openid' }
     plain: { type: http, scheme: bearer }
@@ -247,6 +248,7 @@ paths:
   /slash: { get: { operationId: slash, security: [{ slash: [] }] } }
   /google: { get: { operationId: google, security: [{ google: [] }] } }
   /again: { get: { operationId: again, security: [{ again: [] }] } }
+  /other: { get: { operationId: other, security: [{ other: [] }] } }
   /films: { get: { operationId: films, security: [{ films: [] }] } }
   /hidden: { get: { operationId: hidden, security: [{ hidden: [] }] } }
   /plain: { get: { operationId: plain, security: [{ plain: [] }] } }
@@ -282,6 +284,7 @@ fn the_issuer_a_definition_names_counts_alone() {
         ("google", &["robot@example.com as google for books"]),
         // The same once more is the same issuer; for another audience it is not.
         ("again", &["robot@example.com as google for books"]),
+        ("other", &["https://other.example.com as other for books"]),
         ("films", &["robot@example.com as films for films"]),
         ("hidden", &[]),
         ("plain", &[]),
@@ -295,7 +298,7 @@ fn the_issuer_a_definition_names_counts_alone() {
         findings,
         [
             "no-audience issuers.yaml:6:12",
-            "no-issuer issuers.yaml:10:13"
+            "no-issuer issuers.yaml:11:13"
         ]
     );
 }
@@ -304,7 +307,7 @@ fn the_issuer_a_definition_names_counts_alone() {
 fn what_the_api_file_says_of_an_issuer_wins_over_the_description() {
     let mut config = config();
     config.auth.issuers.insert(arc("a"), issuer("staff"));
-    // With a slash at its end its discovery document is still the same.
+    // Its name is known from the discovery document, which does not tell whether it ends in a slash.
     let slash = IssuerConfig {
         issuer: arc("https://slash.example.com/"),
         ..issuer("slash")
@@ -337,6 +340,7 @@ fn what_the_api_file_says_of_an_issuer_wins_over_the_description() {
             slash,
             "robot@example.com as google for books",
             hidden,
+            "https://other.example.com as other for books",
             "robot@example.com as films-2 for films",
             hidden,
             &[staff, slash, hidden].join(", "),

@@ -8,7 +8,7 @@
 )]
 
 use super::super::check::check;
-use super::super::tests::{Files, environment};
+use super::super::tests::{Files, LONG, environment};
 use super::*;
 
 const SPEC: &str = "openapi: 3.1.0
@@ -282,4 +282,21 @@ fn what_is_wrong_with_a_rule_is_told_once_wherever_it_hangs() {
         told,
         [("bad-condition", spec(), 9), ("unknown-name", spec(), 9)]
     );
+}
+
+#[test]
+fn the_configurations_that_come_with_tollgate_are_right() {
+    let environment = |name: &str| {
+        let value = if name.ends_with("PORT") { "8081" } else { LONG };
+        Some(value.to_owned())
+    };
+    for name in ["demo", "gateway"] {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/");
+        let report = check(&std::path::Path::new(path).join(name), &environment);
+        let failed: Vec<_> = report.findings.iter().map(ToString::to_string).collect();
+        assert!(
+            !report.failed() && !report.summaries.is_empty(),
+            "{failed:#?}"
+        );
+    }
 }
