@@ -15,8 +15,8 @@ mod revoked;
 mod roll;
 pub mod shown;
 pub mod standing;
-mod told;
 pub mod token;
+mod told;
 
 use std::net::IpAddr;
 use std::sync::Arc;
