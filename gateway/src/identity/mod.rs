@@ -25,8 +25,7 @@ use std::time::Instant;
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 use tollgate_policy::access::{
-    ApiAccess, CredentialPlace, Demand, Identity, Scheme, SchemeDemand, Witness,
-    scopes_satisfied,
+    ApiAccess, CredentialPlace, Demand, Identity, Scheme, SchemeDemand, Witness, scopes_satisfied,
 };
 use tollgate_policy::credentials::basic::parse_basic;
 use tollgate_policy::credentials::certificate::CertificateIdentity;
@@ -41,8 +40,8 @@ use self::issuer::Issuer;
 use self::password::Passwords;
 use self::shown::shown;
 use self::standing::Standings;
-use self::told::tell;
 use self::token::{Disbelief, Token, Tokens, issuer_of};
+use self::told::tell;
 
 /// Length of a key that was not made by Tollgate and stands in a file, as `consumers.yaml` takes it.
 const IMPORTED_KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=512;
