@@ -16,6 +16,7 @@ mod roll;
 pub mod shown;
 pub mod standing;
 pub mod token;
+mod told;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,8 +25,7 @@ use std::time::Instant;
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 use tollgate_policy::access::{
-    ApiAccess, CredentialPlace, Demand, Identity, Outcome, RuleRef, Scheme, SchemeDemand, Witness,
-    scopes_satisfied,
+    ApiAccess, CredentialPlace, Demand, Identity, Scheme, SchemeDemand, Witness, scopes_satisfied,
 };
 use tollgate_policy::credentials::basic::parse_basic;
 use tollgate_policy::credentials::certificate::CertificateIdentity;
@@ -41,6 +41,7 @@ use self::password::Passwords;
 use self::shown::shown;
 use self::standing::Standings;
 use self::token::{Disbelief, Token, Tokens, issuer_of};
+use self::told::tell;
 
 /// Length of a key that was not made by Tollgate and stands in a file, as `consumers.yaml` takes it.
 const IMPORTED_KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=512;
@@ -467,47 +468,5 @@ fn worse(first: Unidentified, second: Unidentified) -> Unidentified {
         second
     } else {
         first
-    }
-}
-
-fn tell(witness: &mut impl Witness, scheme: &Scheme, added: &Result<(), Unidentified>) {
-    let rule = &RuleRef {
-        kind: "security",
-        name: scheme.name.clone(),
-        place: None,
-    };
-    match added {
-        Ok(()) => witness.rule(
-            rule,
-            Outcome::Passed,
-            format_args!("the credential is valid"),
-        ),
-        Err(Unidentified::Nothing) => {
-            witness.rule(
-                rule,
-                Outcome::Refused,
-                format_args!("no credential of this kind"),
-            );
-        }
-        Err(Unidentified::Bad(bad)) => witness.rule(rule, Outcome::Refused, format_args!("{bad}")),
-        Err(Unidentified::Scope(scope)) => {
-            witness.rule(
-                rule,
-                Outcome::Refused,
-                format_args!("the scope `{scope}` is missing"),
-            );
-        }
-        Err(Unidentified::Unknowable) => witness.rule(
-            rule,
-            Outcome::Refused,
-            format_args!(
-                "it cannot be verified now: keys, revocations or the directory do not answer"
-            ),
-        ),
-        Err(Unidentified::TooManyUnknown) => witness.rule(
-            rule,
-            Outcome::Refused,
-            format_args!("too many unknown credentials came from this address"),
-        ),
     }
 }
