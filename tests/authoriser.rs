@@ -242,11 +242,14 @@ fn a_shadowed_judge_refuses_nobody() {
     assert_eq!(gateway.get("/keyed", &[]).status, 401);
 }
 
+/// Path and body of a question.
+type Asked = (String, Vec<u8>);
+
 /// A judge over gRPC.
 struct GrpcJudge {
     address: std::net::SocketAddr,
     answer: Arc<Mutex<Verdict>>,
-    questions: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    questions: Arc<Mutex<Vec<Asked>>>,
     asked: Arc<AtomicUsize>,
 }
 

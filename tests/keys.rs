@@ -33,8 +33,11 @@ fn base64(text: &str) -> String {
     out
 }
 
+/// What is shown, to which path, by which fields.
+type Showing = (&'static str, String, Vec<(&'static str, String)>);
+
 /// Asks for `/v1/books` with the key in each place where a key may stand.
-fn everywhere(key: &Key) -> Vec<(&'static str, String, Vec<(&'static str, String)>)> {
+fn everywhere(key: &Key) -> Vec<Showing> {
     let secret = &key.secret;
     let books = "/v1/books".to_owned();
     let basic = format!("Basic {}", base64(&format!("{secret}:")));

@@ -436,6 +436,13 @@ impl Identified {
         let Some(held) = proof.held else {
             return Ok(());
         };
+        // Without a token, the scopes of a scheme are roles (OpenAPI 3.1, "Security Requirement Object").
+        if self.identity.claims.is_none()
+            && let Some(caller) = &held.caller
+        {
+            let missing = scopes.iter().find(|it| !caller.consumer.roles.contains(it));
+            missing.map_or(Ok(()), |scope| Err(Unidentified::Scope(scope.clone())))?;
+        }
         if held.standing.withdrawn() {
             return Err(Unidentified::Bad(BadCredential::Revoked));
         }
