@@ -44,7 +44,6 @@ fn start(service: &Service, authoriser: &str) -> Gateway {
         spec: SPEC,
         api: &api,
         consumers: CONSUMERS,
-        control: false,
     };
     setting.start_with(service, &[("key-one", &key())])
 }

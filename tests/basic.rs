@@ -36,7 +36,6 @@ fn start(service: &Service) -> Gateway {
         spec: SPEC,
         api: "auth: {subscription: off}\n",
         consumers: CONSUMERS,
-        control: false,
     };
     setting.start_with(
         service,

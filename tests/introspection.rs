@@ -40,7 +40,6 @@ fn start(issuer: &Service, service: &Service, cache: &str) -> Gateway {
         spec: SPEC,
         api: &api,
         consumers: "",
-        control: false,
     };
     setting.start_with(service, &[("secret", "s3cr3t&d0=n0t")])
 }

@@ -53,7 +53,6 @@ fn start(issuer: &Service, service: &Service) -> Gateway {
         spec: SPEC,
         api: &api(issuer, ""),
         consumers: "",
-        control: false,
     }
     .start(service)
 }
@@ -101,7 +100,6 @@ fn a_shared_secret_is_accepted_where_it_is_configured() {
         spec: SPEC,
         api: &api,
         consumers: "",
-        control: false,
     };
     let gateway = setting.start_with(&service, &[("shared", SHARED)]);
     let header = json!({"alg": "HS256"});
@@ -275,7 +273,6 @@ fn alternatives_combinations_optional_and_public_are_honoured() {
         spec: SPEC,
         api: &api(&issuer, ""),
         consumers: CONSUMERS,
-        control: false,
     };
     let gateway = setting.start_with(&service, &[("key-one", &one), ("key-two", &two)]);
     has_keys(&gateway);
@@ -433,7 +430,6 @@ fn a_reload_keeps_the_keys() {
             spec: SPEC,
             api: &api(&issuer, more),
             consumers: "",
-            control: false,
         };
         gateway.reload(&setting, &service);
         assert_eq!(gateway.show("/plain", &token).status, 200, "{more}");
@@ -444,7 +440,6 @@ fn a_reload_keeps_the_keys() {
         spec: SPEC,
         api: &bounded,
         consumers: "",
-        control: false,
     };
     gateway.reload(&setting, &service);
     assert_eq!(gateway.show("/plain", &token).status, 200);
@@ -476,7 +471,6 @@ fn discovery_believes_only_the_document_of_its_issuer() {
             spec: SPEC,
             api: &api,
             consumers: "",
-            control: false,
         };
         let gateway = setting.start(&service);
         let token = keys.token("RS256", &with("iss", json!(url)));
@@ -507,7 +501,6 @@ fn keys_are_not_fetched_from_private_addresses_unless_allowed() {
         spec: SPEC,
         api: &api,
         consumers: "",
-        control: false,
     };
     let gateway = setting.start(&service);
     eventually("the refusal is told", || {
@@ -558,7 +551,6 @@ fn claims_reach_the_service_and_a_clients_own_fields_do_not() {
         spec: SPEC,
         api: &api(&issuer, forwarded),
         consumers: "",
-        control: false,
     };
     let gateway = setting.start(&service);
     has_keys(&gateway);
@@ -589,7 +581,6 @@ fn a_revoked_token_is_refused_within_a_second() {
         spec: SPEC,
         api: &api(&issuer, ""),
         consumers: "",
-        control: true,
     };
     let gateway = setting.start(&service);
     has_keys(&gateway);
@@ -651,7 +642,6 @@ fn an_issuer_that_the_description_names_is_believed() {
         spec: &spec,
         api: "auth: {subscription: off}\n",
         consumers: "",
-        control: false,
     };
     let gateway = setting.start(&service);
     let token = keys.token("RS256", &claims());

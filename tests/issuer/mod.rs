@@ -190,8 +190,6 @@ pub struct Setting<'s> {
     /// Of the API file, beside `spec` and `upstream`.
     pub api: &'s str,
     pub consumers: &'s str,
-    /// The control API, where the test speaks with it.
-    pub control: bool,
 }
 
 /// A gateway with its configuration directory.
@@ -210,11 +208,7 @@ impl Setting<'_> {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("config");
         let file = self.api_file(service);
-        let control = if self.control { "127.0.0.1:0" } else { "off" };
-        let plan = Plan::before(&service.url())
-            .api("books", file)
-            .argument("--control-api")
-            .argument(control);
+        let plan = Plan::before(&service.url()).api("books", file);
         plan.write(directory.path());
         std::fs::write(config.join("spec.json"), self.spec).unwrap();
         if !self.consumers.is_empty() {
