@@ -66,7 +66,9 @@ static ALLOCATOR: Counting = Counting;
 /// Heads of calls to every operation of a file, as a browser or an SDK sends them.
 fn heads(spec: &Path, key: Option<&str>) -> Vec<RequestHeader> {
     let description = openapi::load(spec).expect("the file is an OpenAPI file");
-    let operations = description.operations.iter();
+    // With a key, only where one is demanded: the rest is nobody's.
+    let demanding = |it: &&openapi::Operation| key.is_none() || !it.security.admits_anonymous();
+    let operations = description.operations.iter().filter(demanding);
     let heads = operations.map(|operation| {
         let base = operation.bases.first().map_or("", |base| &**base);
         let path = filled(&format!("{base}{}", operation.route));

@@ -15,7 +15,8 @@ from proxies import BODY, PATH
 def full(server, seconds, connections):
     """CPU µs per request, its user part, and requests per second, at full load."""
     user_before, system_before = cpu_seconds(server.pid)
-    done = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"http://127.0.0.1:{server.port}{PATH}"],
+    field = ["-H", server.field] if server.field else []
+    done = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", *field, f"http://127.0.0.1:{server.port}{PATH}"],
                           capture_output=True, text=True, check=True, timeout=seconds + PATIENCE).stdout
     user, system = cpu_seconds(server.pid)
     if "Non-2xx" in done or "Socket errors" in done:

@@ -75,11 +75,12 @@ def memory_mib(root):
     return total / 1024
 
 
-def ask(port, path):
+def ask(port, path, field=""):
     """Status of one request, 0 where there is no answer."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=2) as stream:
-            stream.sendall(f"GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n".encode())
+            more = f"{field}\r\n" if field else ""
+            stream.sendall(f"GET {path} HTTP/1.1\r\nhost: bench\r\n{more}connection: close\r\n\r\n".encode())
             return int(stream.recv(4096).split(b" ", 2)[1])
     except (OSError, IndexError, ValueError):
         return 0
@@ -88,15 +89,16 @@ def ask(port, path):
 class Server:
     """A process group that serves on a port and ends with its owner."""
 
-    def __init__(self, name, port, command, directory, path, cpu=None, patience=PATIENCE, **other_ports):
-        self.name, self.port, self.other_ports = name, port, other_ports
+    def __init__(self, name, port, command, directory, path, cpu=None, patience=PATIENCE, field="",
+                 **other_ports):
+        self.name, self.port, self.field, self.other_ports = name, port, field, other_ports
         self.log = open(directory / f"{name.replace('/', '-')}.log", "wb")
         begun = time.monotonic()
         self.process = subprocess.Popen(
             [str(word) for word in command], stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL,
             start_new_session=True, preexec_fn=None if cpu is None else lambda: os.sched_setaffinity(0, {cpu}),
         )
-        while ask(port, path) != 200:
+        while ask(port, path, field) != 200:
             if self.process.poll() is not None or time.monotonic() - begun > patience:
                 self.stop()
                 sys.exit(f"{name} does not serve:\n" + Path(self.log.name).read_text(errors="replace"))

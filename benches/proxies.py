@@ -59,9 +59,9 @@ def nginx(stage, workers, cpu, _operations):
                        port=port, tls=tls, h2=h2)
 
 
-def haproxy(stage, workers, cpu, _operations):
+def haproxy(stage, workers, cpu, _operations, name="haproxy", judge="", field=""):
     port, tls, h2 = free_port(), free_port(), free_port()
-    conf = stage.directory / "haproxy.cfg"
+    conf = stage.directory / f"{name.replace('/', '-')}.cfg"
     conf.write_text(f"""
 global
     nbthread {workers}
@@ -81,12 +81,13 @@ frontend traffic
     bind 127.0.0.1:{port}
     bind 127.0.0.1:{tls} ssl crt {stage.directory}/both.pem
     bind 127.0.0.1:{h2} proto h2
+    {judge}
     acl bookstore path_beg /v1/
     use_backend service if bookstore
 backend service
     server one 127.0.0.1:{stage.port}
 """)
-    return stage.start("haproxy", port, [shutil.which("haproxy"), "-db", "-f", conf], cpu, tls=tls, h2=h2)
+    return stage.start(name, port, [shutil.which("haproxy"), "-db", "-f", conf], cpu, tls=tls, h2=h2, field=field)
 
 
 def bare(stage, workers, cpu, _operations):
@@ -95,22 +96,24 @@ def bare(stage, workers, cpu, _operations):
     return stage.start("pingora", port, command, cpu)
 
 
-def tollgate(stage, workers, cpu, operations, name="tollgate", binary=None):
+def tollgate(stage, workers, cpu, operations, name="tollgate", binary=None, security="", auth="", field=""):
     port, tls, admin = free_port(), free_port(), free_port()
     home = stage.directory / f"tollgate-{port}"
     (home / "apis").mkdir(parents=True)
     paths = [f"  /r{n}/{{id}}:\n    get: {{ operationId: op{n}, responses: {{ '200': {{ description: ok }} }} }}\n"
              for n in range(operations - 1)]
     paths.append("  /books/{book}:\n    get: { operationId: getBook, responses: { '200': { description: ok } } }\n")
+    paths.append(security)
     (home / "bench.yaml").write_text("openapi: 3.1.0\ninfo: { title: Bench, version: '1' }\n"
                                      "servers: [{ url: /v1 }]\npaths:\n" + "".join(paths))
-    (home / "apis/bench.yaml").write_text(f"spec: ../bench.yaml\nupstream: http://127.0.0.1:{stage.port}\n")
+    (home / "apis/bench.yaml").write_text(f"spec: ../bench.yaml\nupstream: http://127.0.0.1:{stage.port}\n{auth}")
     (home / "tollgate.yaml").write_text(f"""
 listeners:
   - address: 127.0.0.1:{port}
   - address: 127.0.0.1:{tls}
     tls: {{ certificates: [{{ cert: {stage.cert}, key: {stage.key} }}] }}
 admin: 127.0.0.1:{admin}
+control: {{ api: off }}
 workers: {workers}
 state_dir: {home}/state
 access_log: {home}/access.log
@@ -120,7 +123,7 @@ limits: {{ keep_alive: 600s, connections_per_address: 20000, requests_per_connec
     name = name if operations == 1 else f"{name}/{operations}"
     command = [binary or os.environ["TOLLGATE"], "gateway", "--config", home]
     # Cleartext listeners know HTTP/2 by its preface.
-    return stage.start(name, port, command, cpu, tls=tls, h2=port)
+    return stage.start(name, port, command, cpu, tls=tls, h2=port, field=field)
 
 
 PROXIES = {

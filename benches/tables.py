@@ -10,6 +10,7 @@ import time
 import load
 from processes import memory_mib
 from proxies import PROXIES, example
+from tokens import judges
 
 # Enough connections that at 2,000 requests per second each has 50 ms to itself.
 STEADY_CONNECTIONS = 100
@@ -66,6 +67,21 @@ def cpu(stage, options):
             ratios = [cost / base for cost, (base, _, _) in zip(costs, results["nginx"])]
             row(name, f"{statistics.median(costs):.1f}", f"{min(costs):.1f}", f"{max(costs):.1f}",
                 f"{statistics.median(ratios):.2f}", f"{statistics.median(users):.1f}", f"{statistics.median(rates):.0f}")
+
+
+def jwt(stage, options):
+    judging = judges(stage.directory)
+    proxies = {name: PROXIES[name] for name in ("nginx", "tollgate")} | judging
+    results = rounds(stage, options, 1, proxies, lambda server: load.full(server, options.seconds, options.connections))
+    head(f"CPU per request with a verified token, seen before: one worker, {options.rounds} rounds of {options.seconds} s, "
+         f"{options.connections} connections (nginx and the first tollgate: none)", "µs", "least", "most", "x nginx", "x haproxy")
+    for name, measured in results.items():
+        costs = [cost for cost, _, _ in measured]
+        to_nginx = statistics.median(cost / base for cost, (base, _, _) in zip(costs, results["nginx"]))
+        rival = results.get(f"haproxy/{name.split('/')[-1]}")
+        to_haproxy = rival and statistics.median(cost / base for cost, (base, _, _) in zip(costs, rival))
+        row(name, f"{statistics.median(costs):.1f}", f"{min(costs):.1f}", f"{max(costs):.1f}", f"{to_nginx:.2f}",
+            f"{to_haproxy:.2f}" if to_haproxy else "-")
 
 
 def latency(stage, options):
@@ -160,8 +176,11 @@ def admit(stage, options):
     times = 5000
     head(f"Admitting and reporting one request, {times} of them", "ns", "allocations", "instructions")
     for spec in files:
-        for line in (False, True):
-            command = [example("admit"), spec, str(times), *(["line"] if line else [])]
+        name = os.path.basename(spec).split(".")[0]
+        for modes in ([], ["line"], ["key"], ["key", "line"]):
+            if "key" in modes and name != "bookstore":
+                continue
+            command = [example("admit"), spec, str(times), *modes]
             told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             time_each, allocations = re.search(r"(\d+) ns, ([\d.]+) allocations", told).groups()
             count = "-"
@@ -171,10 +190,10 @@ def admit(stage, options):
                                 "--toggle-collect=admit::admit_all*", *command], check=True, capture_output=True)
                 warmed = int(re.search(r"(\d+) operations", told).group(1))
                 count = f"{collected(dump) / (times + warmed):.0f}"
-            row(os.path.basename(spec).split(".")[0] + (", log" if line else ""), time_each, allocations, count)
+            row(", ".join([name, *modes]), time_each, allocations, count)
 
 
-TABLES = {"cpu": cpu, "latency": latency, "memory": memory, "start": start, "instructions": instructions, "admit": admit}
+TABLES = {"cpu": cpu, "jwt": jwt, "latency": latency, "memory": memory, "start": start, "instructions": instructions, "admit": admit}
 
 
 def missing():

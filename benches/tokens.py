@@ -1,0 +1,134 @@
+"""The same forward behind a verified token: HAProxy (`jwt_verify`, no cache), Envoy (`jwt_authn` with its token cache), Tollgate.
+
+One token a run, so that a cache that there is counts. Keys and tokens are made with openssl.
+"""
+
+import base64
+import functools
+import hashlib
+import hmac
+import json
+import shutil
+import subprocess
+import time
+
+from processes import free_port
+from proxies import haproxy, tollgate
+
+ISSUER = "https://id.bench"
+SECRET = b"0123456789abcdef0123456789abcdef"
+
+
+def text(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def openssl(*words, data=None):
+    return subprocess.run(["openssl", *map(str, words)], input=data, check=True, capture_output=True).stdout
+
+
+def raw(der):
+    """The two numbers of an ECDSA signature, each in 32 bytes (RFC 7518, section 3.4)."""
+    numbers, at = b"", 2
+    for _ in range(2):
+        length = der[at + 1]
+        numbers += der[at + 2:at + 2 + length].lstrip(b"\0").rjust(32, b"\0")
+        at += 2 + length
+    return numbers
+
+
+class Key:
+    """A key of one algorithm: what signs with it, and what the proxies are given to verify."""
+
+    def __init__(self, directory, algorithm):
+        self.algorithm, self.private = algorithm, directory / f"{algorithm}.key"
+        self.public, self.jwks = directory / f"{algorithm}.pub", directory / f"{algorithm}.json"
+        named = {"kid": algorithm, "alg": algorithm, "use": "sig"}
+        if algorithm == "HS256":
+            self.private.write_bytes(SECRET)
+            key = {"kty": "oct", "k": text(SECRET), **named}
+        elif algorithm == "RS256":
+            openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", self.private)
+            modulus = openssl("rsa", "-in", self.private, "-noout", "-modulus").decode().strip().split("=")[1]
+            key = {"kty": "RSA", "n": text(bytes.fromhex(modulus)), "e": "AQAB", **named}
+        else:
+            openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", self.private)
+            point = openssl("pkey", "-in", self.private, "-pubout", "-outform", "DER")[-64:]
+            key = {"kty": "EC", "crv": "P-256", "x": text(point[:32]), "y": text(point[32:]), **named}
+        if algorithm != "HS256":
+            openssl("pkey", "-in", self.private, "-pubout", "-out", self.public)
+        self.jwks.write_text(json.dumps({"keys": [key]}))
+
+    def token(self):
+        now = int(time.time())
+        header = {"alg": self.algorithm, "typ": "JWT", "kid": self.algorithm}
+        claims = {"iss": ISSUER, "aud": "books", "sub": "bench", "iat": now, "exp": now + 7200, "scope": "books:read"}
+        message = ".".join(text(json.dumps(part).encode()) for part in (header, claims))
+        if self.algorithm == "HS256":
+            signature = hmac.new(SECRET, message.encode(), hashlib.sha256).digest()
+        else:
+            signature = openssl("dgst", "-sha256", "-sign", self.private, data=message.encode())
+        return f"{message}.{text(raw(signature) if self.algorithm == 'ES256' else signature)}"
+
+
+def by_haproxy(key, field, stage, workers, cpu, operations):
+    verifier = SECRET.decode() if key.algorithm == "HS256" else key.public
+    judge = f"""http-request set-var(txn.token) http_auth_bearer
+    http-request set-var(txn.exp) var(txn.token),jwt_payload_query('$.exp','int')
+    http-request set-var(txn.now) date()
+    http-request deny deny_status 401 unless {{ var(txn.token),jwt_header_query('$.alg') -m str {key.algorithm} }}
+    http-request deny deny_status 401 unless {{ var(txn.token),jwt_payload_query('$.iss') -m str {ISSUER} }}
+    http-request deny deny_status 401 unless {{ var(txn.token),jwt_payload_query('$.aud') -m str books }}
+    http-request deny deny_status 401 if {{ var(txn.exp),sub(txn.now) -m int lt 0 }}
+    http-request deny deny_status 401 unless {{ var(txn.token),jwt_verify("{key.algorithm}","{verifier}") 1 }}"""
+    return haproxy(stage, workers, cpu, operations, name=f"haproxy/{key.algorithm}", judge=judge, field=field)
+
+
+def by_envoy(key, field, stage, workers, cpu, _operations):
+    port = free_port()
+    filters = "envoy.extensions.filters"
+    config = {"static_resources": {
+        "listeners": [{"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}, "filter_chains": [{"filters": [{
+            "name": "http", "typed_config": {
+                "@type": f"type.googleapis.com/{filters}.network.http_connection_manager.v3.HttpConnectionManager",
+                "stat_prefix": "bench", "access_log": [{"name": "file", "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+                    "path": f"{stage.directory}/envoy-{key.algorithm}.access"}}],
+                "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
+                    {"match": {"prefix": "/v1/"}, "route": {"cluster": "service"}}]}]},
+                "http_filters": [
+                    {"name": "jwt", "typed_config": {
+                        "@type": f"type.googleapis.com/{filters}.http.jwt_authn.v3.JwtAuthentication",
+                        "providers": {"bench": {"issuer": ISSUER, "audiences": ["books"], "jwt_cache_config": {"jwt_cache_size": 1000},
+                                                "local_jwks": {"inline_string": key.jwks.read_text()}}},
+                        "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "bench"}}]}},
+                    {"name": "router", "typed_config": {"@type": f"type.googleapis.com/{filters}.http.router.v3.Router"}}]}}]}]}],
+        "clusters": [{"name": "service", "type": "STATIC", "load_assignment": {"cluster_name": "service", "endpoints": [{"lb_endpoints": [
+            {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": stage.port}}}}]}]}}]}}
+    conf = stage.directory / f"envoy-{key.algorithm}.json"
+    conf.write_text(json.dumps(config))
+    command = [shutil.which("envoy"), "-c", conf, "--concurrency", workers, "--log-level", "error", "--use-dynamic-base-id"]
+    return stage.start(f"envoy/{key.algorithm}", port, command, cpu, field=field)
+
+
+def by_tollgate(key, field, stage, workers, cpu, operations):
+    security = ("components: { securitySchemes: { token: { type: http, scheme: bearer } } }\n"
+                "security: [{ token: ['books:read'] }]\n")
+    keys = f"secret: 'file:{key.private}'" if key.algorithm == "HS256" else f"jwks: {key.jwks}"
+    auth = (f"auth:\n  issuers:\n    bench: {{ issuer: '{ISSUER}', audiences: [books], algorithms: [{key.algorithm}], "
+            f"{keys} }}\n")
+    return tollgate(stage, workers, cpu, operations, name=f"tollgate/{key.algorithm}", security=security, auth=auth, field=field)
+
+
+def judges(directory):
+    """Every proxy for every algorithm, by name; Envoy only where it is installed."""
+    made = {}
+    for algorithm in ("RS256", "ES256", "HS256"):
+        key = Key(directory, algorithm)
+        field = f"Authorization: Bearer {key.token()}"
+        ways = {"haproxy": by_haproxy, "envoy": by_envoy, "tollgate": by_tollgate}
+        if not shutil.which("envoy"):
+            del ways["envoy"]
+        for name, way in ways.items():
+            made[f"{name}/{algorithm}"] = (functools.partial(way, key, field), 1)
+    return made
