@@ -217,6 +217,25 @@ fn only_consumers_are_told_about_themselves() {
 }
 
 #[test]
+fn whoever_may_not_call_may_not_accept_either() {
+    let service = Service::new();
+    let world = plan(&service, &terms_file("")).start();
+    let body = json!({ "version": 1, "purpose": "none" });
+    let link = "/v1/.tollgate/terms/fair-use";
+    let expired = world.key_with("web", &["--expires", "2026-01-01T00:00:00Z"]);
+    accept(&world, &expired, link, &body).is_problem(401, "credential_invalid");
+    let elsewhere = world.key_with("web", &["--network", "192.0.2.0/24"]);
+    accept(&world, &elsewhere, link, &body).is_problem(403, "credential_restricted");
+    let banned = world.key("banned");
+    accept(&world, &banned, link, &body).is_problem(403, "consumer_suspended");
+    world
+        .get_with(&banned, "/v1/.tollgate/")
+        .is_problem(403, "consumer_suspended");
+    let key = world.key("web");
+    assert_eq!(accept(&world, &key, link, &body).status, 201);
+}
+
+#[test]
 fn a_new_version_warns_during_its_grace_and_then_refuses() {
     let service = Service::new();
     let world = plan(&service, &terms_file("")).start();

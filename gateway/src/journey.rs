@@ -168,6 +168,8 @@ pub struct Own {
     pub base_length: usize,
     /// Who asks: always a consumer.
     pub identified: Identified,
+    /// From where, after PROXY protocol and trusted hops.
+    pub client: Option<IpAddr>,
 }
 
 /// What the connection tells about a caller.

@@ -32,7 +32,7 @@ use crate::request::Exchange;
 /// What consumers ask under.
 const PREFIX: &str = "/.tollgate";
 
-/// How long the control plane may take.
+/// How long the control plane may take, and the body of an acceptance.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Longest acceptance.
@@ -109,10 +109,13 @@ async fn reply(
         ("GET", ["terms"]) => list(own, control).await,
         ("GET", ["terms", name]) => text(own, control, name).await,
         ("POST", ["terms", name, "acceptance"]) => {
-            let Some(body) = body_of(session).await? else {
+            let Ok(body) = tokio::time::timeout(PATIENCE, body_of(session)).await else {
+                return Ok(Err(Denial::BodyTooSlow));
+            };
+            let Some(body) = body? else {
                 return Ok(Err(Denial::BodyTooLarge));
             };
-            accept(session, own, control, name, &body).await
+            accept(own, control, name, &body).await
         }
         (_, [""] | ["terms"] | ["terms", _]) => Err(Denial::MethodNotAllowed(vec!["GET".into()])),
         (_, ["terms", _, "acceptance"]) => Err(Denial::MethodNotAllowed(vec!["POST".into()])),
@@ -202,7 +205,6 @@ async fn text(
 }
 
 async fn accept(
-    session: &Session,
     own: &Own,
     control: &ControlClient,
     name: &str,
@@ -230,10 +232,7 @@ async fn accept(
         text_hash: accepted.text_hash.map(Into::into),
         purpose: accepted.purpose,
         at: clock::now(),
-        from: session
-            .client_addr()
-            .and_then(|address| address.as_inet())
-            .map(|address| address.ip()),
+        from: own.client,
     };
     match control.ask(Question::Accept(acceptance), PATIENCE).await {
         Ok(Answer::Accepted) => Ok(json_reply(

@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
-use tollgate_policy::access::{self, Circumstances, Grant, Witness};
+use tollgate_policy::access::{self, Grant, Outcome, Witness};
 use tollgate_policy::classify::Unclassified;
 
 use crate::api::Api;
+use crate::authoriser::Judged;
 use crate::denial::{Denial, Forbidden, served_methods};
-use crate::door::asked::{Host, is_grpc, target_of};
+use crate::door::asked::{Host, acceptable, target_of};
 use crate::door::head::check_http2;
 use crate::door::target::Target;
 use crate::explain::{self, Ear};
@@ -118,6 +119,33 @@ impl Exchange {
         peer: &Peer,
         found: &mut Found,
     ) -> Result<Journey, Denial> {
+        let target = self.door(head)?;
+        let host = Host::of(head)?;
+        let name = peer.served_name.as_ref();
+        if name.is_some_and(|name| name.misdirects(host.as_str())) {
+            return Err(Denial::Misdirected);
+        }
+        let classified = self.classify(head, &host, &target, found);
+        self.step("classify");
+        let asked = Asked {
+            request: identity::Request {
+                head,
+                query: target.query,
+                client: peer.client,
+                certificate: peer.certificate.as_deref(),
+                now: clock::now(),
+            },
+            host: host.as_str(),
+            path: target.path,
+        };
+        match classified? {
+            Classified::Operation(called) => self.admit_call(called, &asked, found).await,
+            Classified::Own { api, base_length } => self.admit_own(api, base_length, &asked).await,
+        }
+    }
+
+    /// What is refused whatever it asks for.
+    fn door<'h>(&self, head: &'h RequestHeader) -> Result<Target<'h>, Denial> {
         if head.headers.len() > self.shared.max_fields {
             return Err(Denial::HeadTooLarge);
         }
@@ -128,68 +156,49 @@ impl Exchange {
         if raw == "*" && head.method == http::Method::OPTIONS {
             return Err(Denial::MethodsAsked(served_methods()));
         }
-        let target = Target::parse(raw)?;
-        let host = Host::of(head)?;
-        let name = peer.served_name.as_ref();
-        if name.is_some_and(|name| name.misdirects(host.as_str())) {
-            return Err(Denial::Misdirected);
-        }
-        let classified = self.classify(head, &host, &target, found);
-        self.step("classify");
-        let classified = classified?;
-        let request = identity::Request {
-            head,
-            query: target.query,
-            client: peer.client,
-            certificate: peer.certificate.as_deref(),
-            now: clock::now(),
-        };
-        let operation = match classified {
-            Classified::Own { api, base_length } => {
-                return self.identify_own(api, base_length, request).await;
-            }
-            Classified::Operation(operation) => operation,
-        };
+        Target::parse(raw)
+    }
+
+    /// A call to an operation: identify, current_policy, decide.
+    async fn admit_call(
+        &mut self,
+        called: Called,
+        asked: &Asked<'_>,
+        found: &mut Found,
+    ) -> Result<Journey, Denial> {
         let mut ear = std::mem::take(&mut self.ear);
-        let identified = self.identify(&operation, request, &mut ear).await;
+        let identified = self.identify(&called, asked.request, &mut ear).await;
         self.step("identify");
         self.ear = ear;
         let identified = identified?;
-        let acceptable = acceptable(head, operation.max_body(&self.shared));
-        let policy = acceptable.and_then(|()| current_policy(&operation, &identified));
+        match self.judge(&called, &identified, asked).await {
+            Ok(grant) => {
+                let admitted = called.admitted(identified, grant)?;
+                Ok(Journey::Admitted(Box::new(admitted)))
+            }
+            Err(denial) => {
+                found.identified = Some(identified);
+                Err(denial)
+            }
+        }
+    }
+
+    async fn judge(
+        &mut self,
+        called: &Called,
+        identified: &Identified,
+        asked: &Asked<'_>,
+    ) -> Result<Grant, Denial> {
+        self.ear.show_to(identified);
+        acceptable(asked.request.head, called.max_body(&self.shared))?;
+        let policy = current_policy(called, identified);
         self.step("current_policy");
-        let policy = match policy {
-            Ok(policy) => policy,
-            Err(denial) => {
-                found.identified = Some(identified);
-                return Err(denial);
-            }
-        };
-        let asked = Asked {
-            request,
-            host: host.as_str(),
-            path: target.path,
-        };
-        let grant = decide(&policy, &asked, &mut self.ear);
+        let grant = decide(&policy?, asked, &mut self.ear);
         self.step("decide");
-        let granted = match grant {
-            Ok(grant) => self
-                .authorise(&operation, &identified, &asked)
-                .await
-                .map(|()| grant),
-            Err(refusal) => Err(self.refused_by(&operation, refusal)),
-        };
-        self.ear.show_to(&identified);
-        let grant = match granted {
-            Ok(grant) => grant,
-            Err(denial) => {
-                found.identified = Some(identified);
-                return Err(denial);
-            }
-        };
-        Ok(Journey::Admitted(Box::new(
-            operation.admitted(identified, grant)?,
-        )))
+        let mut grant = grant.map_err(|refusal| self.refused_by(called, refusal))?;
+        self.authorise(called, identified, asked, &mut grant)
+            .await?;
+        Ok(grant)
     }
 
     /// Which operation of which API is this? The path judged here is the path that is forwarded.
@@ -266,25 +275,41 @@ impl Exchange {
         })
     }
 
-    /// A consumer asks about itself.
-    async fn identify_own(
+    /// A consumer asks about itself: the same steps, without an operation.
+    async fn admit_own(
         &mut self,
         api: Arc<Api>,
         base_length: usize,
-        request: identity::Request<'_>,
+        asked: &Asked<'_>,
     ) -> Result<Journey, Denial> {
         let identities = self.shared.identities.clone();
-        let identified = identities.anybody(&api.access, &api.issuers, request).await;
+        let identified = identities
+            .anybody(&api.access, &api.issuers, asked.request)
+            .await;
         self.step("identify");
         let identified = identified.map_err(|why| {
             self.reason = verdict::reason_of(&why);
             verdict::unidentified_own(&api, why)
+        })?;
+        let values = verdict::RequestValues { api: &api, asked };
+        let decided = access::decide_own(
+            &api.access,
+            &api.config.name,
+            &identified.identity,
+            &verdict::circumstances(asked, &values),
+            &mut self.ear,
+        );
+        self.step("decide");
+        decided.map_err(|refusal| {
+            self.reason = verdict::reason_of_refusal(&refusal);
+            verdict::refused(&api, base_length, refusal)
         })?;
         match &identified.identity.caller {
             Some(_) => Ok(Journey::Own(Box::new(Own {
                 api,
                 base_length,
                 identified,
+                client: asked.request.client,
             }))),
             None => Err(Denial::NotPermitted(Forbidden::NotSubscribed)),
         }
@@ -296,13 +321,28 @@ impl Exchange {
         called: &Called,
         identified: &Identified,
         asked: &Asked<'_>,
+        grant: &mut Grant,
     ) -> Result<(), Denial> {
         let Some(authoriser) = &called.api.authoriser else {
             return Ok(());
         };
         let judged = authoriser.judge(called, identified, asked).await;
         self.step("authorise");
-        judged.map_err(|refusal| self.refused_by(called, refusal))
+        let rule = authoriser.rule();
+        let outcome = match &judged {
+            Ok(Judged::Passes) => Outcome::Passed,
+            Ok(Judged::Shadowed) => Outcome::Shadowed,
+            Err(_) => Outcome::Refused,
+        };
+        self.ear.rule(rule, outcome, format_args!("asked"));
+        match judged {
+            Ok(Judged::Passes) => Ok(()),
+            Ok(Judged::Shadowed) => {
+                grant.shadowed.push(rule.clone());
+                Ok(())
+            }
+            Err(refusal) => Err(self.refused_by(called, refusal)),
+        }
     }
 
     fn count_shadows(&self) {
@@ -430,46 +470,18 @@ pub(crate) fn decide(
     witness: &mut impl Witness,
 ) -> Result<Grant, access::Refusal> {
     let CurrentPolicy { called, identified } = policy;
-    let head = asked.request.head;
     let values = verdict::RequestValues {
         api: &called.api,
         asked,
     };
-    let circumstances = Circumstances {
-        now: asked.request.now,
-        client: asked.request.client,
-        method: head.method.as_str(),
-        host: asked.host,
-        path: asked.path,
-        referrer: verdict::referrer(head),
-        values: &values,
-    };
-    let (access, api) = (&called.api.access, &called.api.config.name);
     access::decide(
-        access,
-        api,
+        &called.api.access,
+        &called.api.config.name,
         called.operation,
         &identified.identity,
-        &circumstances,
+        &verdict::circumstances(asked, &values),
         witness,
     )
-}
-
-/// Whether the request can be taken at all, its caller aside.
-fn acceptable(head: &RequestHeader, max_body: u64) -> Result<(), Denial> {
-    let length = head.headers.get(http::header::CONTENT_LENGTH);
-    let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > max_body) {
-        return Err(Denial::BodyTooLarge);
-    }
-    let expects = head.headers.get(http::header::EXPECT);
-    if expects.is_some_and(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        return Err(Denial::ExpectationFailed);
-    }
-    if head.version < http::Version::HTTP_2 && is_grpc(head) {
-        return Err(Denial::GrpcNeedsHttp2);
-    }
-    Ok(())
 }
 
 /// What classification found before it failed.

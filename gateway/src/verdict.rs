@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use pingora_http::RequestHeader;
-use tollgate_policy::access::{Refusal, Values, WhyNot};
+use tollgate_policy::access::{Circumstances, Refusal, Values, WhyNot};
 use tollgate_policy::credentials::BadCredential;
 
 use crate::api::Api;
@@ -100,8 +100,25 @@ pub(crate) fn reason_of_refusal(refusal: &Refusal) -> Cow<'static, str> {
     })
 }
 
+/// What rules may look at besides the identity.
+pub(crate) fn circumstances<'c>(
+    asked: &Asked<'c>,
+    values: &'c RequestValues<'c>,
+) -> Circumstances<'c> {
+    let head = asked.request.head;
+    Circumstances {
+        now: asked.request.now,
+        client: asked.request.client,
+        method: head.method.as_str(),
+        host: asked.host,
+        path: asked.path,
+        referrer: referrer(head),
+        values,
+    }
+}
+
 /// `Origin`, else `Referer`.
-pub(crate) fn referrer(head: &RequestHeader) -> Option<&str> {
+fn referrer(head: &RequestHeader) -> Option<&str> {
     let origin = head.headers.get(http::header::ORIGIN);
     let shown = origin.or_else(|| head.headers.get(http::header::REFERER));
     shown.and_then(|value| value.to_str().ok())

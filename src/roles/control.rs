@@ -17,6 +17,9 @@ use tollgate_policy::settings::{DirectoryConfig, read_directory};
 use tollgate_policy::{Finding, Severity};
 use tollgate_proto::ControlClient;
 
+/// How often a store that cannot be used is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
 /// How often the directory's files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -195,6 +198,7 @@ async fn live(
     if let Some((directory, seen)) = watched {
         tokio::spawn(watch(control.clone(), directory, seen));
     }
+    tokio::spawn(recover(control.clone()));
     let _sender_gone = stopped.await;
     ended.send_replace(true);
     if let Some(serving) = serving {
@@ -210,6 +214,16 @@ async fn watch(control: Control, directory: PathBuf, mut seen: Fingerprint) {
         let now = fingerprint(&directory);
         if now != seen {
             seen = now;
+            reload(&control).await;
+        }
+    }
+}
+
+/// Until it can be read, nobody is identified: whoever repairs it shall not have to say so.
+async fn recover(control: Control) {
+    loop {
+        tokio::time::sleep(TRY_AGAIN).await;
+        if control.store_problem().is_some() {
             reload(&control).await;
         }
     }

@@ -74,6 +74,15 @@ struct Question<'q> {
     fields: Vec<(&'q str, String)>,
 }
 
+/// What it came to, where the call passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// It has nothing against the call, or the policy lets calls pass without its word.
+    Passes,
+    /// It would refuse, were it not a shadow.
+    Shadowed,
+}
+
 /// Why it did not judge.
 #[derive(Debug)]
 enum Unjudged {
@@ -121,7 +130,7 @@ impl Authoriser {
         called: &Called,
         identified: &Identified,
         asked: &Asked<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Judged, Refusal> {
         let question = self.question(called, identified, asked);
         let key = self.key_of(&question);
         let kept = key.as_ref().and_then(|key| self.answers.get(key));
@@ -144,40 +153,44 @@ impl Authoriser {
         self.verdict(answer)
     }
 
-    fn without_answer(&self, kept: Option<(bool, Instant)>, error: &str) -> Result<(), Refusal> {
+    fn without_answer(
+        &self,
+        kept: Option<(bool, Instant)>,
+        error: &str,
+    ) -> Result<Judged, Refusal> {
         self.counts.unanswered.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(authoriser = %self.config.url, "no answer: {error}");
-        let undecidable = Refusal {
-            rule: self.rule.clone(),
-            why: WhyNot::Undecidable,
-        };
-        match self.config.failure {
-            _ if self.config.shadow => Ok(()),
-            FailureMode::FailOpen => {
+        match (self.config.failure, kept) {
+            (FailureMode::FailOpen, _) => {
                 self.counts.opened.fetch_add(1, Ordering::Relaxed);
-                Ok(())
+                Ok(Judged::Passes)
             }
-            FailureMode::Degraded => match kept {
-                Some((answer, at)) if at.elapsed() < self.config.cache + self.config.stale_ok => {
-                    self.verdict(answer)
-                }
-                _ => Err(undecidable),
-            },
-            FailureMode::FailClosed => Err(undecidable),
+            (FailureMode::Degraded, Some((answer, at)))
+                if at.elapsed() < self.config.cache + self.config.stale_ok =>
+            {
+                self.verdict(answer)
+            }
+            (FailureMode::Degraded | FailureMode::FailClosed, _) => {
+                self.against(WhyNot::Undecidable)
+            }
         }
     }
 
-    fn verdict(&self, answer: bool) -> Result<(), Refusal> {
-        if answer {
-            return Ok(());
+    fn verdict(&self, answer: bool) -> Result<Judged, Refusal> {
+        match answer {
+            true => Ok(Judged::Passes),
+            false => self.against(WhyNot::Authoriser),
         }
+    }
+
+    fn against(&self, why: WhyNot) -> Result<Judged, Refusal> {
         if self.config.shadow {
             self.counts.shadowed.fetch_add(1, Ordering::Relaxed);
-            return Ok(());
+            return Ok(Judged::Shadowed);
         }
         Err(Refusal {
             rule: self.rule.clone(),
-            why: WhyNot::Authoriser,
+            why,
         })
     }
 

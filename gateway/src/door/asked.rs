@@ -78,6 +78,26 @@ pub fn path_of(head: &RequestHeader) -> &str {
     target.split_once('?').map_or(target, |(path, _)| path)
 }
 
+/// Whether the request can be taken at all, its caller aside.
+///
+/// # Errors
+/// The body is announced larger than allowed, an expectation is unknown, or gRPC came over HTTP/1.
+pub fn acceptable(head: &RequestHeader, max_body: u64) -> Result<(), Denial> {
+    let length = head.headers.get(http::header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > max_body) {
+        return Err(Denial::BodyTooLarge);
+    }
+    let expects = head.headers.get(http::header::EXPECT);
+    if expects.is_some_and(|expect| !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Denial::ExpectationFailed);
+    }
+    if head.version < http::Version::HTTP_2 && is_grpc(head) {
+        return Err(Denial::GrpcNeedsHttp2);
+    }
+    Ok(())
+}
+
 /// Whether the caller speaks gRPC (not gRPC-Web).
 pub fn is_grpc(head: &RequestHeader) -> bool {
     head.headers

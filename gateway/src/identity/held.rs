@@ -19,6 +19,7 @@ use tollgate_policy::directory::{Caller, CredentialRef, Revoked};
 use tollgate_proto::{Announcement, Answer, ControlClient, Question, Resolved};
 
 use super::budget::MissBudget;
+use super::changed::{Changed, Whom};
 use super::clock;
 use super::near::Near;
 use super::revoked::RevokedTokens;
@@ -92,6 +93,8 @@ pub struct Directory {
     withdrawals: watch::Sender<u64>,
     /// What calls stand on, also once the answer that admitted them is forgotten.
     roll: Roll,
+    /// Whose calls under way have to be looked at again.
+    changed: Changed,
     misses: MissBudget,
     /// Counts.
     pub counts: HeldCounts,
@@ -113,6 +116,7 @@ impl Directory {
             revoked: ArcSwapOption::empty(),
             withdrawals: watch::Sender::new(0),
             roll: Roll::default(),
+            changed: Changed::default(),
             misses: MissBudget::default(),
             counts: HeldCounts::default(),
         })
@@ -262,21 +266,32 @@ impl Directory {
         let Some(mut announcements) = self.announcements.lock().take() else {
             return;
         };
+        // Beside it, because it asks: the next revocation must not wait for answers about the last change.
+        tokio::join!(
+            self.apply_all(&mut announcements, &tokens),
+            self.look_again()
+        );
+    }
+
+    async fn apply_all(
+        &self,
+        announcements: &mut broadcast::Receiver<Announcement>,
+        tokens: &Tokens,
+    ) {
         loop {
             self.load_revocations().await;
             loop {
                 match announcements.recv().await {
-                    Ok(announcement) => {
-                        self.apply(&announcement, &tokens);
-                        self.look_again(&announcement).await;
-                    }
+                    Ok(announcement) => self.apply(&announcement, tokens),
                     Err(broadcast::error::RecvError::Lagged(_)) => {
-                        self.forget_everything(None);
                         // What was missed may have been a revocation.
-                        self.end_what_fell(None).await;
+                        self.forget_everything(None);
                         break;
                     }
-                    Err(broadcast::error::RecvError::Closed) => return,
+                    Err(broadcast::error::RecvError::Closed) => {
+                        self.changed.end();
+                        return;
+                    }
                 }
             }
         }
@@ -303,12 +318,13 @@ impl Directory {
         }
     }
 
-    /// Ends calls that would not be admitted any more. A revocation has done so already.
-    async fn look_again(&self, announcement: &Announcement) {
-        match announcement {
-            Announcement::Revoked { .. } => {}
-            Announcement::Changed { consumers, .. } => self.end_what_fell(Some(consumers)).await,
-            Announcement::Everything { .. } => self.end_what_fell(None).await,
+    /// Ends calls that would not be admitted any more after a change. A revocation has done so already.
+    async fn look_again(&self) {
+        while let Some(whom) = self.changed.next().await {
+            match whom {
+                Whom::These(consumers) => self.end_what_fell(Some(&consumers)).await,
+                Whom::All => self.end_what_fell(None).await,
+            }
         }
     }
 
@@ -354,6 +370,7 @@ impl Directory {
                         .is_some_and(|caller| !consumers.contains(&caller.consumer.name))
                 });
                 self.epoch.fetch_add(1, Ordering::Release);
+                self.changed.note(Whom::These(consumers.to_vec()));
             }
             Announcement::Everything { generation } => self.forget_everything(Some(*generation)),
         }
@@ -365,6 +382,7 @@ impl Directory {
         }
         self.held.clear();
         self.epoch.fetch_add(1, Ordering::Release);
+        self.changed.note(Whom::All);
     }
 
     fn revoke(&self, what: &[Revoked], verified: &Tokens) {

@@ -4,6 +4,7 @@
 //! Authentication never opens: what cannot be verified now is refused with 503, what is wrong with 401. Not here: what a caller may do.
 
 mod budget;
+mod changed;
 pub mod clock;
 pub mod held;
 pub mod introspection;
@@ -425,8 +426,12 @@ impl Identities {
 impl Identified {
     /// Takes in what one scheme proved. Two schemes may not lead to two consumers.
     fn add(&mut self, proof: Proof, scopes: &[Arc<str>]) -> Result<(), Unidentified> {
+        match &proof.token {
+            Some(token) => scopes_satisfied(scopes, &token.claims).map_err(Unidentified::Scope)?,
+            // Without a token, what a scheme lists are roles (OpenAPI 3.1, "Security Requirement Object"). Nobody's are none.
+            None => roles_satisfied(scopes, proof.held.as_deref())?,
+        }
         if let Some(token) = proof.token {
-            scopes_satisfied(scopes, &token.claims).map_err(Unidentified::Scope)?;
             self.standings.push(token.standing.clone());
             self.identity.claims = Some(token.claims.clone());
         }
@@ -436,13 +441,6 @@ impl Identified {
         let Some(held) = proof.held else {
             return Ok(());
         };
-        // Without a token, the scopes of a scheme are roles (OpenAPI 3.1, "Security Requirement Object").
-        if self.identity.claims.is_none()
-            && let Some(caller) = &held.caller
-        {
-            let missing = scopes.iter().find(|it| !caller.consumer.roles.contains(it));
-            missing.map_or(Ok(()), |scope| Err(Unidentified::Scope(scope.clone())))?;
-        }
         if held.standing.withdrawn() {
             return Err(Unidentified::Bad(BadCredential::Revoked));
         }
@@ -462,6 +460,16 @@ impl Identified {
     }
 }
 
+/// Whether the consumer found, if one was, has every role of a list.
+fn roles_satisfied(roles: &[Arc<str>], held: Option<&Held>) -> Result<(), Unidentified> {
+    let caller = held.and_then(|held| held.caller.as_ref());
+    let has = |role: &Arc<str>| caller.is_some_and(|it| it.consumer.roles.contains(role));
+    match roles.iter().find(|role| !has(role)) {
+        Some(lacking) => Err(Unidentified::Scope(lacking.clone())),
+        None => Ok(()),
+    }
+}
+
 /// Of two failures the one to tell: what cannot be known outweighs what is wrong, which outweighs what is missing.
 fn worse(first: Unidentified, second: Unidentified) -> Unidentified {
     let weight = |failure: &Unidentified| match failure {
@@ -475,5 +483,90 @@ fn worse(first: Unidentified, second: Unidentified) -> Unidentified {
         second
     } else {
         first
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use tollgate_policy::directory::{Consumer, Credential, Defined};
+
+    use super::*;
+
+    fn held(roles: &[&str]) -> Arc<Held> {
+        let consumer = Consumer {
+            name: "shop".into(),
+            project: "p".into(),
+            organisation: "o".into(),
+            suspended: false,
+            roles: roles.iter().map(|role| Arc::from(*role)).collect(),
+            explains: false,
+            subscriptions: Vec::new(),
+            origin: Defined::Store,
+        };
+        let credential = Credential {
+            id: "key".into(),
+            not_before: None,
+            expires: None,
+            operations: None,
+            networks: Vec::new(),
+            referrers: Vec::new(),
+            password: None,
+        };
+        Arc::new(Held {
+            caller: Some(Arc::new(Caller {
+                consumer: Arc::new(consumer),
+                credential,
+            })),
+            standing: Arc::default(),
+            since: Instant::now(),
+        })
+    }
+
+    fn nobody() -> Arc<Held> {
+        Arc::new(Held {
+            caller: None,
+            standing: Arc::default(),
+            since: Instant::now(),
+        })
+    }
+
+    /// Whether a scheme without a token passes that lists the role `staff`, after a token that has every scope.
+    fn passes(held: Option<Arc<Held>>, after_a_token: bool) -> bool {
+        let mut identified = Identified::default();
+        if after_a_token {
+            let claims = tollgate_policy::credentials::Claims {
+                issuer: "i".into(),
+                subject: "s".into(),
+                client: "".into(),
+                scopes: vec!["staff".into()],
+                roles: Vec::new(),
+                id: "".into(),
+                expires: None,
+                not_before: None,
+                issued: None,
+                all: serde_json::Map::new(),
+            };
+            identified.identity.claims = Some(Arc::new(claims));
+        }
+        let proof = Proof {
+            held,
+            token: None,
+            certificate: Some("spiffe://a/b".into()),
+        };
+        identified.add(proof, &["staff".into()]).is_ok()
+    }
+
+    #[test]
+    fn a_role_that_a_scheme_lists_is_had_by_whoever_shows_its_credential() {
+        for after_a_token in [false, true] {
+            assert!(passes(Some(held(&["staff"])), after_a_token));
+            assert!(!passes(Some(held(&["guest"])), after_a_token));
+            assert!(
+                !passes(Some(nobody()), after_a_token),
+                "nobody's certificate"
+            );
+            assert!(!passes(None, after_a_token));
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! The control plane of one installation: its directory in memory, its store, and the way changes go through both.
 //!
 //! Promises: a change is committed to the store, then seen in memory, then announced, and only then answered; one change at a
-//! time; without a store everything known goes on being answered and changes are refused with the reason. Not here: what may
+//! time; when the store fails later everything known goes on being answered and changes are refused with the reason; as long as the
+//! store was never read nobody is identified, because what was revoked is not known. Not here: what may
 //! be changed by whom (`http`), and answering data planes (`service`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
@@ -21,8 +23,8 @@ use tollgate_proto::{Announcement, ControlServer};
 use crate::audit::{self, Entry, Head, Verdict};
 use crate::index::{Edit, Effects, Index};
 use crate::refusal::{Refusal, chain};
-use crate::store::{Connection, Contents, Store, StoreError, Transaction};
-use crate::{secret_file, service};
+use crate::store::{Connection, Contents, Store, StoreError, Transaction, next_generation};
+use crate::{follow, secret_file, service};
 
 /// How long a lock of another process on the store is waited for.
 const BUSY: Duration = Duration::from_secs(2);
@@ -91,8 +93,12 @@ pub(crate) struct Inner {
     pub(crate) admin_credential: String,
     pub(crate) index: RwLock<Index>,
     files: Option<FileReader>,
+    /// Whether the store was ever read: files alone do not know what was revoked.
+    facts_known: AtomicBool,
     /// The store, or why there is none.
     store: RwLock<Result<Store, Arc<str>>>,
+    /// Changes the store had seen when it was last read here, or written.
+    pub(crate) seen: AtomicU64,
     /// Held by whoever changes something: the last record of the audit log.
     writer: Mutex<Head>,
     announcements: broadcast::Sender<Announcement>,
@@ -110,7 +116,7 @@ pub struct Reloaded {
 
 impl Control {
     /// Starts: reads files and store, and answers `server`'s questions on the runtime this is called on. A store that cannot be
-    /// used leaves what the files say, read-only.
+    /// used does not stop it; nobody is identified until [`Control::reload`] could read one.
     ///
     /// # Errors
     /// The files are wrong, or the admin credential cannot be used.
@@ -127,6 +133,7 @@ impl Control {
         let files = read_files(options.files.as_ref()).map_err(StartError::Files)?;
         let (store, contents, head) = open(&state_dir).await;
         let pepper = Pepper::new(options.pepper);
+        let seen = AtomicU64::new(contents.generation);
         let mut index = Index::merge(&files, contents, |secret| pepper.digest(secret));
         index.generation += 1;
         log_remarks(&index.remarks);
@@ -138,7 +145,9 @@ impl Control {
                 admin_credential,
                 index: RwLock::new(index),
                 files: options.files,
+                facts_known: AtomicBool::new(store.is_ok()),
                 store: RwLock::new(store),
+                seen,
                 writer: Mutex::new(head),
                 announcements: server.announcements,
                 tasks: parking_lot::Mutex::default(),
@@ -148,7 +157,8 @@ impl Control {
         // Who listened before this start may hold answers of an earlier life.
         control.announce_everything();
         let answering = tokio::spawn(service::answer(control.clone(), server.questions));
-        control.inner.tasks.lock().push(answering);
+        let following = tokio::spawn(follow::follow(control.clone()));
+        control.inner.tasks.lock().extend([answering, following]);
         Ok(control)
     }
 
@@ -160,15 +170,18 @@ impl Control {
         let mut head = self.inner.writer.lock().await;
         let files = read_files(self.inner.files.as_ref()).map_err(ReloadError::Files)?;
         let held = self.store().ok();
+        let mut opened = held.is_some();
         let contents = match &held {
             Some(store) => read(store).await.map_err(ReloadError::Store)?,
             None => {
                 let (store, contents, found) = open(&self.inner.state_dir).await;
+                opened = store.is_ok();
                 *self.inner.store.write() = store;
                 *head = found;
                 contents
             }
         };
+        let seen = contents.generation;
         let mut merged = Index::merge(&files, contents, |secret| self.inner.pepper.digest(secret));
         log_remarks(&merged.remarks);
         let reloaded = {
@@ -179,8 +192,11 @@ impl Control {
                 remarks: merged.remarks.clone(),
             };
             *index = merged;
+            self.inner.seen.store(seen, Ordering::Release);
             reloaded
         };
+        // After the index: whoever is answered from now on is judged by what was revoked.
+        self.inner.facts_known.fetch_or(opened, Ordering::Release);
         self.announce_everything();
         drop(head);
         if held.is_none() {
@@ -188,6 +204,11 @@ impl Control {
             self.note_truncation().await;
         }
         Ok(reloaded)
+    }
+
+    /// Whether it is known what was revoked, suspended and accepted. Until then nobody is identified.
+    pub(crate) fn facts_known(&self) -> bool {
+        self.inner.facts_known.load(Ordering::Acquire)
     }
 
     /// Why nothing can be changed at the moment; `None`: it can.
@@ -341,12 +362,25 @@ impl Change<'_> {
 
     /// Commits, then changes the memory, then announces.
     pub(crate) async fn commit(mut self) -> Result<(), Refusal> {
-        let head = audit::append(&mut self.transaction, &self.head, &self.entries).await?;
-        if !self.edits.is_empty() {
-            let next = self.inner.index.read().generation + 1;
-            crate::store::keep_generation(&mut self.transaction, next).await?;
-        }
+        // During a hand-over another process writes too. A log that became shorter is not believed: its gap shall show.
+        let stored = Head::stored(&mut self.transaction).await?;
+        let last = match stored.seq > self.head.seq {
+            true => &stored,
+            false => &*self.head,
+        };
+        let head = audit::append(&mut self.transaction, last, &self.entries).await?;
+        let counted = match self.edits.is_empty() {
+            true => None,
+            false => Some(next_generation(&mut self.transaction).await?),
+        };
         self.transaction.commit().await?;
+        if let Some(counted) = counted {
+            // Only where nobody else counted in between: else what they changed is still to be read.
+            let before = counted.saturating_sub(1);
+            let seen = &self.inner.seen;
+            let _others =
+                seen.compare_exchange(before, counted, Ordering::AcqRel, Ordering::Acquire);
+        }
         // From here on nothing waits until memory and store agree again.
         *self.head = head;
         if !self.edits.is_empty() {
@@ -412,7 +446,7 @@ async fn open(state_dir: &Path) -> (Result<Store, Arc<str>>, Contents, Head) {
     match try_open(state_dir).await {
         Ok((store, contents, head)) => (Ok(store), contents, head),
         Err(error) => {
-            tracing::error!(error = %chain(&error), "without a store: read-only, from files alone");
+            tracing::error!(error = %chain(&error), "without a store: nobody is identified, because what was revoked is not known");
             let nothing = Head {
                 seq: 0,
                 hash: String::new(),

@@ -55,6 +55,12 @@ fn sort(
     overviews: &Arc<Semaphore>,
 ) {
     match question {
+        // Files alone do not know what was revoked: no answer is better than one that lets it pass.
+        Question::Resolve(_) | Question::Terms { .. } | Question::Revocations
+            if !control.facts_known() =>
+        {
+            let _ = back.send(Answer::Refused("the store was never read".into()));
+        }
         Question::Resolve(reference) => {
             let resolved = control.inner.index.read().resolve(&reference);
             let _ = back.send(Answer::Resolved(resolved));

@@ -16,6 +16,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tollgate_control::StoreError;
 use tollgate_policy::credentials::key::Pepper;
 use tollgate_policy::directory::CredentialRef;
+use tollgate_policy::time::Timestamp;
+use tollgate_proto::{Announcement, Answer, AuditRecord, Question};
 use world::{PEPPER, World, files};
 
 async fn open(state: &Path) -> SqliteConnection {
@@ -55,7 +57,7 @@ async fn a_locked_store_leaves_admission_alone_and_refuses_changes_until_it_is_f
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_opened_leaves_the_files() {
+async fn while_a_store_was_never_read_nobody_is_identified() {
     let world = World::with_files(files()).await;
     let path = world.state.path().join("control.db");
     world.control.stop().await;
@@ -66,7 +68,11 @@ async fn a_store_that_cannot_be_opened_leaves_the_files() {
     std::fs::write(&path, &damaged).unwrap();
     let world = world.restart().await;
     assert!(world.control.store_problem().unwrap().contains("damaged"));
-    assert!(world.resolve(filed()).await.is_some());
+    // Whether the key was revoked is in the store alone.
+    for question in [Question::Resolve(filed()), Question::Revocations] {
+        let answer = world.client.ask(question, world::DEADLINE).await;
+        assert!(matches!(answer, Ok(Answer::Refused(_))), "{answer:?}");
+    }
     let (status, answer) = world
         .post("/v1/organisations", json!({ "name": "x" }))
         .await;
@@ -77,6 +83,7 @@ async fn a_store_that_cannot_be_opened_leaves_the_files() {
     // The backup is put back, and found at the next reload.
     std::fs::write(&path, &whole).unwrap();
     assert_eq!(world.post("/v1/reload", json!({})).await.0, 200);
+    assert!(world.resolve(filed()).await.is_some());
     assert_eq!(
         world
             .post("/v1/organisations", json!({ "name": "x" }))
@@ -257,4 +264,54 @@ async fn a_full_disk_is_told_apart() {
         .await
         .unwrap_err();
     assert!(matches!(StoreError::from(full), StoreError::Full));
+}
+
+#[tokio::test]
+async fn of_two_processes_on_one_store_each_hears_of_the_other() {
+    let world = World::with_files(files()).await;
+    let (successor, client) = world.beside().await;
+    let asked = async || match client
+        .ask(Question::Resolve(filed()), world::DEADLINE)
+        .await
+    {
+        Ok(Answer::Resolved(resolved)) => resolved.caller.is_some(),
+        other => panic!("{other:?}"),
+    };
+    assert!(asked().await);
+    let mut heard = client.announcements();
+    // Both add to the audit log, neither knowing what the other added.
+    for client in [&world.client, &client, &world.client] {
+        let record = AuditRecord {
+            at: Timestamp::from_seconds(1),
+            request_id: "r".to_owned(),
+            api: "a".into(),
+            generation: 1,
+            operation: "o".into(),
+            consumer: "".into(),
+            credential: "".into(),
+            client: None,
+            verdict: "allow",
+            rule: String::new(),
+        };
+        let noted = client
+            .ask(Question::Audit(vec![record]), world::DEADLINE)
+            .await;
+        assert!(matches!(noted, Ok(Answer::Noted)), "{noted:?}");
+    }
+    let (_, keys) = world.get("/v1/consumers/shop/keys").await;
+    let id = keys["items"][0]["id"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{keys}"));
+    let path = format!("/v1/keys/{id}/revoke");
+    assert_eq!(
+        world.post(&path, json!({ "reason": "leaked" })).await.0,
+        200
+    );
+    let announced =
+        async { while !matches!(heard.recv().await.unwrap(), Announcement::Revoked { .. }) {} };
+    tokio::time::timeout(world::DEADLINE, announced)
+        .await
+        .unwrap();
+    assert!(!asked().await, "the successor knows");
+    assert_eq!(successor.verify_audit().await.unwrap().broken, None);
 }

@@ -173,4 +173,6 @@ pub(super) struct OwnRules {
     pub(super) security: Arc<RuleRef>,
     pub(super) subscription: Arc<RuleRef>,
     pub(super) network: Arc<RuleRef>,
+    /// What consumers ask about themselves, as an operation: every rule about callers holds, and no rule about operations.
+    pub(super) itself: OperationAccess,
 }

@@ -63,11 +63,7 @@ pub fn decide(
         grant: Grant::default(),
         witness,
     };
-    decision.demand()?;
-    if let Some(caller) = &identity.caller {
-        decision.consumer(&caller.consumer)?;
-        decision.credential(&caller.credential)?;
-    }
+    decision.caller()?;
     // Where plans do not matter, neither does a plan that happens to be held, nor what it asks to be accepted.
     let held = held.filter(|_| access.subscription != SubscriptionMode::Off);
     decision.subscription(held)?;
@@ -78,6 +74,37 @@ pub fn decide(
         decision.terms(duty)?;
     }
     Ok(decision.grant)
+}
+
+/// Decides whether a consumer may ask about itself: whoever may not call for reasons of its own, of its credential or of its address
+/// may not. Plans, rules and terms are about operations. A credential that is for certain operations is not for this.
+///
+/// # Errors
+/// The rule that refuses, and why.
+pub fn decide_own(
+    access: &ApiAccess,
+    api: &str,
+    identity: &Identity,
+    circumstances: &Circumstances<'_>,
+    witness: &mut impl Witness,
+) -> Result<(), Refusal> {
+    let operation = &access.own.itself;
+    let facts = Facts {
+        operation: operation.name(),
+        identity,
+        plan: None,
+        circumstances,
+    };
+    let mut decision = Decision {
+        access,
+        api,
+        operation,
+        facts,
+        grant: Grant::default(),
+        witness,
+    };
+    decision.caller()?;
+    decision.networks()
 }
 
 /// Whether a token has every scope of a list.
@@ -101,6 +128,16 @@ struct Decision<'d, W> {
 }
 
 impl<'d, W: Witness> Decision<'d, W> {
+    /// What holds for a caller whatever it calls.
+    fn caller(&mut self) -> Result<(), Refusal> {
+        self.demand()?;
+        if let Some(caller) = &self.facts.identity.caller {
+            self.consumer(&caller.consumer)?;
+            self.credential(&caller.credential)?;
+        }
+        Ok(())
+    }
+
     /// Guards against a caller that reached this point without what the operation demands.
     fn demand(&mut self) -> Result<(), Refusal> {
         let closed = match &self.operation.demand {

@@ -23,7 +23,7 @@ mod tests;
 
 pub use api::*;
 pub(crate) use cost::LONGEST_EXPRESSION;
-pub use decide::{decide, scopes_satisfied};
+pub use decide::{decide, decide_own, scopes_satisfied};
 pub use explain::{Explanation, Line};
 
 use std::borrow::Cow;

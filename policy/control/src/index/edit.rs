@@ -105,16 +105,7 @@ impl Index {
                 effects.consumers.push(Arc::clone(&row.name));
                 self.put_consumer(row);
             }
-            Edit::NoConsumer { name, credentials } => {
-                self.consumers.remove(&name);
-                self.suspended.remove(&name);
-                self.accepted.remove(&name);
-                for reference in &credentials {
-                    self.credentials.remove(reference);
-                }
-                effects.consumers.push(Arc::clone(&name));
-                effects.revoked.push(Revoked::Consumer(name));
-            }
+            Edit::NoConsumer { name, credentials } => self.forget(name, &credentials, effects),
             Edit::Subscription {
                 consumer,
                 api,
@@ -130,17 +121,7 @@ impl Index {
             Edit::Suspended {
                 consumer,
                 suspended,
-            } => {
-                if suspended {
-                    self.suspended.insert(Arc::clone(&consumer));
-                    effects
-                        .revoked
-                        .push(Revoked::Consumer(Arc::clone(&consumer)));
-                } else {
-                    self.suspended.remove(&consumer);
-                }
-                self.touch(consumer, effects);
-            }
+            } => self.suspend(consumer, suspended, effects),
             Edit::Key(row) => {
                 effects.consumers.push(Arc::clone(&row.consumer));
                 self.put_key(row);
@@ -174,6 +155,28 @@ impl Index {
             | Edit::Terms(_)
             | Edit::Version { .. } => debug_assert!(false, "these concern everybody"),
         }
+    }
+
+    fn forget(&mut self, name: Arc<str>, credentials: &[CredentialRef], effects: &mut Effects) {
+        self.consumers.remove(&name);
+        self.suspended.remove(&name);
+        self.accepted.remove(&name);
+        for reference in credentials {
+            self.credentials.remove(reference);
+        }
+        effects.consumers.push(Arc::clone(&name));
+        effects.revoked.push(Revoked::Consumer(name));
+    }
+
+    fn suspend(&mut self, consumer: Arc<str>, suspended: bool, effects: &mut Effects) {
+        if suspended {
+            self.suspended.insert(Arc::clone(&consumer));
+            let revoked = Revoked::Consumer(Arc::clone(&consumer));
+            effects.revoked.push(revoked);
+        } else {
+            self.suspended.remove(&consumer);
+        }
+        self.touch(consumer, effects);
     }
 
     /// What was made of a consumer is made anew.

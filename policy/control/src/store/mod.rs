@@ -22,7 +22,7 @@ pub use error::StoreError;
 pub(crate) use facts::suspend;
 pub(crate) use facts::{AcceptanceRow, RevocationRow};
 pub(crate) use load::Contents;
-pub(crate) use objects::keep_generation;
+pub(crate) use objects::{generation, next_generation};
 pub(crate) use rows::{ConsumerRow, KeyRow, OrganisationRow, PlanRow, ProjectRow, TermsRow};
 
 /// The database, by one name.

@@ -314,7 +314,7 @@ impl TermsRow {
     }
 }
 
-/// The number the directory's state had last.
+/// How many changes the directory has seen, by whichever process.
 pub(crate) async fn generation(on: &mut Connection) -> Result<u64, StoreError> {
     let row = sqlx::query("SELECT value FROM meta WHERE name = 'generation'")
         .fetch_optional(on)
@@ -323,14 +323,15 @@ pub(crate) async fn generation(on: &mut Connection) -> Result<u64, StoreError> {
     Ok(u64::try_from(value).unwrap_or(0))
 }
 
-/// Keeps that number.
-pub(crate) async fn keep_generation(on: &mut Connection, generation: u64) -> Done {
-    sqlx::query(
-        "INSERT INTO meta (name, value) VALUES ('generation', $1)
-         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+/// Counts one more, and says how many there are.
+pub(crate) async fn next_generation(on: &mut Connection) -> Result<u64, StoreError> {
+    let row = sqlx::query(
+        "INSERT INTO meta (name, value) VALUES ('generation', 1)
+         ON CONFLICT (name) DO UPDATE SET value = meta.value + 1
+         RETURNING value",
     )
-    .bind(i64::try_from(generation).unwrap_or(i64::MAX))
-    .execute(on)
+    .fetch_one(on)
     .await?;
-    Ok(())
+    let value: i64 = row.try_get("value")?;
+    Ok(u64::try_from(value).unwrap_or(0))
 }

@@ -17,7 +17,7 @@ use tollgate_policy::settings::{
 use tollgate_proto::{Answer, ControlClient, Question, channel};
 
 pub(crate) const PEPPER: [u8; 32] = [7; 32];
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) struct World {
     pub(crate) state: tempfile::TempDir,
@@ -70,6 +70,20 @@ impl World {
             address,
             serving,
         }
+    }
+
+    /// A second control plane on the same store, as a successor starts beside the one it takes over from.
+    pub(crate) async fn beside(&self) -> (Control, ControlClient) {
+        let (client, server) = channel(PEPPER);
+        let read = Arc::clone(&self.files);
+        let reader: FileReader = Box::new(move || Ok(read.lock().unwrap().clone()));
+        let options = Options {
+            state_dir: self.state.path().to_owned(),
+            pepper: PEPPER,
+            files: Some(reader),
+            key_environment: "test".to_owned(),
+        };
+        (Control::start(options, server).await.unwrap(), client)
     }
 
     /// Ends without a word to the store, as a killed process does, and begins anew on the same directory.

@@ -9,7 +9,7 @@ mod schemes;
 use std::sync::Arc;
 
 use self::rules::Rules;
-use super::{ApiAccess, NamedIssuer, OperationAccess, OwnRules, RuleRef, Scheme};
+use super::{ApiAccess, Demand, NamedIssuer, OperationAccess, OwnRules, RuleRef, Scheme};
 use crate::finding::{Finding, Place, Severity};
 use crate::openapi::{Description, Operation, SchemeIssuer};
 use crate::settings::{ApiConfig, nearest};
@@ -45,6 +45,16 @@ pub(super) fn compile(config: &ApiConfig, description: &Description) -> (ApiAcce
             security: own("security", &config.name, &compiler.file),
             subscription: own("subscription", &config.name, &compiler.file),
             network: own("network", "networks", network),
+            itself: OperationAccess {
+                demand: Demand::Alternatives {
+                    combinations: Vec::new(),
+                    anonymous: false,
+                },
+                needs_cel: false,
+                names: [Arc::from(".tollgate")].into(),
+                denials: Vec::new(),
+                allowances: Vec::new(),
+            },
         },
         schemes: compiler.schemes,
         issuers: compiler.issuers,
