@@ -298,7 +298,7 @@ async fn of_two_processes_on_one_store_each_hears_of_the_other() {
             .await;
         assert!(matches!(noted, Ok(Answer::Noted)), "{noted:?}");
     }
-    let (_, keys) = world.get("/v1/consumers/shop/keys").await;
+    let (_, keys) = world.get("/v1/consumers/filed/keys").await;
     let id = keys["items"][0]["id"]
         .as_str()
         .unwrap_or_else(|| panic!("{keys}"));

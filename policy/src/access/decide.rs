@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::rule::{Difference, Facts, Rule, contained};
+use super::standing::{Standing, standing};
 use super::{
     ApiAccess, Circumstances, Demand, Grant, Identity, OperationAccess, Outcome, Refusal, RuleRef,
     WhyNot, Witness,
@@ -16,7 +17,6 @@ use super::{
 use crate::credentials::Claims;
 use crate::directory::{Consumer, Credential, Defined, Subscription, TermsDuty};
 use crate::settings::SubscriptionMode;
-use crate::time::Timestamp;
 
 /// Decides about one call.
 ///
@@ -477,32 +477,5 @@ fn comes_from(own: &str, referrer: &str) -> bool {
         Some(rest) => own.ends_with('/') || rest.is_empty() || rest.starts_with(['/', '?', '#']),
         // An origin is written without the slash that ends it in a list.
         None => own.strip_suffix('/') == Some(referrer),
-    }
-}
-
-/// How a consumer stands to terms.
-enum Standing {
-    Accepted,
-    Grace { version: u32, until: Timestamp },
-    Due { version: u32 },
-}
-
-/// The highest version in force is required; it is due as soon as the grace of any version that was not accepted is over, so that
-/// a new version never reopens the way to those who let an older one pass.
-fn standing(duty: &TermsDuty, now: Timestamp) -> Standing {
-    let required = duty
-        .versions
-        .iter()
-        .filter(|of| of.effective <= now && of.version > duty.accepted);
-    let (mut version, mut until) = (0, None);
-    for one in required {
-        let end = one.effective.plus(one.grace);
-        version = version.max(one.version);
-        until = Some(until.map_or(end, |earlier: Timestamp| earlier.min(end)));
-    }
-    match until {
-        None => Standing::Accepted,
-        Some(until) if now < until => Standing::Grace { version, until },
-        Some(_) => Standing::Due { version },
     }
 }

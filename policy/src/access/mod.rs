@@ -11,6 +11,7 @@ mod cost;
 mod decide;
 mod explain;
 mod rule;
+mod standing;
 
 #[cfg(test)]
 #[allow(
