@@ -83,6 +83,9 @@ fn sort(
                 drop(place);
             });
         }
+        Question::Lease(..) | Question::Usage(_) | Question::OwnUsage { .. } => {
+            let _ = back.send(Answer::Refused("not here".into()));
+        }
         Question::Accept(_) | Question::Audit(_) => {
             if let Err(full) = writes.try_send((question, back)) {
                 let (_, back) = full.into_inner();
@@ -111,7 +114,10 @@ async fn write(control: &Control, mut queue: mpsc::Receiver<Asked>) {
                 Question::Resolve(_)
                 | Question::Terms { .. }
                 | Question::Revocations
-                | Question::Overview { .. } => {}
+                | Question::Overview { .. }
+                | Question::Lease(..)
+                | Question::Usage(_)
+                | Question::OwnUsage { .. } => {}
             }
         }
         if reporters.is_empty() {

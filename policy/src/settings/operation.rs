@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::RuleConfig;
 pub use super::operation_file::{from_node, unreadable};
+use crate::quota::Cost;
 
 /// `x-tollgate` on the document, path item or operation. `None`: not said here, ask one level out.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,6 +26,8 @@ pub struct OperationSettings {
     /// `acl`: rules about the operations these settings hang on, besides those of the API file's own `acl`. The innermost
     /// place that has `acl` counts alone.
     pub acl: Option<Vec<RuleConfig>>,
+    /// `cost`: what a call costs in each metric that is not said by itself.
+    pub costs: Option<Vec<Cost>>,
 }
 
 impl OperationSettings {
@@ -40,6 +43,7 @@ impl OperationSettings {
             max_body: self.max_body.or(outer.max_body),
             security_off: self.security_off.or(outer.security_off),
             acl: self.acl.as_ref().or(outer.acl.as_ref()).cloned(),
+            costs: self.costs.as_ref().or(outer.costs.as_ref()).cloned(),
         }
     }
 }

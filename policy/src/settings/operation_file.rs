@@ -110,6 +110,7 @@ pub(super) fn settings(
     let acl = acl.map(|list| rules(reader, &format!("{field}.acl"), list, Scope::Operation));
     OperationSettings {
         acl,
+        costs: None,
         total,
         first_byte,
         idle,

@@ -216,6 +216,8 @@ impl Index {
             apis: row.apis.into_iter().map(opens).collect(),
             roles: row.roles,
             terms: row.terms,
+            limits: Vec::new(),
+            price: Default::default(),
             origin: Defined::Store,
         };
         self.plans.insert(row.name, Arc::new(plan));

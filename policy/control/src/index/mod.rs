@@ -211,6 +211,7 @@ impl Index {
             api: Arc::clone(api),
             plan: Arc::clone(plan),
             duties,
+            limits: plan.limits.clone(),
         })
     }
 

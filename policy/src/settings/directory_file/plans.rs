@@ -12,7 +12,7 @@ use super::super::reader::Reader;
 use super::super::value::Wrong;
 use super::terms::Terms;
 use super::{File, unknown};
-use crate::directory::{Defined, Plan, PlanApi};
+use crate::directory::{Defined, Plan, PlanApi, Price};
 use crate::finding::{Finding, Place};
 
 #[derive(Debug, Deserialize)]
@@ -95,6 +95,8 @@ impl Plans {
             apis,
             roles,
             terms,
+            limits: Vec::new(),
+            price: Price::default(),
             origin: Defined::File(reader.place(at)),
         })
     }
