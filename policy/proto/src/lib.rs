@@ -3,7 +3,6 @@
 //! In one process it travels over the channel below; the messages are the same wherever the other side runs. Every question has a
 //! deadline and the queue is bounded: a control plane that does not answer is [`Unavailable`], never a wait without end.
 
-pub mod lease;
 pub mod usage;
 
 use std::net::IpAddr;
@@ -14,7 +13,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tollgate_policy::directory::{Caller, CredentialRef, Revoked};
 use tollgate_policy::time::Timestamp;
 
-pub use lease::{Counter, HolderId, LeaseAsk, LeaseGrant};
+pub use tollgate_policy::quota::{Counter, HolderId, LeaseAsk, LeaseGrant};
 pub use usage::{RunId, UsageBatch, UsageOutcome, UsageReceipt, UsageRecord};
 
 /// Questions that may wait for the control plane; more are refused at once.

@@ -4,11 +4,19 @@
 //! ([`CounterKey`]), kept by the grantor. A process that serves calls draws tokens from all counters a call touches in one step
 //! and spends them locally. Pure: time comes in as a value, and nothing here waits.
 
+mod book;
+pub mod cell;
+pub mod grantor;
+mod lease;
 pub mod window;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use book::Standing;
+pub use cell::Cell;
+pub use grantor::Grantor;
+pub use lease::{Counter, HolderId, LeaseAsk, LeaseGrant};
 pub use window::{Instance, Window};
 
 use crate::directory::Defined;
@@ -196,3 +204,12 @@ pub enum CostSource {
         per: u64,
     },
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "tests"
+)]
+mod tests;
