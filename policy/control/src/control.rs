@@ -22,6 +22,7 @@ use tollgate_proto::{Announcement, ControlServer};
 
 use crate::audit::{self, Entry, Head, Verdict};
 use crate::index::{Edit, Effects, Index};
+use crate::quota::Quota;
 use crate::refusal::{Refusal, chain};
 use crate::store::{Connection, Contents, Store, StoreError, Transaction, next_generation};
 use crate::{follow, secret_file, service};
@@ -97,6 +98,8 @@ pub(crate) struct Inner {
     facts_known: AtomicBool,
     /// The store, or why there is none.
     store: RwLock<Result<Store, Arc<str>>>,
+    /// Hands out quota.
+    pub(crate) quota: Quota,
     /// Changes the store had seen when it was last read here, or written.
     pub(crate) seen: AtomicU64,
     /// Held by whoever changes something: the last record of the audit log.
@@ -137,6 +140,7 @@ impl Control {
         let mut index = Index::merge(&files, contents, |secret| pepper.digest(secret));
         index.generation += 1;
         log_remarks(&index.remarks);
+        let (quota, granting) = Quota::new(state_dir.clone(), server.announcements.clone());
         let control = Self {
             inner: Arc::new(Inner {
                 state_dir,
@@ -147,6 +151,7 @@ impl Control {
                 files: options.files,
                 facts_known: AtomicBool::new(store.is_ok()),
                 store: RwLock::new(store),
+                quota,
                 seen,
                 writer: Mutex::new(head),
                 announcements: server.announcements,
@@ -158,7 +163,9 @@ impl Control {
         control.announce_everything();
         let answering = tokio::spawn(service::answer(control.clone(), server.questions));
         let following = tokio::spawn(follow::follow(control.clone()));
-        control.inner.tasks.lock().extend([answering, following]);
+        let granting = tokio::spawn(granting);
+        let tasks = [answering, following, granting];
+        control.inner.tasks.lock().extend(tasks);
         Ok(control)
     }
 

@@ -10,6 +10,7 @@ mod control;
 mod follow;
 pub mod http;
 mod index;
+mod quota;
 mod refusal;
 mod secret_file;
 mod service;

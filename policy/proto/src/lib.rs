@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tollgate_policy::directory::{Caller, CredentialRef, Revoked};
+use tollgate_policy::quota::CounterKey;
 use tollgate_policy::time::Timestamp;
 
 pub use tollgate_policy::quota::{Counter, HolderId, LeaseAsk, LeaseGrant};
@@ -183,6 +184,17 @@ pub enum Announcement {
     Everything {
         /// State of the directory after it.
         generation: u64,
+    },
+    /// A limit is used up to a share that operators want to hear of.
+    Quota {
+        /// The counter.
+        key: CounterKey,
+        /// 50, 80 or 100.
+        percent: u8,
+        /// Begin of the window it happened in.
+        begins: Timestamp,
+        /// Its end; `None` for never.
+        ends: Option<Timestamp>,
     },
 }
 
