@@ -197,3 +197,84 @@ fn cost(quota: Spot<'_>, entry: &Entry, finder: &mut Finder) -> Option<Cost> {
         source: CostSource::Fixed,
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use crate::finding::Severity;
+    use crate::openapi::load_text;
+
+    #[test]
+    fn odd_limits_are_warnings_and_the_rest_counts() {
+        let right = "unit: '1/min/{project}', values: {STANDARD: 5}";
+        let long = "m".repeat(64);
+        let table = [
+            ("{metric: m}".to_owned(), 0, "without `name` or `metric`"),
+            (
+                format!("{{name: a, metric: other, {right}}}"),
+                1,
+                "`other` does not stand among",
+            ),
+            (
+                format!("{{name: a, metric: {long}, {right}}}"),
+                0,
+                "no metric we can count",
+            ),
+            (
+                format!("{{name: '##', metric: m, {right}}}"),
+                0,
+                "has no name",
+            ),
+            (
+                "{name: a, metric: m, values: {STANDARD: 5}}".to_owned(),
+                1,
+                "is read as 1/min",
+            ),
+            (
+                "{name: a, metric: m, unit: 2/min, values: {STANDARD: 5}}".to_owned(),
+                1,
+                "unit `2/min`",
+            ),
+            (
+                "{name: a, metric: m, unit: '1/h/{project}'}".to_owned(),
+                0,
+                "no whole number",
+            ),
+            (
+                "{name: a, metric: m, unit: '1/s/{project}', values: {STANDARD: 1.5}}".to_owned(),
+                0,
+                "no whole number",
+            ),
+            (
+                "{name: a, metric: m, unit: '1/s/{project}', values: {STANDARD: 1, HIGH: 2}}"
+                    .to_owned(),
+                1,
+                "only `STANDARD` counts",
+            ),
+            (
+                format!("{{name: A, metric: m, {right}}}, {{name: a, metric: m, {right}}}"),
+                1,
+                "stands twice",
+            ),
+            ("a".to_owned(), 0, "without `name` or `metric`"),
+        ];
+        for (limits, count, words) in table {
+            let text = format!(
+                "openapi: 3.0.0\nx-google-management:\n  metrics: [{{name: m}}]\n  quota: {{limits: [{limits}]}}\npaths: {{}}\n"
+            );
+            let description = load_text("spec.yaml", &text).unwrap();
+            let [finding] = &*description.findings else {
+                panic!("{limits}: {:?}", description.findings)
+            };
+            assert!(finding.what.contains(words), "{limits}: {finding}");
+            assert_eq!(
+                (finding.severity, finding.place.line),
+                (Severity::Warning, 4)
+            );
+            assert_eq!(description.limits.len(), count, "{limits}");
+        }
+        let text = "openapi: 3.0.0\nx-google-management: {quota: {limit: 1}}\npaths: {}\n";
+        let description = load_text("spec.yaml", text).unwrap();
+        assert_eq!(description.findings.len(), 1);
+    }
+}

@@ -205,3 +205,6 @@ pub(super) fn merged(inner: Option<&Vec<Cost>>, outer: Option<&Vec<Cost>>) -> Op
     costs.extend(outer.iter().filter(unsaid).cloned());
     Some(costs)
 }
+
+#[cfg(test)]
+mod tests;

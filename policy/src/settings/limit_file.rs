@@ -478,3 +478,6 @@ fn name_of<T: PartialEq, const N: usize>(value: T, known: [(&'static str, T); N]
     let found = known.into_iter().find(|(_, one)| *one == value);
     found.map_or("", |(name, _)| name)
 }
+
+#[cfg(test)]
+mod tests;
