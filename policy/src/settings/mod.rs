@@ -4,15 +4,18 @@
 //! complete and checked before any port opens.
 
 mod acl_file;
+mod amount;
 mod api;
 mod api_file;
 mod auth;
 mod auth_file;
 mod authoriser_file;
 pub mod check;
+mod cost_file;
 mod decode;
 mod directory;
 mod directory_file;
+mod limit_file;
 mod mention;
 mod mistake;
 mod names;
@@ -36,6 +39,8 @@ pub use auth::*;
 pub(crate) use decode::nearest;
 pub use directory::*;
 pub use directory_file::read_directory;
+pub(crate) use limit_file::limits_from_node;
+pub use limit_file::{stored_limits, stored_price, written_limits};
 pub use operation::OperationSettings;
 pub use process::*;
 pub use process_file::read_process;
