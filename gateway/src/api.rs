@@ -10,6 +10,7 @@ use std::time::Duration;
 use tollgate_policy::access::{ApiAccess, Demand};
 use tollgate_policy::classify::Classifier;
 use tollgate_policy::openapi::{self, Description, SchemeKind};
+use tollgate_policy::quota::{Cost, Limit};
 use tollgate_policy::settings::ApiConfig;
 use tollgate_policy::{Finding, Place, Severity};
 
@@ -40,6 +41,8 @@ pub struct Api {
     pub operations: Vec<Operation>,
     /// Base paths served.
     pub bases: Vec<Arc<str>>,
+    /// Limits on its calls, whatever plan they are made under.
+    pub limits: Vec<Arc<Limit>>,
     /// Endpoints.
     pub cluster: Arc<Cluster>,
     /// Series of requests that are no operation.
@@ -87,6 +90,8 @@ pub struct Resolved {
     /// `WWW-Authenticate` values (RFC 9110 section 11.6.1). At least one where a credential is looked at, which is also
     /// where callers without one may pass.
     pub challenges: Vec<Cow<'static, str>>,
+    /// What a call costs, in metrics where that is not said by themselves.
+    pub costs: Vec<Cost>,
 }
 
 /// Counts of one API since the process started.
@@ -158,7 +163,7 @@ impl Api {
             .map(|(operation, access)| Operation::new(&config, operation, &access.demand, metrics))
             .collect();
         let api = Self {
-            version: description.version,
+            version: std::mem::take(&mut description.version),
             generation,
             classifier,
             issuers: access
@@ -170,6 +175,7 @@ impl Api {
             authoriser,
             operations,
             bases,
+            limits: config.limits_for(&description),
             cluster,
             unclassified: metrics.operation(&config.name, "", ""),
             traffic: previous
@@ -227,6 +233,7 @@ impl Resolved {
             retries: said.retries.unwrap_or(upstream.retries),
             websocket: said.websocket.unwrap_or(false),
             max_body: said.max_body,
+            costs: said.costs.unwrap_or_default(),
             demands: !demand.admits_anonymous(),
             challenges: match demand {
                 Demand::Public => Vec::new(),

@@ -24,6 +24,7 @@ use crate::descriptors;
 use crate::journey::Shared;
 use crate::listener::{self, Drain, Lock, TlsKeys, handover};
 use crate::live::{Live, Origin, state_dir};
+use crate::quota::renewal::Renewal;
 use crate::telemetry::{AccessLog, Metrics};
 use sites::{Site, bind_admin, open, predecessor};
 
@@ -33,6 +34,8 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 /// How long a start waits for the first resolution of the services' names before it serves anyway.
 const NAMES_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long the end waits until quota that was not used is given back.
+const QUOTA_LIMIT: Duration = Duration::from_secs(1);
 /// How long the end waits for the audit log.
 const AUDIT_LIMIT: Duration = Duration::from_secs(3);
 
@@ -235,6 +238,7 @@ impl Engine {
         if let Some(delivery) = self.delivery.take() {
             tokio::spawn(audit::deliver(delivery, directory.control().clone()));
         }
+        let renewal = Renewal::start(self.shared.quotas.clone());
         let apis = self.live.apis().load_full();
         for api in apis.all() {
             api.cluster.ready(NAMES_LIMIT).await;
@@ -260,6 +264,7 @@ impl Engine {
                     "decisions are not in the audit log: it did not take them in time"
                 );
             }
+            renewal.end(QUOTA_LIMIT).await;
             idle
         };
         tokio::pin!(idle);

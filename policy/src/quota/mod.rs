@@ -22,7 +22,7 @@ pub use window::{Instance, Window};
 use crate::directory::Defined;
 
 /// A promise of a plan or an API: so much, in such a window, to such a subject.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// Unique: `plan/<plan>/<name>`, `api/<api>/<name>`.
     pub id: Arc<str>,
