@@ -166,6 +166,11 @@ impl Store {
                 "append only",
                 include_str!("../../migrations/0002_append_only.sqlite.sql"),
             ),
+            step(
+                3,
+                "withdrawn",
+                include_str!("../../migrations/0003_withdrawn.sql"),
+            ),
         ]);
         // A task of its own: the compiler cannot see that the migrator's future may move between threads with its borrows.
         let pool = self.pool.clone();
