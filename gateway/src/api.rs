@@ -126,14 +126,11 @@ impl Api {
         let mut findings = std::mem::take(&mut description.findings);
         findings.extend(unservable(&config, &description, &bases));
         findings.extend(unused_entries(&config, &description));
-        if has_errors(&findings) {
-            return Err(findings);
-        }
+        // What is found before is also what later parts stumble over: it is told alone.
+        let mut findings = only_warnings(findings)?;
         let (classifier, overlaps) = Classifier::compile(&description);
         findings.extend(overlaps);
-        if has_errors(&findings) {
-            return Err(findings);
-        }
+        let mut findings = only_warnings(findings)?;
         let (access, judged) = ApiAccess::compile(&config, &description);
         findings.extend(judged);
         let authoriser = config.authoriser.as_ref().map(Authoriser::new);
@@ -141,20 +138,13 @@ impl Api {
             findings.push(authoriser_error(&config, what));
             None
         });
-        if has_errors(&findings) {
-            return Err(findings);
-        }
-        let cluster = match Cluster::new(
-            &config.name,
-            &config.upstream,
-            previous.map(|api| &*api.cluster),
-        ) {
-            Ok(cluster) => cluster,
-            Err(what) => {
-                findings.push(upstream_error(&config, what));
-                return Err(findings);
-            }
-        };
+        let mut findings = only_warnings(findings)?;
+        let before = previous.map(|api| &*api.cluster);
+        let cluster = Cluster::new(&config.name, &config.upstream, before);
+        let cluster = cluster.map_err(|what| {
+            findings.push(upstream_error(&config, what));
+            std::mem::take(&mut findings)
+        })?;
         // Series come last: an API that cannot be served leaves none behind.
         let operations = description
             .operations
@@ -166,11 +156,7 @@ impl Api {
             version: std::mem::take(&mut description.version),
             generation,
             classifier,
-            issuers: access
-                .issuers
-                .iter()
-                .map(|issuer| Issuer::new(&issuer.name, &issuer.config))
-                .collect(),
+            issuers: issuers_of(&access),
             access,
             authoriser,
             operations,
@@ -278,6 +264,13 @@ fn api_key(place: &str, name: &str) -> Cow<'static, str> {
     }
 }
 
+fn issuers_of(access: &ApiAccess) -> Vec<Arc<Issuer>> {
+    let issuers = access.issuers.iter();
+    issuers
+        .map(|issuer| Issuer::new(&issuer.name, &issuer.config))
+        .collect()
+}
+
 fn distinct_bases(description: &Description) -> Vec<Arc<str>> {
     let all = description
         .operations
@@ -358,10 +351,13 @@ fn authoriser_error(config: &ApiConfig, what: String) -> Finding {
     }
 }
 
-fn has_errors(findings: &[Finding]) -> bool {
-    findings
-        .iter()
-        .any(|finding| finding.severity == Severity::Error)
+/// The findings, unless one of them is an error.
+fn only_warnings(findings: Vec<Finding>) -> Result<Vec<Finding>, Vec<Finding>> {
+    let error = findings.iter().any(|it| it.severity == Severity::Error);
+    match error {
+        true => Err(findings),
+        false => Ok(findings),
+    }
 }
 
 #[cfg(test)]

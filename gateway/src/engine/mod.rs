@@ -22,6 +22,7 @@ use crate::admin::{self, AdminState};
 use crate::audit::{self, Delivery};
 use crate::descriptors;
 use crate::journey::Shared;
+use crate::listener::handover::TakenOver;
 use crate::listener::{self, Drain, Lock, TlsKeys, handover};
 use crate::live::{Live, Origin, state_dir};
 use crate::quota::renewal::Renewal;
@@ -74,39 +75,63 @@ pub struct Engine {
     tls: Vec<Arc<TlsKeys>>,
 }
 
-impl Engine {
-    /// Loads the configuration, opens the sockets (or takes them over from the running process) and starts the workers.
+/// The sockets and locks of a gateway. Connections wait until it is started.
+pub struct Opened {
+    process: ProcessConfig,
+    predecessor: Option<TakenOver>,
+    sites: Vec<Site>,
+    locks: Vec<Lock>,
+    admin: TcpListener,
+}
+
+impl Opened {
+    /// Opens the sockets and locks their addresses, or takes them over from the running process. Before anything else: a second
+    /// instance started by accident gets no further than this.
     ///
     /// # Errors
-    /// One clear line: what could not be opened, read or locked.
+    /// One clear line: what could not be opened or locked.
+    pub fn open(mut process: ProcessConfig, take_over: bool) -> Result<Self, StartError> {
+        process.state_dir = state_dir::prepare(Some(&process.state_dir), None)?;
+        let predecessor = predecessor(&process.state_dir, take_over)?;
+        let (sites, locks) = open(&process, predecessor.as_ref())?;
+        let admin = bind_admin(&process, take_over)?;
+        Ok(Self {
+            process,
+            predecessor,
+            sites,
+            locks,
+            admin,
+        })
+    }
+
+    /// The process, its state directory as it is used.
+    pub fn process(&self) -> &ProcessConfig {
+        &self.process
+    }
+}
+
+impl Engine {
+    /// Loads the configuration and starts the workers.
+    ///
+    /// # Errors
+    /// One clear line: what could not be read or started.
     pub fn start(
-        mut process: ProcessConfig,
+        opened: Opened,
         origin: Origin,
         control: ControlClient,
-        take_over: bool,
     ) -> Result<Self, StartError> {
-        process.state_dir = state_dir::prepare(Some(&process.state_dir), None)?;
+        let Opened {
+            mut process,
+            predecessor,
+            mut sites,
+            mut locks,
+            admin,
+        } = opened;
         let metrics = Metrics::new();
         let access_log = AccessLog::start(&process.access_log, metrics.clone())
             .map_err(|error| format!("the access log cannot be opened: {error}"))?;
-        let predecessor = predecessor(&process.state_dir, take_over)?;
-        let (mut sites, mut locks) = open(&process, predecessor.as_ref())?;
-        let admin = bind_admin(&process, take_over)?;
         descriptors::share_out(&mut process.limits, sites.len(), process.workers);
         let live = Live::load(origin, Some(process.state_dir.clone()), metrics.clone())?;
-        let mut offer = handover::Offer {
-            sockets: Vec::new(),
-            locks: Vec::new(),
-        };
-        let gone = |error: std::io::Error| format!("a listening socket cannot be cloned: {error}");
-        for site in &sites {
-            for (worker, socket) in site.sockets.iter().enumerate() {
-                let fd = socket.try_clone_fd().map_err(gone)?;
-                offer
-                    .sockets
-                    .push((socket.local_address().clone(), worker, fd));
-            }
-        }
         let (mut shared, delivery) = Shared::new(
             live.apis().clone(),
             metrics.clone(),
@@ -128,7 +153,7 @@ impl Engine {
             on_reload: None,
             ready: Arc::new(AtomicBool::new(false)),
             workers: Vec::new(),
-            offer,
+            offer: sites::offered(&sites)?,
             admin: Some(admin),
             locks: Vec::new(),
             tls: sites.iter().filter_map(|site| site.tls.clone()).collect(),
@@ -138,10 +163,7 @@ impl Engine {
             let confirmed = predecessor.confirm();
             locks = confirmed.map_err(|error| format!("the hand-over broke off: {error}"))?;
         }
-        for lock in &locks {
-            let fd = lock.try_clone_fd().map_err(gone)?;
-            engine.offer.locks.push((lock.address().clone(), fd));
-        }
+        engine.offer.locks = sites::offered_locks(&locks)?;
         engine.locks = locks;
         Ok(engine)
     }

@@ -165,6 +165,7 @@ impl Index {
         for row in contents.keys {
             self.put_key(row);
         }
+        self.withdrawn = contents.withdrawn.into_iter().collect();
         for (consumer, terms, version) in contents.acceptances {
             self.put_acceptance(&consumer, &terms, version);
         }
