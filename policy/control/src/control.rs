@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
-use tokio::sync::{Mutex, MutexGuard, broadcast};
+use tokio::sync::{Mutex, MutexGuard, Notify, broadcast};
 use tokio::task::JoinHandle;
 use tollgate_policy::credentials::key::{Pepper, is_environment};
 use tollgate_policy::directory::Revoked;
@@ -24,7 +24,7 @@ use crate::audit::{self, Entry, Head, Verdict};
 use crate::index::{Edit, Effects, Index};
 use crate::refusal::{Refusal, chain};
 use crate::store::{Connection, Contents, Store, StoreError, Transaction, next_generation};
-use crate::{follow, secret_file, service};
+use crate::{expiry, follow, secret_file, service};
 
 /// How long a lock of another process on the store is waited for.
 const BUSY: Duration = Duration::from_secs(2);
@@ -102,6 +102,8 @@ pub(crate) struct Inner {
     /// Held by whoever changes something: the last record of the audit log.
     writer: Mutex<Head>,
     announcements: broadcast::Sender<Announcement>,
+    /// Another override may be the next to expire.
+    pub(crate) overrides_changed: Notify,
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -136,6 +138,7 @@ impl Control {
         let seen = AtomicU64::new(contents.generation);
         let mut index = Index::merge(&files, contents, |secret| pepper.digest(secret));
         index.generation += 1;
+        index.expire(now(), &mut Effects::default());
         log_remarks(&index.remarks);
         let control = Self {
             inner: Arc::new(Inner {
@@ -150,6 +153,7 @@ impl Control {
                 seen,
                 writer: Mutex::new(head),
                 announcements: server.announcements,
+                overrides_changed: Notify::new(),
                 tasks: parking_lot::Mutex::default(),
             }),
         };
@@ -158,7 +162,9 @@ impl Control {
         control.announce_everything();
         let answering = tokio::spawn(service::answer(control.clone(), server.questions));
         let following = tokio::spawn(follow::follow(control.clone()));
-        control.inner.tasks.lock().extend([answering, following]);
+        let expiring = tokio::spawn(expiry::expire(control.clone()));
+        let tasks = [answering, following, expiring];
+        control.inner.tasks.lock().extend(tasks);
         Ok(control)
     }
 
@@ -183,6 +189,7 @@ impl Control {
         };
         let seen = contents.generation;
         let mut merged = Index::merge(&files, contents, |secret| self.inner.pepper.digest(secret));
+        merged.expire(now(), &mut Effects::default());
         log_remarks(&merged.remarks);
         let reloaded = {
             let mut index = self.inner.index.write();
@@ -197,6 +204,7 @@ impl Control {
         };
         // After the index: whoever is answered from now on is judged by what was revoked.
         self.inner.facts_known.fetch_or(opened, Ordering::Release);
+        self.inner.overrides_changed.notify_one();
         self.announce_everything();
         drop(head);
         if held.is_none() {
@@ -283,6 +291,23 @@ impl Control {
         let mut change = self.begin().await?;
         change.note(entry);
         change.commit().await
+    }
+
+    /// Forgets the overrides that have expired, and tells whom it concerns.
+    pub(crate) async fn expire_overrides(&self) {
+        // As every change: one at a time, so that announcements come in the order of what happened.
+        let _head = self.inner.writer.lock().await;
+        let mut effects = Effects::default();
+        let generation = {
+            let mut index = self.inner.index.write();
+            index.expire(now(), &mut effects);
+            if effects.consumers.is_empty() {
+                return;
+            }
+            index.generation += 1;
+            index.generation
+        };
+        announce(&self.inner.announcements, generation, effects);
     }
 
     fn announce_everything(&self) {
@@ -386,6 +411,7 @@ impl Change<'_> {
         if !self.edits.is_empty() {
             let (generation, effects) = apply(&self.inner.index, self.edits);
             announce(&self.inner.announcements, generation, effects);
+            self.inner.overrides_changed.notify_one();
         }
         keep_head(&self.inner.state_dir, &self.head).await;
         Ok(())
