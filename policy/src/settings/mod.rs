@@ -15,6 +15,7 @@ mod cost_file;
 mod decode;
 mod directory;
 mod directory_file;
+mod limit_check;
 mod limit_file;
 mod mention;
 mod mistake;
