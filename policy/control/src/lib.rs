@@ -7,6 +7,7 @@
 
 mod audit;
 mod control;
+mod expiry;
 mod follow;
 pub mod http;
 mod index;

@@ -8,6 +8,7 @@ mod error;
 mod facts;
 mod load;
 mod objects;
+mod overrides;
 mod rows;
 
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -23,6 +24,7 @@ pub(crate) use facts::suspend;
 pub(crate) use facts::{AcceptanceRow, RevocationRow};
 pub(crate) use load::Contents;
 pub(crate) use objects::{generation, next_generation};
+pub(crate) use overrides::OverrideRow;
 pub(crate) use rows::{ConsumerRow, KeyRow, OrganisationRow, PlanRow, ProjectRow, TermsRow};
 
 /// The database, by one name.
@@ -176,6 +178,11 @@ impl Store {
                 3,
                 "withdrawn",
                 include_str!("../../migrations/0003_withdrawn.sql"),
+            ),
+            step(
+                4,
+                "limits",
+                include_str!("../../migrations/0004_limits.sql"),
             ),
         ]);
         // A task of its own: the compiler cannot see that the migrator's future may move between threads with its borrows.

@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
 use tollgate_policy::credentials::Digest;
-use tollgate_policy::directory::{CredentialRef, Secret};
+use tollgate_policy::directory::{CredentialRef, Price, Secret};
+use tollgate_policy::finding::Finding;
+use tollgate_policy::quota::Limit;
 use tollgate_policy::settings::Network;
 use tollgate_policy::time::Timestamp;
 
@@ -39,6 +41,8 @@ pub(crate) struct PlanRow {
     pub(crate) apis: Vec<OpenedApi>,
     pub(crate) roles: Vec<Arc<str>>,
     pub(crate) terms: Vec<Arc<str>>,
+    pub(crate) limits: Vec<Arc<Limit>>,
+    pub(crate) price: Price,
 }
 
 /// A consumer, with all that hangs on it but its keys.
@@ -92,6 +96,12 @@ pub(crate) struct TermsRow {
     pub(crate) title: String,
     pub(crate) apis: Vec<Arc<str>>,
     pub(crate) shadow: bool,
+}
+
+/// What was written here and cannot be read any more.
+pub(super) fn strange(findings: &[Finding]) -> StoreError {
+    let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    StoreError::Strange(lines.join("; "))
 }
 
 /// A text column.
