@@ -100,6 +100,7 @@ impl Beside {
             pepper,
             files,
             key_environment: KEY_ENVIRONMENT.to_owned(),
+            usage: tollgate_control::UsageSettings::default(),
         };
         let (stop, stopped) = oneshot::channel();
         let (started, starting) = std::sync::mpsc::channel();

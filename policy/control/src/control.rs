@@ -24,7 +24,8 @@ use crate::audit::{self, Entry, Head, Verdict};
 use crate::index::{Edit, Effects, Index};
 use crate::refusal::{Refusal, chain};
 use crate::store::{Connection, Contents, Store, StoreError, Transaction, next_generation};
-use crate::{follow, secret_file, service};
+use crate::usage::{Usage, UsageSettings};
+use crate::{follow, secret_file, service, usage};
 
 /// How long a lock of another process on the store is waited for.
 const BUSY: Duration = Duration::from_secs(2);
@@ -42,6 +43,8 @@ pub struct Options {
     pub files: Option<FileReader>,
     /// Middle part of keys made here: `tg_<environment>_…`.
     pub key_environment: String,
+    /// How usage is kept.
+    pub usage: UsageSettings,
 }
 
 impl std::fmt::Debug for Options {
@@ -100,8 +103,9 @@ pub(crate) struct Inner {
     /// Changes the store had seen when it was last read here, or written.
     pub(crate) seen: AtomicU64,
     /// Held by whoever changes something: the last record of the audit log.
-    writer: Mutex<Head>,
+    pub(crate) writer: Mutex<Head>,
     announcements: broadcast::Sender<Announcement>,
+    pub(crate) usage: Usage,
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -137,6 +141,7 @@ impl Control {
         let mut index = Index::merge(&files, contents, |secret| pepper.digest(secret));
         index.generation += 1;
         log_remarks(&index.remarks);
+        let (taking, waiting) = Usage::new(options.usage);
         let control = Self {
             inner: Arc::new(Inner {
                 state_dir,
@@ -150,6 +155,7 @@ impl Control {
                 seen,
                 writer: Mutex::new(head),
                 announcements: server.announcements,
+                usage: taking,
                 tasks: parking_lot::Mutex::default(),
             }),
         };
@@ -158,7 +164,10 @@ impl Control {
         control.announce_everything();
         let answering = tokio::spawn(service::answer(control.clone(), server.questions));
         let following = tokio::spawn(follow::follow(control.clone()));
-        control.inner.tasks.lock().extend([answering, following]);
+        let intake = tokio::spawn(usage::intake(control.clone(), waiting));
+        let keeping = tokio::spawn(usage::keep_house(control.clone()));
+        let tasks = [answering, following, intake, keeping];
+        control.inner.tasks.lock().extend(tasks);
         Ok(control)
     }
 

@@ -18,6 +18,7 @@ use crate::index::{Edit, Index};
 use crate::refusal::Refusal;
 use crate::store::{AcceptanceRow, KeyRow};
 use crate::text::put;
+use crate::usage;
 
 /// Questions that wait to be written.
 const WRITES: usize = 256;
@@ -83,7 +84,18 @@ fn sort(
                 drop(place);
             });
         }
-        Question::Lease(..) | Question::Usage(_) | Question::OwnUsage { .. } => {
+        Question::Usage(batch) => control.inner.usage.offer(batch, back),
+        Question::OwnUsage { consumer, api } => {
+            let Ok(place) = Arc::clone(overviews).try_acquire_owned() else {
+                return;
+            };
+            let control = control.clone();
+            tokio::spawn(async move {
+                let _ = back.send(own_usage(&control, &consumer, &api).await);
+                drop(place);
+            });
+        }
+        Question::Lease(..) => {
             let _ = back.send(Answer::Refused("not here".into()));
         }
         Question::Accept(_) | Question::Audit(_) => {
@@ -282,6 +294,19 @@ async fn overview(control: &Control, consumer: &str) -> Answer {
     }
     put(&mut shown, "keys", keys);
     Answer::Overview(shown)
+}
+
+/// What a consumer has used; of itself alone.
+async fn own_usage(control: &Control, consumer: &str, api: &str) -> Answer {
+    let read = async {
+        let store = control.store()?;
+        let mut connection = store.read().await?;
+        Ok::<_, Refusal>(usage::own(&mut connection, consumer, api, now()).await?)
+    };
+    match read.await {
+        Ok(shown) => Answer::OwnUsage(shown),
+        Err(refusal) => Answer::Refused(refusal.to_string()),
+    }
 }
 
 fn own_view(index: &Index, name: &str, now: Timestamp) -> Option<Value> {

@@ -2,6 +2,8 @@
 
 use http::Method;
 
+use super::usage;
+
 /// What can be asked for. Names are the `operationId`s of `openapi-specs/control.yaml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
@@ -39,10 +41,28 @@ pub(super) enum Operation {
     RecordAcceptance,
     ListRevocations,
     CreateRevocation,
+    ListUsage,
+    ListUsageSenders,
+    ListUsageGaps,
+    ShowUsageBalance,
+    ReportUsage,
     ListAudit,
     VerifyAudit,
     Backup,
     Reload,
+}
+
+impl Operation {
+    /// Parameters of its query, besides those that all have.
+    pub(super) fn parameters(self) -> &'static [&'static str] {
+        if self == Self::ListUsage {
+            usage::PARAMETERS
+        } else if self == Self::ListUsageSenders {
+            usage::SENDER_PARAMETERS
+        } else {
+            &[]
+        }
+    }
 }
 
 /// Where an operation is found.
@@ -164,6 +184,19 @@ pub(super) const ROUTES: &[Route] = &[
     ),
     route(Operation::ListRevocations, Method::GET, "/v1/revocations"),
     route(Operation::CreateRevocation, Method::POST, "/v1/revocations"),
+    route(Operation::ListUsage, Method::GET, "/v1/usage"),
+    route(
+        Operation::ListUsageSenders,
+        Method::GET,
+        "/v1/usage/senders",
+    ),
+    route(Operation::ListUsageGaps, Method::GET, "/v1/usage/gaps"),
+    route(
+        Operation::ShowUsageBalance,
+        Method::GET,
+        "/v1/usage/balance",
+    ),
+    route(Operation::ReportUsage, Method::POST, "/v1/usage/records"),
     route(Operation::ListAudit, Method::GET, "/v1/audit"),
     route(Operation::VerifyAudit, Method::GET, "/v1/audit/verify"),
     route(Operation::Backup, Method::POST, "/v1/backup"),

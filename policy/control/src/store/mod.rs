@@ -24,6 +24,7 @@ pub(crate) use facts::{AcceptanceRow, RevocationRow};
 pub(crate) use load::Contents;
 pub(crate) use objects::{generation, next_generation};
 pub(crate) use rows::{ConsumerRow, KeyRow, OrganisationRow, PlanRow, ProjectRow, TermsRow};
+pub(crate) use rows::{number, optional_time, text, time};
 
 /// The database, by one name.
 pub(crate) type Database = sqlx::Sqlite;
@@ -166,6 +167,7 @@ impl Store {
                 "append only",
                 include_str!("../../migrations/0002_append_only.sqlite.sql"),
             ),
+            step(5, "usage", include_str!("../../migrations/0005_usage.sql")),
         ]);
         // A task of its own: the compiler cannot see that the migrator's future may move between threads with its borrows.
         let pool = self.pool.clone();

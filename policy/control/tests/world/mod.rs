@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tollgate_control::{Control, FileReader, Options};
+use tollgate_control::{Control, FileReader, Options, UsageSettings};
 use tollgate_policy::directory::{Caller, CredentialRef, Secret};
 use tollgate_policy::finding::Place;
 use tollgate_policy::settings::{
@@ -50,6 +50,7 @@ impl World {
             pepper: PEPPER,
             files: Some(reader),
             key_environment: "test".to_owned(),
+            usage: UsageSettings::default(),
         };
         let control = Control::start(options, server).await.unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -82,6 +83,7 @@ impl World {
             pepper: PEPPER,
             files: Some(reader),
             key_environment: "test".to_owned(),
+            usage: UsageSettings::default(),
         };
         (Control::start(options, server).await.unwrap(), client)
     }
