@@ -16,6 +16,12 @@ CREATE TABLE usage_senders (
     PRIMARY KEY (node, run, shard)
 );
 CREATE INDEX usage_senders_by_time ON usage_senders (last_seen);
+-- Senders whose node was heard of later in another run: one that began later, or one that goes on. A run that was replayed to its end
+-- after a crash does not make the one idle that replayed it.
+CREATE VIEW usage_superseded AS
+    SELECT s.node, s.run, s.shard FROM usage_senders s WHERE EXISTS (
+        SELECT 1 FROM usage_senders o WHERE o.node = s.node AND o.run <> s.run AND o.last_seen > s.last_seen
+            AND (o.first_seen > s.first_seen OR o.complete = FALSE));
 
 -- Numbers that were skipped, both ends included. Ranges of a sender never overlap.
 CREATE TABLE usage_gaps (

@@ -117,6 +117,16 @@ async fn answers_have_the_described_shape() {
             json!({ "kind": "certificate", "name": "x" }),
             "Revocation",
         ),
+        (
+            "/v1/usage/records",
+            json!({
+                "source": "s",
+                "run": "0123456789abcdef0123456789abcdef",
+                "first": 1,
+                "records": [{ "at": "2026-11-21T16:00:00Z", "consumer": "c", "api": "a", "operation": "o" }],
+            }),
+            "UsageReceipt",
+        ),
         ("/v1/nothing", json!({}), "Problem"),
     ] {
         fits(&document, schema, &world.post(path, body).await.1);
@@ -130,12 +140,20 @@ async fn answers_have_the_described_shape() {
         ("/v1/terms/t/acceptances", "AcceptancePage", "Acceptance"),
         ("/v1/revocations", "RevocationPage", "Revocation"),
         ("/v1/audit", "AuditPage", "AuditRecord"),
+        ("/v1/usage", "UsagePage", "Usage"),
+        ("/v1/usage/senders", "UsageSenderPage", "UsageSender"),
+        ("/v1/usage/gaps", "UsageGapPage", "UsageGap"),
     ] {
         let (_, shown) = world.get(path).await;
         fits(&document, page, &shown);
         fits(&document, item, &shown["items"][0]);
     }
     fits(&document, "Health", &world.get("/v1/health").await.1);
+    fits(
+        &document,
+        "UsageBalance",
+        &world.get("/v1/usage/balance").await.1,
+    );
     fits(&document, "Verdict", &world.get("/v1/audit/verify").await.1);
     fits(
         &document,

@@ -198,7 +198,9 @@ impl Call {
         let asked = self.query.iter().map(|(name, value)| (&**name, &**value));
         let kept = asked.filter(|(name, _)| *name != "after");
         let pairs = kept.chain([("after", after)]);
-        let pairs: Vec<String> = pairs.map(|(name, value)| format!("{name}={}", escaped(value))).collect();
+        let pairs: Vec<String> = pairs
+            .map(|(name, value)| format!("{name}={}", escaped(value)))
+            .collect();
         format!("{path}?{}", pairs.join("&"))
     }
 

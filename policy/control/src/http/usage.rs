@@ -126,7 +126,10 @@ pub(super) async fn list(control: &Control, call: &Call) -> Result<Reply, Proble
             let content = "application/cloudevents-batch+json";
             (content, cloud_events(&query, &rows, source))
         }
-        Format::Csv | Format::Json => ("text/csv; charset=utf-8; header=present", csv(&query, &rows)),
+        Format::Csv | Format::Json => (
+            "text/csv; charset=utf-8; header=present",
+            csv(&query, &rows),
+        ),
     };
     Ok(Reply::text(content, body, next))
 }
@@ -184,7 +187,10 @@ fn query(
         after: None,
         limit,
     };
-    query.after = call.query("after").map(|after| place(&query, after)).transpose()?;
+    query.after = call
+        .query("after")
+        .map(|after| place(&query, after))
+        .transpose()?;
     Ok(query)
 }
 
@@ -197,7 +203,11 @@ fn granularity(name: &str) -> Result<Step, Refusal> {
 fn coarsest(from: Option<Timestamp>, to: Option<Timestamp>) -> Step {
     let ends = || [from, to].into_iter().flatten();
     let fits = |step: &Step| ends().all(|end| step.bucket(end) == end);
-    Step::ALL.into_iter().rev().find(fits).unwrap_or(Step::Minute)
+    Step::ALL
+        .into_iter()
+        .rev()
+        .find(fits)
+        .unwrap_or(Step::Minute)
 }
 
 fn filters(call: &Call) -> Vec<Filter> {
@@ -246,7 +256,9 @@ pub(super) async fn senders(control: &Control, call: &Call) -> Result<Reply, Pro
         silent_since,
     )
     .await?;
-    let last = rows.last().map(|row| json!([&*row.node, &*row.run, row.shard]).to_string());
+    let last = rows
+        .last()
+        .map(|row| json!([&*row.node, &*row.run, row.shard]).to_string());
     let view = |row: &SenderRow| {
         json!({
             "node": &*row.node,
@@ -346,15 +358,19 @@ impl NewRecord {
         let consumer = name("consumer", &self.consumer)?;
         let (organisation, project) = match (&self.organisation, &self.project) {
             // Of a consumer that was deleted meanwhile, usage can still be reported.
-            (Some(organisation), Some(project)) => {
-                (name("organisation", organisation)?, name("project", project)?)
-            }
+            (Some(organisation), Some(project)) => (
+                name("organisation", organisation)?,
+                name("project", project)?,
+            ),
             (None, None) => match index.consumer(&consumer) {
                 Some(known) => (Arc::clone(&known.organisation), Arc::clone(&known.project)),
                 None => return Err(Refusal::missing("consumer", &consumer)),
             },
             (Some(_), None) | (None, Some(_)) => {
-                return Err(Refusal::invalid("project", "name it with its organisation, or none"));
+                return Err(Refusal::invalid(
+                    "project",
+                    "name it with its organisation, or none",
+                ));
             }
         };
         Ok(UsageRecord {
@@ -395,7 +411,9 @@ fn outcome(name: Option<&str>) -> Result<UsageOutcome, Refusal> {
     let Some(name) = name else {
         return Ok(UsageOutcome::Served);
     };
-    let found = UsageOutcome::ALL.into_iter().find(|outcome| outcome.as_str() == name);
+    let found = UsageOutcome::ALL
+        .into_iter()
+        .find(|outcome| outcome.as_str() == name);
     let why = "served, client_error, server_error, failed or aborted";
     found.ok_or_else(|| Refusal::invalid("outcome", why))
 }

@@ -70,7 +70,8 @@ impl Clock {
             *self = Self::new(wall);
             self.doubted_until = Some(Instant::now() + AFTER_JUMP);
         }
-        self.doubted_until.is_none_or(|until| Instant::now() >= until)
+        self.doubted_until
+            .is_none_or(|until| Instant::now() >= until)
     }
 }
 
@@ -80,8 +81,7 @@ pub(super) async fn report(control: &Control, now: Timestamp) -> Result<u64, Ref
     let silent = sqlx::query(
         "UPDATE usage_senders SET reported = TRUE
          WHERE complete = FALSE AND reported = FALSE AND last_seen < $1
-             AND EXISTS (SELECT 1 FROM usage_senders o WHERE o.node = usage_senders.node
-                 AND o.run <> usage_senders.run AND o.last_seen > usage_senders.last_seen)
+             AND (node, run, shard) IN (SELECT node, run, shard FROM usage_superseded)
          RETURNING node, run, shard, next_number",
     )
     .bind(now.minus(control.inner.usage.settings.silence).millis())
@@ -160,8 +160,8 @@ async fn forget_senders(control: &Control, before: i64) -> Result<u64, Refusal> 
         let mut turn = control.turn().await?;
         let rows = sqlx::query(
             "SELECT s.node, s.run, s.shard, s.records FROM usage_senders s WHERE s.last_seen < $1
-                 AND (s.complete = TRUE OR EXISTS (SELECT 1 FROM usage_senders o WHERE o.node = s.node
-                     AND o.run <> s.run AND o.last_seen > s.last_seen))
+                 AND (s.complete = TRUE OR (s.node, s.run, s.shard) IN
+                     (SELECT node, run, shard FROM usage_superseded))
              LIMIT $2",
         )
         .bind(before)

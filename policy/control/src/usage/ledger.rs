@@ -59,8 +59,8 @@ impl SenderRow {
                  (SELECT CAST(COALESCE(SUM(g.last_missing - g.first_missing + 1), 0) AS BIGINT)
                   FROM usage_gaps g WHERE g.node = s.node AND g.run = s.run AND g.shard = s.shard
                   AND g.closed_at IS NULL) AS missing,
-                 EXISTS (SELECT 1 FROM usage_senders o
-                  WHERE o.node = s.node AND o.run <> s.run AND o.last_seen > s.last_seen) AS superseded
+                 EXISTS (SELECT 1 FROM usage_superseded o WHERE o.node = s.node AND o.run = s.run
+                  AND o.shard = s.shard) AS superseded
              FROM usage_senders s
              WHERE (s.node, s.run, s.shard) > ($1, $2, $3) AND s.node = COALESCE($4, s.node)
              ORDER BY s.node, s.run, s.shard LIMIT $5",
@@ -72,7 +72,9 @@ impl SenderRow {
         .bind(i64::from(limit))
         .fetch_all(on)
         .await?;
-        rows.iter().map(|row| Self::read(row, silent_since)).collect()
+        rows.iter()
+            .map(|row| Self::read(row, silent_since))
+            .collect()
     }
 
     fn read(row: &Row, silent_since: Timestamp) -> Result<Self, StoreError> {

@@ -170,8 +170,11 @@ impl Usage {
 }
 
 fn acceptable(batch: &UsageBatch) -> Result<(), String> {
-    if batch.node.is_empty() || batch.node.len() > NODE || batch.node.chars().any(char::is_control) {
-        return Err(format!("a node's name has 1 to {NODE} bytes, no control characters"));
+    if batch.node.is_empty() || batch.node.len() > NODE || batch.node.chars().any(char::is_control)
+    {
+        return Err(format!(
+            "a node's name has 1 to {NODE} bytes, no control characters"
+        ));
     }
     if batch.records.len() > MAX_BATCH {
         return Err(format!("more than {MAX_BATCH} records in a batch"));

@@ -32,7 +32,9 @@ pub(crate) async fn own(
 /// Begin of the month that `now` is in.
 pub(crate) fn month_of(now: Timestamp) -> Timestamp {
     let written = now.to_string();
-    let month = written.get(..7).map(|month| format!("{month}-01T00:00:00Z"));
+    let month = written
+        .get(..7)
+        .map(|month| format!("{month}-01T00:00:00Z"));
     month
         .and_then(|begin| Timestamp::parse(&begin))
         .unwrap_or_else(|| Step::Day.bucket(now))
@@ -53,7 +55,9 @@ async fn period(
     ));
     statement.push_bind(consumer);
     statement.push(" AND k.api = ").push_bind(api);
-    statement.push(" AND t.step = ").push_bind(Step::Day.seconds());
+    statement
+        .push(" AND t.step = ")
+        .push_bind(Step::Day.seconds());
     statement.push(" AND t.bucket IN (");
     let mut days = statement.separated(", ");
     let mut day = first.millis();
@@ -82,7 +86,8 @@ async fn period(
 fn shown(totals: &Totals) -> Map<String, Value> {
     let named = METRICS.iter().zip(totals);
     let seen = named.filter(|(metric, _)| SHOWN.contains(metric));
-    seen.map(|(metric, total)| ((*metric).to_owned(), (*total).into())).collect()
+    seen.map(|(metric, total)| ((*metric).to_owned(), (*total).into()))
+        .collect()
 }
 
 #[cfg(test)]

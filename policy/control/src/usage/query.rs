@@ -118,7 +118,9 @@ impl Query {
         head.push_str(" FROM usage_totals t JOIN usage_keys k ON k.id = t.key_id WHERE t.step = ");
         let mut statement = QueryBuilder::<Database>::new(head);
         statement.push_bind(self.step.seconds());
-        statement.push(" AND t.bucket >= ").push_bind(self.from.millis());
+        statement
+            .push(" AND t.bucket >= ")
+            .push_bind(self.from.millis());
         if let Some(to) = self.to {
             statement.push(" AND t.bucket < ").push_bind(to.millis());
         }
@@ -163,7 +165,9 @@ impl Query {
         if self.bucketed {
             let bucket: i64 = row.try_get("bucket")?;
             from = Timestamp::from_millis(bucket);
-            to = Some(Timestamp::from_millis(bucket.saturating_add(self.step.millis())));
+            to = Some(Timestamp::from_millis(
+                bucket.saturating_add(self.step.millis()),
+            ));
         }
         Ok(UsageRow {
             from,

@@ -112,7 +112,11 @@ impl Senders {
     }
 
     /// Writes the progress of all.
-    pub(crate) async fn write(&self, on: &mut Connection, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn write(
+        &self,
+        on: &mut Connection,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         for (name, progress) in &self.held {
             sqlx::query(
                 "INSERT INTO usage_senders
@@ -138,7 +142,8 @@ impl Senders {
 
 impl Taken {
     fn take(&mut self, numbers: &Range<u64>, first: u64) {
-        let place = |number: u64| usize::try_from(number.saturating_sub(first)).unwrap_or(usize::MAX);
+        let place =
+            |number: u64| usize::try_from(number.saturating_sub(first)).unwrap_or(usize::MAX);
         if !numbers.is_empty() {
             self.fresh.push(place(numbers.start)..place(numbers.end));
         }

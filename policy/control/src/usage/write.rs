@@ -113,10 +113,7 @@ pub(crate) async fn write(
     Ok(())
 }
 
-async fn upsert(
-    on: &mut Connection,
-    rows: &[((i64, i64, i64), Totals)],
-) -> Result<(), StoreError> {
+async fn upsert(on: &mut Connection, rows: &[((i64, i64, i64), Totals)]) -> Result<(), StoreError> {
     let columns = METRICS.join(", ");
     let mut statement = QueryBuilder::<Database>::new(format!(
         "INSERT INTO usage_totals (step, bucket, key_id, {columns}) "

@@ -99,6 +99,14 @@ impl World {
         self.call("GET", path, None).await
     }
 
+    /// Head and body of an answer that is no JSON object.
+    pub(crate) async fn text(&self, path: &str) -> (String, String) {
+        let bearer = format!("Bearer {}", self.credential);
+        let host = self.address.to_string();
+        let headers = [("authorization", bearer.as_str())];
+        self.exchange("GET", path, &host, &headers, None).await
+    }
+
     pub(crate) async fn post(&self, path: &str, body: Value) -> (u16, Value) {
         self.call("POST", path, Some(body)).await
     }
@@ -132,6 +140,19 @@ impl World {
         headers: &[(&str, &str)],
         body: Option<Value>,
     ) -> (u16, Value) {
+        let (head, body) = self.exchange(method, path, host, headers, body).await;
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(&body).unwrap_or(Value::Null))
+    }
+
+    async fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        host: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> (String, String) {
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n");
         for (name, value) in headers {
@@ -149,8 +170,7 @@ impl World {
         let _ = read.expect("an answer in time");
         let answer = String::from_utf8(answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+        (head.to_owned(), body.to_owned())
     }
 
     pub(crate) async fn resolve(&self, reference: CredentialRef) -> Option<Arc<Caller>> {
