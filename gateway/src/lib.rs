@@ -24,4 +24,5 @@ pub mod request;
 pub mod shadow;
 pub mod telemetry;
 pub mod upstream;
+pub mod usage;
 mod verdict;
