@@ -104,7 +104,10 @@ impl Header {
         put(&mut rest, &self.place.run.0.to_le_bytes());
         put(&mut rest, &self.place.index.to_le_bytes());
         put(&mut rest, &self.first.to_le_bytes());
-        put(&mut rest, &u32::try_from(node.len()).unwrap_or(0).to_le_bytes());
+        put(
+            &mut rest,
+            &u32::try_from(node.len()).unwrap_or(0).to_le_bytes(),
+        );
         put(&mut rest, node.as_bytes());
         if let Some((covered, crc)) = bytes.split_last_chunk_mut::<4>() {
             *crc = crc32fast::hash(covered).to_le_bytes();

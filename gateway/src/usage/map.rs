@@ -37,7 +37,9 @@ pub(super) struct Pen {
 /// Maps a file of exactly `length` bytes, all of them allocated.
 pub(super) fn map(file: &File, length: usize) -> io::Result<(Pen, Arc<Map>)> {
     if file.metadata()?.len() != u64::try_from(length).unwrap_or(u64::MAX) {
-        return Err(io::Error::other("a segment has another length than it should"));
+        return Err(io::Error::other(
+            "a segment has another length than it should",
+        ));
     }
     let raw = MmapOptions::new().len(length).map_raw(file)?;
     let map = Arc::new(Map { raw });

@@ -295,7 +295,10 @@ impl Cursor {
         while let Some(room) = self.buffer.get_mut(filled..)
             && !room.is_empty()
         {
-            match self.file.read_at(room, offset + u64::try_from(filled).unwrap_or(0)) {
+            match self
+                .file
+                .read_at(room, offset + u64::try_from(filled).unwrap_or(0))
+            {
                 // Somebody cut the file: what is missing is missing.
                 Ok(0) => {
                     self.limit = offset + u64::try_from(filled).unwrap_or(0);

@@ -104,11 +104,7 @@ pub(super) fn prepare(directory: &Path, place: Place, length: u64) -> io::Result
     }
 }
 
-fn allocated(
-    mut file: File,
-    directory: &Path,
-    length: u64,
-) -> io::Result<(File, Pen, Arc<Map>)> {
+fn allocated(mut file: File, directory: &Path, length: u64) -> io::Result<(File, Pen, Arc<Map>)> {
     match fallocate(&file, FallocateFlags::empty(), 0, length) {
         Ok(()) => {}
         // Some file systems cannot reserve; writing zeros takes the space all the same.

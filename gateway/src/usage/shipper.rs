@@ -91,7 +91,10 @@ async fn own_segments(shard: Arc<ShardWriter>, mut lane: Lane) {
                 let path = segment.path.clone();
                 lane.done_with(path, damaged).await;
             }
-            Err(error) => lane.fail(&format!("a segment cannot be read: {error}")).await,
+            Err(error) => {
+                lane.fail(&format!("a segment cannot be read: {error}"))
+                    .await
+            }
         }
     }
 }
@@ -332,7 +335,9 @@ impl Lane {
         }
         JournalState::add(&self.shared.state.ship_failures, 1);
         let (first, longest) = BACKOFF;
-        let wait = first.saturating_mul(1 << self.failures.min(16)).min(longest);
+        let wait = first
+            .saturating_mul(1 << self.failures.min(16))
+            .min(longest);
         self.failures = self.failures.saturating_add(1);
         let mut closing = self.shared.closing.subscribe();
         let hurry = *closing.borrow_and_update();

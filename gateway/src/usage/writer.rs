@@ -204,7 +204,10 @@ impl ShardWriter {
     pub(super) fn survey(&self, near: bool) -> Room {
         let active = self.active.lock();
         let ready = self.spare.lock().is_some();
-        let reserved = active.page.as_ref().is_none_or(|page| page.at > page.reserve);
+        let reserved = active
+            .page
+            .as_ref()
+            .is_none_or(|page| page.at > page.reserve);
         let room = match (ready, reserved) {
             (true, _) if !near => Room::Free,
             (false, true) => Room::Full,
@@ -242,7 +245,11 @@ impl ShardWriter {
             return false;
         }
         // On a segment the disk refused, write on only if there is no other: it still survives the process.
-        if active.page.as_ref().is_some_and(|page| page.segment.broken()) {
+        if active
+            .page
+            .as_ref()
+            .is_some_and(|page| page.segment.broken())
+        {
             self.turn(active);
         }
         put(active) || (self.turn(active) && put(active))
