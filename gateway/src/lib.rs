@@ -26,4 +26,5 @@ mod settle;
 pub mod shadow;
 pub mod telemetry;
 pub mod upstream;
+pub mod usage;
 mod verdict;
