@@ -10,7 +10,7 @@ use std::time::Duration;
 use tollgate_policy::access::{ApiAccess, Demand};
 use tollgate_policy::classify::Classifier;
 use tollgate_policy::openapi::{self, Description, SchemeKind};
-use tollgate_policy::settings::ApiConfig;
+use tollgate_policy::settings::{ApiConfig, Priority};
 use tollgate_policy::{Finding, Place, Severity};
 
 use crate::apis::{MAX_BASE_SEGMENTS, base_segments};
@@ -82,6 +82,8 @@ pub struct Resolved {
     pub websocket: bool,
     /// Bytes of a request body; `None`: what the process allows (`limits.body_bytes`).
     pub max_body: Option<u64>,
+    /// What a call is worth when not every one can be served.
+    pub priority: Priority,
     /// A credential is demanded, and demanding it is ours.
     pub demands: bool,
     /// `WWW-Authenticate` values (RFC 9110 section 11.6.1). At least one where a credential is looked at, which is also
@@ -227,6 +229,7 @@ impl Resolved {
             retries: said.retries.unwrap_or(upstream.retries),
             websocket: said.websocket.unwrap_or(false),
             max_body: said.max_body,
+            priority: said.priority.unwrap_or_default(),
             demands: !demand.admits_anonymous(),
             challenges: match demand {
                 Demand::Public => Vec::new(),

@@ -47,6 +47,16 @@ pub enum Denial {
     },
     /// Too many unknown credentials came from this address.
     TooManyUnknown,
+    /// Too many requests came from this address.
+    TooManyRequests {
+        /// Seconds for `Retry-After`.
+        retry_after: u32,
+    },
+    /// Too many failed attempts came from this address: paths that do not exist, credentials that are missing or bad.
+    TooManyFailures {
+        /// Seconds for `Retry-After`.
+        retry_after: u32,
+    },
     /// Whether the caller may cannot be known now.
     PolicyUnavailable,
     /// The credential was revoked while the call was under way.
@@ -59,7 +69,12 @@ pub enum Denial {
     ExpectationFailed,
     /// gRPC cannot be answered on HTTP/1.x: its trailers would be lost.
     GrpcNeedsHttp2,
-    /// The gateway is saturated or draining.
+    /// The gateway is saturated, and this API asks for more than its share.
+    Saturated {
+        /// Seconds for `Retry-After`.
+        retry_after: u32,
+    },
+    /// The gateway lacks what a call needs (descriptors), or is draining.
     Overloaded,
     /// No endpoint of the upstream can be used.
     NoEndpoint,
@@ -128,6 +143,9 @@ impl Denial {
             },
             Self::TermsNotAccepted { .. } => "terms_not_accepted",
             Self::TooManyUnknown => "too_many_unknown_credentials",
+            Self::TooManyRequests { .. } => "too_many_requests",
+            Self::TooManyFailures { .. } => "too_many_failures",
+            Self::Saturated { .. } => "saturated",
             Self::PolicyUnavailable => "policy_unavailable",
             Self::CredentialRevoked => "credential_revoked",
             Self::BodyTooLarge => "body_too_large",
@@ -156,11 +174,16 @@ impl Denial {
                 401
             }
             Self::ScopeMissing(_) | Self::NotPermitted(_) | Self::TermsNotAccepted { .. } => 403,
-            Self::TooManyUnknown => 429,
+            Self::TooManyUnknown | Self::TooManyRequests { .. } | Self::TooManyFailures { .. } => {
+                429
+            }
             Self::BodyTooLarge => 413,
             Self::ExpectationFailed => 417,
             Self::GrpcNeedsHttp2 => 426,
-            Self::Overloaded | Self::NoEndpoint | Self::PolicyUnavailable => 503,
+            Self::Saturated { .. }
+            | Self::Overloaded
+            | Self::NoEndpoint
+            | Self::PolicyUnavailable => 503,
             Self::UpstreamFailed => 502,
             Self::UpstreamTimeout => 504,
             Self::Internal => 500,
@@ -173,7 +196,10 @@ impl Denial {
             Self::Malformed(_) | Self::HeadTooLarge | Self::ExpectationFailed => 3,
             Self::UpstreamTimeout | Self::HeadTimeout | Self::BodyTooSlow => 4,
             Self::ScopeMissing(_) | Self::NotPermitted(_) | Self::TermsNotAccepted { .. } => 7,
-            Self::BodyTooLarge | Self::TooManyUnknown => 8,
+            Self::BodyTooLarge
+            | Self::TooManyUnknown
+            | Self::TooManyRequests { .. }
+            | Self::TooManyFailures { .. } => 8,
             Self::MethodNotServed
             | Self::UnknownApi
             | Self::Misdirected
@@ -182,7 +208,8 @@ impl Denial {
             | Self::MethodsAsked(_)
             | Self::GrpcNeedsHttp2 => 12,
             Self::Internal => 13,
-            Self::Overloaded
+            Self::Saturated { .. }
+            | Self::Overloaded
             | Self::NoEndpoint
             | Self::UpstreamFailed
             | Self::PolicyUnavailable => 14,
@@ -216,6 +243,10 @@ impl Denial {
             | Self::BodyTooSlow
             | Self::ExpectationFailed
             | Self::GrpcNeedsHttp2
+            // A flood would push everything else out of the audit log.
+            | Self::TooManyRequests { .. }
+            | Self::TooManyFailures { .. }
+            | Self::Saturated { .. }
             | Self::Overloaded
             | Self::NoEndpoint
             | Self::UpstreamFailed
@@ -242,13 +273,16 @@ impl Denial {
             Self::NotPermitted(_) => "Not permitted",
             Self::TermsNotAccepted { .. } => "Terms not accepted",
             Self::TooManyUnknown => "Too many unknown credentials",
+            Self::TooManyRequests { .. } => "Too many requests",
+            Self::TooManyFailures { .. } => "Too many failed attempts",
+            Self::Saturated { .. } => "Gateway saturated",
             Self::PolicyUnavailable => "Policy not known at the moment",
             Self::CredentialRevoked => "Credential revoked",
             Self::BodyTooLarge => "Request body too large",
             Self::BodyTooSlow => "Request body too slow",
             Self::ExpectationFailed => "Expectation not supported",
             Self::GrpcNeedsHttp2 => "gRPC needs HTTP/2",
-            Self::Overloaded => "Gateway saturated",
+            Self::Overloaded => "Gateway overloaded",
             Self::NoEndpoint => "Service has no usable endpoint",
             Self::UpstreamFailed => "Service failed to answer",
             Self::UpstreamTimeout => "Service did not answer in time",
@@ -290,6 +324,11 @@ impl Denial {
                 ));
             }
             Self::TooManyUnknown => "too many unknown credentials came from this address; wait",
+            Self::TooManyRequests { .. } => "too many requests came from this address; wait",
+            Self::TooManyFailures { .. } => {
+                "too many requests from this address failed (no such path, no or a bad credential); wait"
+            }
+            Self::Saturated { .. } => "this API is asked for more than its share; try again later",
             Self::PolicyUnavailable => {
                 "whether this call may pass cannot be known now; try again in a moment"
             }
@@ -330,6 +369,10 @@ impl Denial {
             | Self::NotPermitted(_)
             | Self::TermsNotAccepted { .. }
             | Self::TooManyUnknown
+            | Self::TooManyRequests { .. }
+            | Self::TooManyFailures { .. }
+            // A new connection would cost more than another refusal on this one.
+            | Self::Saturated { .. }
             | Self::PolicyUnavailable
             | Self::GrpcNeedsHttp2
             | Self::NoEndpoint
@@ -366,6 +409,9 @@ impl Denial {
             | Self::TooManyUnknown => {
                 vec![("retry-after", RETRY_AFTER_SECONDS.to_owned())]
             }
+            Self::TooManyRequests { retry_after }
+            | Self::TooManyFailures { retry_after }
+            | Self::Saturated { retry_after } => vec![("retry-after", retry_after.to_string())],
             Self::Malformed(_)
             | Self::HeadTimeout
             | Self::HeadTooLarge

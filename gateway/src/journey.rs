@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use tollgate_policy::access::Grant;
 use tollgate_policy::credentials::certificate::CertificateIdentity;
-use tollgate_policy::settings::DoorLimits;
+use tollgate_policy::settings::{DoorLimits, OverloadConfig, Priority};
 use tollgate_proto::ControlClient;
 
 use crate::api::{Api, Operation};
@@ -20,6 +20,7 @@ use crate::forward::watch::Watch;
 use crate::identity::standing::{self, Listed};
 use crate::identity::{self, Identified, Identities};
 use crate::listener::ServedName;
+use crate::overload::Overload;
 use crate::shadow::Shadows;
 use crate::telemetry::{AccessLog, Metrics, OperationMetrics};
 
@@ -50,6 +51,8 @@ pub struct Shared {
     pub shadows: Arc<Shadows>,
     /// Decisions on their way to the audit log.
     pub auditor: Arc<Auditor>,
+    /// What holds when strangers, or everybody, ask for too much.
+    pub overload: Arc<Overload>,
     /// Whether the fast path may be taken; off only in tests that compare both ways.
     pub fast_path: bool,
 }
@@ -77,6 +80,7 @@ impl Shared {
             recent: Arc::default(),
             shadows: Arc::default(),
             auditor,
+            overload: Overload::new(&OverloadConfig::default()),
             fast_path: true,
         };
         (shared, delivery)
@@ -215,6 +219,12 @@ impl Called {
         let operation = self.api.operations.get(self.operation);
         let settled = operation.and_then(|operation| operation.settings.max_body);
         settled.unwrap_or(shared.max_body)
+    }
+
+    /// What the operation is worth when not every call can be served.
+    pub(crate) fn priority(&self) -> Priority {
+        let operation = self.api.operations.get(self.operation);
+        operation.map_or_else(Priority::default, |operation| operation.settings.priority)
     }
 
     /// From here on the call ends when what it stands on is withdrawn.

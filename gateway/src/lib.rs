@@ -17,6 +17,7 @@ pub mod identity;
 pub mod journey;
 pub mod listener;
 pub mod live;
+pub mod overload;
 pub mod own;
 pub mod remote;
 pub mod report;

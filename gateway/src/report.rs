@@ -55,6 +55,9 @@ impl Exchange {
             return;
         }
         let total = self.started.elapsed();
+        let ended = self.started + total;
+        let guard = &self.shared.overload;
+        guard.judge(&self.held, &self.journey, seen.status, ended);
         let (denial, api, operation) = match &self.journey {
             Journey::Arrived => ("", None, None),
             Journey::Admitted(admitted) => ("", Some(&admitted.api), Some(admitted.operation)),

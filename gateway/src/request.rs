@@ -5,6 +5,7 @@
 //! refuse a request is in [`Exchange::admit`]; nothing after it refuses on policy. The state between the steps is a type, so no
 //! later step can ask for what an earlier one did not establish. `report` runs for every request, refused ones included.
 
+mod classified;
 mod cut_off;
 
 use std::borrow::Cow;
@@ -25,9 +26,11 @@ use crate::door::target::Target;
 use crate::explain::{self, Ear};
 use crate::identity::{self, Identified, clock};
 use crate::journey::{Asked, Called, Journey, Own, Peer, Shared};
+use crate::overload::Held;
 use crate::report::UpstreamStory;
 use crate::telemetry::{OperationMetrics, RequestId, TraceContext};
 use crate::{own, verdict};
+use classified::Classified;
 
 /// One request and its answer.
 #[derive(Debug)]
@@ -54,6 +57,7 @@ pub struct Exchange {
     last_step: Instant,
     pub(crate) series: Option<Arc<OperationMetrics>>,
     pub(crate) reported: bool,
+    pub(crate) held: Held,
     ear: Ear,
 }
 
@@ -75,6 +79,7 @@ impl Exchange {
             last_step: now,
             series: None,
             reported: false,
+            held: Held::default(),
             ear: Ear::default(),
         }
     }
@@ -83,7 +88,10 @@ impl Exchange {
     pub async fn admit(&mut self, head: &RequestHeader, peer: &Peer) -> Result<(), Denial> {
         self.begin(head);
         let mut found = Found::default();
-        let arrived = self.journey_to_admission(head, peer, &mut found).await;
+        let arrived = match self.enter(peer) {
+            Ok(()) => self.journey_to_admission(head, peer, &mut found).await,
+            Err(denial) => Err(denial),
+        };
         self.series = Some(match (&found.api, found.operation) {
             (Some(api), Some(index)) => api.operations.get(index).map_or_else(
                 || api.unclassified.clone(),
@@ -108,6 +116,7 @@ impl Exchange {
                     operation: found.operation,
                     identified: found.identified,
                 };
+                self.pause(&denial).await;
                 Err(denial)
             }
         }
@@ -127,6 +136,8 @@ impl Exchange {
         }
         let classified = self.classify(head, &host, &target, found);
         self.step("classify");
+        let classified = classified?;
+        self.take_place(&classified)?;
         let asked = Asked {
             request: identity::Request {
                 head,
@@ -138,7 +149,7 @@ impl Exchange {
             host: host.as_str(),
             path: target.path,
         };
-        match classified? {
+        match classified {
             Classified::Operation(called) => self.admit_call(called, &asked, found).await,
             Classified::Own { api, base_length } => self.admit_own(api, base_length, &asked).await,
         }
@@ -427,19 +438,6 @@ impl Exchange {
             self.ear = Ear::listening();
         }
     }
-}
-
-/// What classification came to.
-enum Classified {
-    /// An operation of the file.
-    Operation(Called),
-    /// What Tollgate itself answers.
-    Own {
-        /// The API.
-        api: Arc<Api>,
-        /// Length of the base path.
-        base_length: usize,
-    },
 }
 
 /// The policy that holds for this caller now: the snapshot of the API, and what was sold to the caller.

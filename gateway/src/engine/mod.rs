@@ -24,6 +24,7 @@ use crate::descriptors;
 use crate::journey::Shared;
 use crate::listener::{self, Drain, Lock, TlsKeys, handover};
 use crate::live::{Live, Origin, state_dir};
+use crate::overload::Overload;
 use crate::telemetry::{AccessLog, Metrics};
 use sites::{Site, bind_admin, open, predecessor};
 
@@ -114,6 +115,7 @@ impl Engine {
         shared.max_body = process.limits.body_bytes;
         shared.max_fields = process.limits.head_fields;
         shared.fast_path = process.fast_path;
+        shared.overload = Overload::new(&process.overload);
         let mut engine = Self {
             process: Arc::new(process),
             live,

@@ -63,6 +63,7 @@ pub(super) fn work(
         let limits = door.limits.clone();
         let withdrawals = shared.identities.directory.withdrawals();
         tokio::spawn(standing::enforce(withdrawals));
+        tokio::spawn(shared.overload.clone().watch_worker());
         let app = Arc::new(Guarded::new(proxy(&shared), shared, limits));
         for share in mine {
             let listener = match share.socket.into_listener() {

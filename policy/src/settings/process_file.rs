@@ -7,12 +7,13 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::decode::Text;
+use super::overload_file::{WrittenOverload, overload};
 use super::reader::Reader;
 use super::upstream_file::WrittenPair;
 use super::value::{self, Wrong};
 use super::{
     AccessLogTarget, ClientCertificates, DoorLimits, ListenAddress, ListenerConfig, ListenerTls,
-    ProcessConfig,
+    OverloadConfig, ProcessConfig,
 };
 use crate::finding::Finding;
 
@@ -27,6 +28,7 @@ struct Written {
     drain_timeout: Option<Text>,
     trusted_hops: Option<Text>,
     limits: Option<WrittenLimits>,
+    overload: Option<WrittenOverload>,
     access_log: Option<Text>,
     fast_path: Option<Text>,
 }
@@ -88,6 +90,7 @@ impl ProcessConfig {
             drain_timeout: Duration::from_secs(30),
             trusted_hops: 0,
             limits: DoorLimits::default(),
+            overload: OverloadConfig::default(),
             access_log: AccessLogTarget::Stdout,
             fast_path: true,
         }
@@ -155,6 +158,10 @@ fn config(reader: &mut Reader, unsaid: ProcessConfig, written: &Written) -> Proc
         limits: match &written.limits {
             Some(written) => limits(reader, unsaid.limits, written),
             None => unsaid.limits,
+        },
+        overload: match &written.overload {
+            Some(written) => overload(reader, unsaid.overload, written),
+            None => unsaid.overload,
         },
         access_log,
         fast_path: reader
