@@ -30,10 +30,6 @@ use sources::{Exempt, Rate, Source, Table};
 pub(crate) use worker::Gauges;
 use worker::{Paused, Place};
 
-/// Shortest and longest pause before a refusal is delivered by a worker that is behind. The longest is what a client's own timeout may
-/// be at the least; together they make a flood from `n` connections one of less than `3 n` requests a second.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(500));
-
 /// Most seconds in `Retry-After` beyond what is needed, so that those refused together do not come back together.
 const JITTER: u32 = 5;
 
@@ -134,10 +130,10 @@ impl Overload {
         if is_ours(denial)
             && let Some(paused) = Paused::begin()
         {
-            let (shortest, longest) = PAUSE;
-            let spread = (longest - shortest) * (self.turn() % 64) / 64;
+            // Spread by a quarter, so that those refused together do not come back together.
+            let spread = paused.pause() / 256 * (self.turn() % 64);
             // Boxed: the future of every other request shall not be larger for it.
-            Box::pin(tokio::time::sleep(shortest + spread)).await;
+            Box::pin(tokio::time::sleep(paused.pause() + spread)).await;
             drop(paused);
         }
     }
