@@ -19,14 +19,20 @@ const SMALLEST: f64 = 10.0;
 /// Calls a second every API may make, however many there are.
 const LEAST: f64 = 10.0;
 
+/// Calls under way below which an API is never turned away: whatever was estimated, who asks so little is not what the worker is
+/// busy with. An eighth of what a worker serves in any case.
+const FEW: u32 = 8;
+
 /// Windows without a call after which an API is forgotten.
 const FORGOTTEN: u8 = 10;
+
+/// What an API is found by: the address of what all its generations share, which an entry keeps alive.
+pub(super) type Key = usize;
 
 /// The shares of all APIs that were called lately.
 #[derive(Debug)]
 pub(super) struct Shares {
-    /// By the address of what they keep alive, which is the same for all generations of an API.
-    of: HashMap<usize, Share>,
+    of: HashMap<Key, Share>,
     /// Calls a second an API may make.
     level: f64,
     /// Seconds' worth of calls a bucket holds.
@@ -37,6 +43,7 @@ pub(super) struct Shares {
 struct Share {
     _api: Arc<Traffic>,
     asked: u32,
+    in_flight: u32,
     left: f64,
     filled_at: Instant,
     idle: u8,
@@ -52,13 +59,22 @@ impl Shares {
         }
     }
 
-    /// A call came; nobody is turned away yet.
-    pub(super) fn count(&mut self, api: &Arc<Traffic>, now: Instant) {
-        self.share(api, now).asked += 1;
+    /// A call came; nobody is turned away yet. What it gives is for [`Shares::leave`].
+    pub(super) fn count(&mut self, api: &Arc<Traffic>, now: Instant) -> Key {
+        let share = self.share(api, now);
+        share.asked += 1;
+        share.in_flight += 1;
+        key(api)
     }
 
-    /// A call came: whether its API has something left for it.
-    pub(super) fn admits(&mut self, api: &Arc<Traffic>, priority: Priority, now: Instant) -> bool {
+    /// A call came: whether its API has something left for it, or asks for nearly nothing. `room`: there is enough for all.
+    pub(super) fn admits(
+        &mut self,
+        api: &Arc<Traffic>,
+        priority: Priority,
+        room: bool,
+        now: Instant,
+    ) -> Option<Key> {
         let (level, full) = (self.level, self.full());
         let share = self.share(api, now);
         share.asked += 1;
@@ -70,11 +86,20 @@ impl Shares {
             Priority::Normal => full / 4.0,
             Priority::Low => full / 2.0,
         };
-        let admitted = share.left >= kept + 1.0;
-        if admitted {
+        if share.left >= kept + 1.0 {
             share.left -= 1.0;
+        } else if !room && share.in_flight >= FEW {
+            return None;
         }
-        admitted
+        share.in_flight += 1;
+        Some(key(api))
+    }
+
+    /// A call ended. Calls that began before anybody counted, or whose API was forgotten meanwhile, are unknown here.
+    pub(super) fn leave(&mut self, key: Key) {
+        if let Some(share) = self.of.get_mut(&key) {
+            share.in_flight = share.in_flight.saturating_sub(1);
+        }
     }
 
     /// Divides `limit` calls a second among those who asked in the window that is over.
@@ -88,10 +113,15 @@ impl Shares {
             .collect();
         self.level = level(&mut asked, limit).max(LEAST);
         for share in self.of.values_mut() {
-            share.idle = if share.asked > 0 { 0 } else { share.idle + 1 };
+            share.idle = if share.asked > 0 {
+                0
+            } else {
+                share.idle.saturating_add(1)
+            };
             share.asked = 0;
         }
-        self.of.retain(|_, share| share.idle < FORGOTTEN);
+        self.of
+            .retain(|_, share| share.idle < FORGOTTEN || share.in_flight > 0);
     }
 
     /// Nobody is turned away any more.
@@ -106,16 +136,19 @@ impl Shares {
 
     fn share(&mut self, api: &Arc<Traffic>, now: Instant) -> &mut Share {
         let full = self.full();
-        self.of
-            .entry(Arc::as_ptr(api).addr())
-            .or_insert_with(|| Share {
-                _api: api.clone(),
-                asked: 0,
-                left: full,
-                filled_at: now,
-                idle: 0,
-            })
+        self.of.entry(key(api)).or_insert_with(|| Share {
+            _api: api.clone(),
+            asked: 0,
+            in_flight: 0,
+            left: full,
+            filled_at: now,
+            idle: 0,
+        })
     }
+}
+
+fn key(api: &Arc<Traffic>) -> Key {
+    Arc::as_ptr(api).addr()
 }
 
 /// The most each may have so that all together keep to `limit`. Where all fit, nobody is held to less than the whole.
@@ -135,7 +168,12 @@ fn level(asked: &mut [f64], limit: f64) -> f64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::float_cmp, reason = "tests of whole numbers")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::float_cmp,
+    reason = "tests, and of whole numbers"
+)]
 mod tests {
     use super::*;
 
@@ -165,7 +203,7 @@ mod tests {
             for ((api, rate, priority), admitted) in callers.iter().zip(&mut admitted) {
                 let due = |at: u32| at * rate / 1_000;
                 for _ in due(millisecond)..due(millisecond + 1) {
-                    *admitted += u32::from(shares.admits(api, *priority, now));
+                    *admitted += u32::from(shares.admits(api, *priority, false, now).is_some());
                 }
             }
             if millisecond % 100 == 99 {
@@ -222,15 +260,43 @@ mod tests {
     }
 
     #[test]
+    fn an_api_with_few_calls_under_way_is_never_turned_away() {
+        let mut shares = Shares::new(Duration::from_millis(100));
+        let (api, now) = (Arc::default(), Instant::now());
+        shares.divide(0.0, Duration::from_millis(100));
+        for _ in 0..1_000 {
+            let calls: Vec<_> = (0..FEW)
+                .map(|_| shares.admits(&api, Priority::Low, false, now).unwrap())
+                .collect();
+            for call in calls {
+                shares.leave(call);
+            }
+        }
+        let admitted =
+            (0..100).filter(|_| shares.admits(&api, Priority::Low, false, now).is_some());
+        assert!(admitted.count() <= 20);
+        assert!(
+            shares.admits(&api, Priority::Low, true, now).is_some(),
+            "there is room"
+        );
+    }
+
+    #[test]
     fn who_no_longer_calls_is_forgotten() {
         let mut shares = Shares::new(Duration::from_millis(100));
         let now = Instant::now();
         for _ in 0..1_000 {
-            shares.count(&Arc::default(), now);
+            let call = shares.count(&Arc::default(), now);
+            shares.leave(call);
         }
+        let (api, begun) = (Arc::default(), now);
+        let under_way = shares.count(&api, begun);
         for _ in 0..=FORGOTTEN {
             shares.divide(100.0, Duration::from_millis(100));
         }
+        assert_eq!(shares.of.len(), 1, "who has a call under way is not");
+        shares.leave(under_way);
+        shares.divide(100.0, Duration::from_millis(100));
         assert!(shares.of.is_empty());
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tollgate_policy::settings::Priority;
 
-use super::fairness::Shares;
+use super::fairness::{Key, Shares};
 use super::saturation::{Happened, Pressure, Saturation};
 use crate::api::Traffic;
 
@@ -77,21 +77,18 @@ pub(super) fn arrive(
 ) -> Result<Option<Place>, Behind> {
     match local(|it| it.arrive(api, priority, now)) {
         None => Ok(None),
-        Some(true) => Ok(Some(Place(()))),
-        Some(false) => Err(Behind),
+        Some(Ok(key)) => Ok(Some(Place(key))),
+        Some(Err(behind)) => Err(behind),
     }
 }
 
 /// The place of a call under way, until dropped.
 #[derive(Debug)]
-pub(super) struct Place(());
+pub(super) struct Place(Option<Key>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        local(|it| {
-            it.in_flight = it.in_flight.saturating_sub(1);
-            it.happened.served += 1;
-        });
+        local(|it| it.leave(self.0));
     }
 }
 
@@ -149,25 +146,35 @@ impl Local {
         }
     }
 
-    /// Whether a call may pass.
-    fn arrive(&mut self, api: &Arc<Traffic>, priority: Priority, now: Instant) -> bool {
+    /// Whether a call may pass, and by what its API is found where APIs are counted.
+    fn arrive(
+        &mut self,
+        api: &Arc<Traffic>,
+        priority: Priority,
+        now: Instant,
+    ) -> Result<Option<Key>, Behind> {
         self.arrived += 1;
-        let passes = match self.pressure {
-            Pressure::Calm => true,
-            Pressure::Watched => {
-                self.shares.count(api, now);
-                true
-            }
+        let key = match self.pressure {
+            Pressure::Calm => None,
+            Pressure::Watched => Some(self.shares.count(api, now)),
             Pressure::Shedding(_) => {
-                self.shares.admits(api, priority, now) || self.in_flight < FEWEST
+                let room = self.in_flight < FEWEST;
+                let key = self.shares.admits(api, priority, room, now);
+                self.happened.shed += u32::from(key.is_none());
+                Some(key.ok_or(Behind)?)
             }
         };
-        if passes {
-            self.in_flight += 1;
-        } else {
-            self.happened.shed += 1;
+        self.in_flight += 1;
+        Ok(key)
+    }
+
+    /// A call ended.
+    fn leave(&mut self, key: Option<Key>) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.happened.served += 1;
+        if let Some(key) = key {
+            self.shares.leave(key);
         }
-        passes
     }
 
     /// One more refusal is held back, for so long; `None`: deliver it now.

@@ -22,7 +22,7 @@ enum Event {
     /// A client of this API asks.
     Asks(usize),
     /// The service answered a call of this API.
-    Answered(usize),
+    Answered(usize, Option<Key>),
     /// The pause of a refusal is over.
     Told(usize),
 }
@@ -77,11 +77,11 @@ fn simulate(seconds: u64, target: Duration, all: &[Clients]) -> Vec<Outcome> {
                 let outcome = &mut outcomes[index];
                 if counts {
                     outcome.longest_wait = outcome.longest_wait.max(now - due);
-                    outcome.shed += u64::from(!passes);
+                    outcome.shed += u64::from(passes.is_err());
                 }
-                if passes {
+                if let Ok(key) = passes {
                     free_at += STEP;
-                    events.push(Reverse((free_at + SERVICE, Event::Answered(index))));
+                    events.push(Reverse((free_at + SERVICE, Event::Answered(index, key))));
                 } else {
                     free_at += REFUSAL;
                     let pause = local.pauses().map_or(0, |pause| pause.as_micros());
@@ -94,10 +94,9 @@ fn simulate(seconds: u64, target: Duration, all: &[Clients]) -> Vec<Outcome> {
                 local.paused = local.paused.saturating_sub(1);
                 events.push(Reverse((free_at + all[index].thinks, Event::Asks(index))));
             }
-            Event::Answered(index) => {
+            Event::Answered(index, key) => {
                 free_at += STEP;
-                local.in_flight -= 1;
-                local.happened.served += 1;
+                local.leave(key);
                 outcomes[index].served += u64::from(counts);
                 events.push(Reverse((free_at + all[index].thinks, Event::Asks(index))));
             }
@@ -167,7 +166,7 @@ fn a_slow_service_is_no_saturation() {
     let now = Instant::now();
     for step in 0..30_000_u64 {
         let now = now + Duration::from_micros(step * 100);
-        assert!(local.arrive(&api, Priority::Low, now));
+        assert!(local.arrive(&api, Priority::Low, now).is_ok());
         if step % 200 == 0 {
             local.fired(Duration::from_millis(1), now);
         }
@@ -184,7 +183,7 @@ fn few_calls_are_never_turned_away_however_late_the_loop_is() {
         let now = begun + Duration::from_secs(second);
         local.fired(Duration::from_millis(900), now);
         for _ in 0..3 {
-            assert!(local.arrive(&api, Priority::Low, now));
+            assert!(local.arrive(&api, Priority::Low, now).is_ok());
         }
         assert!(second < 2 || matches!(local.pressure, Pressure::Shedding(_)));
     }
