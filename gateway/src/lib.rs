@@ -17,6 +17,8 @@ pub mod identity;
 pub mod journey;
 pub mod listener;
 pub mod live;
+pub mod metering;
+pub mod overload;
 pub mod own;
 pub mod quota;
 pub mod remote;
