@@ -192,6 +192,14 @@ impl Book {
         }
     }
 
+    /// Refills again only after `pause`: until then others may spend what is not known here.
+    pub(super) fn pause(&mut self, now: Timestamp, pause: Duration) {
+        self.advance(now);
+        if let State::Bucket { refilled, .. } = &mut self.state {
+            *refilled = refilled.plus(pause);
+        }
+    }
+
     /// Whether forgetting the counter changes nothing.
     pub(super) fn is_untouched(&self) -> bool {
         match &self.state {

@@ -326,6 +326,11 @@ impl Cell {
         }
     }
 
+    /// Number of the lease at hand; 0 for none.
+    pub fn lease(&self) -> u64 {
+        self.holding.lock().lease
+    }
+
     /// Whether there is a lease that ends soon and has to be renewed or given back.
     pub fn ends_soon(&self, now: Ticks) -> bool {
         let ends = self.ends.load(Ordering::Relaxed);

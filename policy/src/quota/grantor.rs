@@ -194,14 +194,25 @@ impl Grantor {
     }
 
     /// Takes over what was stored: of a process that ended, or of another beside this one. What that one handed out is gone.
-    pub fn restore(&mut self, key: &CounterKey, limit: &Arc<Limit>, standing: Standing) {
-        let now = self.now;
+    pub fn restore(
+        &mut self,
+        now: Timestamp,
+        key: &CounterKey,
+        limit: &Arc<Limit>,
+        standing: Standing,
+    ) {
+        let now = self.tick(now);
+        let first = !self.knows(key);
         let account = self.accounts.entry(key.clone()).or_insert_with(|| Account {
             book: Book::new(Arc::clone(limit), now, true),
             demands: HashMap::new(),
             asked: now,
         });
         account.book.restore(standing);
+        if first {
+            // Leases of an earlier life may still be spent from.
+            account.book.pause(now, BUCKET_LIFETIME + GUARD);
+        }
     }
 
     /// Whether this grantor knows how a counter stands. One it does not know may be stored.

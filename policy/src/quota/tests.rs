@@ -245,8 +245,10 @@ fn a_grantor_that_starts_anew_grants_nothing_twice() {
     assert_eq!(pair.calls(60), 60);
     let stored = pair.grantor.take_changes();
     pair.grantor = Grantor::default();
+    let wall = pair.wall();
     for (counter, standing) in stored {
-        pair.grantor.restore(&counter.key, &counter.limit, standing);
+        let (key, limit) = (&counter.key, &counter.limit);
+        pair.grantor.restore(wall, key, limit, standing);
     }
     let passed = pair.calls(100);
     assert!(passed <= 40, "{passed}");

@@ -220,9 +220,10 @@ impl Desk {
             self.unstored.clear();
         }
         let keys: Vec<CounterKey> = wanted.keys().cloned().collect();
+        let now = now();
         for (key, standing) in ledger.load(change, &keys).await? {
             if let Some(limit) = wanted.get(&key) {
-                self.grantor.restore(&key, limit, standing);
+                self.grantor.restore(now, &key, limit, standing);
             }
         }
         Ok(())
