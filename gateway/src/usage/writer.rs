@@ -197,7 +197,13 @@ impl ShardWriter {
 
     /// Another segment, for when this one is full.
     pub(super) fn supply(&self, spare: Spare) {
-        *self.spare.lock() = Some(spare);
+        let mut place = self.spare.lock();
+        // Closed while it was made: nobody will need it.
+        if self.closed() {
+            spare.segment.remove();
+        } else {
+            *place = Some(spare);
+        }
     }
 
     /// Looks again how much room there is; `near`: the bound on all segments is.
