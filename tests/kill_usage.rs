@@ -393,17 +393,28 @@ async fn write(directory: &Path) {
     }
     // What the dead left is sent, too, before this ends.
     let own = journal.run().to_string();
-    let others = || {
+    let others = || -> Vec<PathBuf> {
         let entries = std::fs::read_dir(&usage).unwrap();
-        entries
+        let others = entries
             .flatten()
-            .any(|entry| entry.file_name() != *own && entry.path().is_dir())
+            .filter(|entry| entry.file_name() != *own && entry.path().is_dir());
+        others.map(|entry| entry.path()).collect()
     };
-    let began = Instant::now();
-    while others() {
+    let (mut left, mut since) = (usize::MAX, Instant::now());
+    loop {
+        let others = others();
+        let Some(one) = others.first() else {
+            break;
+        };
+        if others.len() < left {
+            (left, since) = (others.len(), Instant::now());
+        }
+        let files = || std::fs::read_dir(one).map(|files| files.flatten().collect::<Vec<_>>());
         assert!(
-            began.elapsed() < Duration::from_secs(300),
-            "former runs stay"
+            since.elapsed() < Duration::from_secs(60),
+            "{left} former runs stay: {:?}; {:?}",
+            files(),
+            journal.state()
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

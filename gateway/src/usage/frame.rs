@@ -1,6 +1,6 @@
 //! How a segment is laid out, byte by byte.
 //!
-//! A segment is a header of 256 bytes and frames that follow on each other, each beginning at a multiple of 8:
+//! A segment is a header of 256 bytes, whose first word is written last, and frames that follow on each other, each beginning at a multiple of 8:
 //!
 //! ```text
 //! commit word, 8 bytes: length of the body (16 bits), kind (8), mark (8), CRC-32 (32)
@@ -84,7 +84,7 @@ pub struct Header {
 /// Why there is no header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoHeader {
-    /// Nothing was written yet: a segment that was prepared and never used.
+    /// It was not completed: a segment that was prepared and never used.
     Blank,
     /// Another version of this program wrote it.
     Version(u32),
@@ -121,7 +121,7 @@ impl Header {
     /// See [`NoHeader`].
     pub fn decode(bytes: &[u8]) -> Result<Self, NoHeader> {
         let bytes = bytes.get(..HEADER).ok_or(NoHeader::Damaged)?;
-        if bytes.iter().all(|byte| *byte == 0) {
+        if bytes.first_chunk() == Some(&[0; WORD]) {
             return Err(NoHeader::Blank);
         }
         let (covered, crc) = bytes.split_last_chunk::<4>().ok_or(NoHeader::Damaged)?;

@@ -132,6 +132,8 @@ impl Keeper {
         for shard in wanting {
             match self.make(&shard) {
                 Ok(()) => self.refused = false,
+                // The directory may be gone already.
+                Err(_) if shard.closed() => {}
                 Err(error) => {
                     if !self.refused {
                         tracing::error!(%error, "usage: cannot make another segment; trying every second");

@@ -187,8 +187,13 @@ impl Journal {
         self.shared.stop();
         let keeper = self.keeper.lock().take();
         if let Some(keeper) = keeper {
-            // Its last round makes what is left safe from a power cut.
-            let _ = tokio::task::spawn_blocking(move || keeper.join()).await;
+            let shared = self.shared.clone();
+            let end = tokio::task::spawn_blocking(move || {
+                // Its last round makes what is left safe from a power cut. It may have been making a segment nobody needs.
+                let _ = keeper.join();
+                shared.directory.remove();
+            });
+            let _ = end.await;
         }
         matches!(shipped, Ok(Ok(_)))
     }

@@ -11,15 +11,18 @@ use std::sync::Arc;
 const KNOWN: usize = 4096;
 
 /// Names remembered by address; a power of two.
-const NEAR: usize = 1024;
+const SLOTS: usize = 1024;
 
 /// Numbers of one segment's names.
 #[derive(Debug)]
 pub(super) struct Names {
-    near: Box<[Option<(Arc<str>, u32)>]>,
+    near: Box<[Option<Near>]>,
     known: HashMap<Arc<str>, u32>,
     next: u32,
 }
+
+/// A name at the address it was seen at, and its number.
+type Near = (Arc<str>, u32);
 
 /// The number of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub(super) enum Number {
 impl Default for Names {
     fn default() -> Self {
         Self {
-            near: vec![None; NEAR].into_boxed_slice(),
+            near: vec![None; SLOTS].into_boxed_slice(),
             known: HashMap::with_capacity(KNOWN),
             next: 1,
         }
@@ -92,7 +95,7 @@ impl Names {
 /// Fibonacci hashing: addresses of allocations differ in their middle bits.
 fn slot(name: &Arc<str>) -> usize {
     let address = Arc::as_ptr(name).addr();
-    (address >> 4).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (usize::BITS - NEAR.trailing_zeros())
+    (address >> 4).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (usize::BITS - SLOTS.trailing_zeros())
 }
 
 #[cfg(test)]

@@ -196,13 +196,9 @@ impl Cursor {
     /// The file cannot be read.
     pub fn header(&self) -> io::Result<Result<Header, NoHeader>> {
         let mut bytes = [0; HEADER];
-        match self.file.read_exact_at(&mut bytes, 0) {
-            Ok(()) => Ok(Header::decode(&bytes)),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Ok(Err(NoHeader::Damaged))
-            }
-            Err(error) => Err(error),
-        }
+        // What is missing counts as zeros: a death before the file was allocated leaves it empty, and that is no damage.
+        fill(&self.file, &mut bytes, 0)?;
+        Ok(Header::decode(&bytes))
     }
 
     /// So many bytes of the file may be read.
@@ -291,25 +287,28 @@ impl Cursor {
         let length = usize::try_from((self.limit - offset).min(CHUNK)).unwrap_or(0);
         self.buffer.resize(length, 0);
         self.start = offset;
-        let mut filled = 0;
-        while let Some(room) = self.buffer.get_mut(filled..)
-            && !room.is_empty()
-        {
-            match self
-                .file
-                .read_at(room, offset + u64::try_from(filled).unwrap_or(0))
-            {
-                // Somebody cut the file: what is missing is missing.
-                Ok(0) => {
-                    self.limit = offset + u64::try_from(filled).unwrap_or(0);
-                    break;
-                }
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        let filled = fill(&self.file, &mut self.buffer, offset)?;
+        if filled < length {
+            // Somebody cut the file: what is missing is missing.
+            self.limit = offset + u64::try_from(filled).unwrap_or(0);
         }
         self.buffer.truncate(filled);
         Ok(())
     }
+}
+
+/// Reads from `offset` on until `bytes` are full or the file ends; how many were read.
+fn fill(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(room) = bytes.get_mut(filled..)
+        && !room.is_empty()
+    {
+        match file.read_at(room, offset + u64::try_from(filled).unwrap_or(0)) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }

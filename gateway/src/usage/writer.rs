@@ -197,7 +197,13 @@ impl ShardWriter {
 
     /// Another segment, for when this one is full.
     pub(super) fn supply(&self, spare: Spare) {
-        *self.spare.lock() = Some(spare);
+        let mut place = self.spare.lock();
+        // Closed while it was made: nobody will need it.
+        if self.closed() {
+            spare.segment.remove();
+        } else {
+            *place = Some(spare);
+        }
     }
 
     /// Looks again how much room there is; `near`: the bound on all segments is.
@@ -265,7 +271,12 @@ impl ShardWriter {
             place: segment.place,
             first: active.next,
         };
-        pen.write(0, &header.encode());
+        let header = header.encode();
+        // Its first word last: a death in between leaves a segment that was never begun, not a damaged one.
+        if let Some((word, rest)) = header.split_first_chunk::<WORD>() {
+            pen.write(WORD, rest);
+            pen.commit(0, u64::from_le_bytes(*word));
+        }
         segment.commit(HEADER);
         let reserve = usize::try_from(self.shared.limits.reserve_bytes).unwrap_or(0);
         let page = Page {
