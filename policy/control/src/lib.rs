@@ -7,9 +7,11 @@
 
 mod audit;
 mod control;
+mod expiry;
 mod follow;
 pub mod http;
 mod index;
+mod quota;
 mod refusal;
 mod secret_file;
 mod service;

@@ -95,9 +95,7 @@ fn sort(
                 drop(place);
             });
         }
-        Question::Lease(..) => {
-            let _ = back.send(Answer::Refused("not here".into()));
-        }
+        Question::Lease(holder, asks) => control.inner.quota.ask(holder, asks, back),
         Question::Accept(_) | Question::Audit(_) => {
             if let Err(full) = writes.try_send((question, back)) {
                 let (_, back) = full.into_inner();

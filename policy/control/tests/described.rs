@@ -118,6 +118,12 @@ async fn answers_have_the_described_shape() {
             "Revocation",
         ),
         (
+            "/v1/plans",
+            json!({ "name": "m", "apis": [{ "api": "*" }], "price": { "version": 2 },
+                "limits": [{ "name": "calls", "amount": 5, "window": "1d", "operations": ["a"] }] }),
+            "Plan",
+        ),
+        (
             "/v1/usage/records",
             json!({
                 "source": "s",
@@ -148,6 +154,16 @@ async fn answers_have_the_described_shape() {
         fits(&document, page, &shown);
         fits(&document, item, &shown["items"][0]);
     }
+    let path = "/v1/consumers/c/overrides/m/calls";
+    let body = json!({ "extra": 5, "owner": "ada", "reason": "launch",
+        "expires": "2999-01-01T00:00:00Z" });
+    let (_, shown) = world.call("PUT", path, Some(body)).await;
+    fits(&document, "Override", &shown);
+    let (_, shown) = world.get("/v1/consumers/c/overrides").await;
+    fits(&document, "OverridePage", &shown);
+    let (_, shown) = world.get("/v1/plans/m").await;
+    fits(&document, "Limit", &shown["limits"][0]);
+    fits(&document, "Price", &shown["price"]);
     fits(&document, "Health", &world.get("/v1/health").await.1);
     fits(
         &document,

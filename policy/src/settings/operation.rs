@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::RuleConfig;
+use super::cost_file::merged;
 pub use super::operation_file::{from_node, unreadable};
 use crate::quota::Cost;
 
@@ -26,7 +27,7 @@ pub struct OperationSettings {
     /// `acl`: rules about the operations these settings hang on, besides those of the API file's own `acl`. The innermost
     /// place that has `acl` counts alone.
     pub acl: Option<Vec<RuleConfig>>,
-    /// `cost`: what a call costs in each metric that is not said by itself.
+    /// `cost`: what a call costs, by metric. Each metric counts as said in the innermost place that has it.
     pub costs: Option<Vec<Cost>>,
 }
 
@@ -43,7 +44,7 @@ impl OperationSettings {
             max_body: self.max_body.or(outer.max_body),
             security_off: self.security_off.or(outer.security_off),
             acl: self.acl.as_ref().or(outer.acl.as_ref()).cloned(),
-            costs: self.costs.as_ref().or(outer.costs.as_ref()).cloned(),
+            costs: merged(self.costs.as_ref(), outer.costs.as_ref()),
         }
     }
 }

@@ -1,10 +1,9 @@
 //! `x-tollgate` and the operation entries of the API file: as written, and turned into what they mean.
 
-use std::path::Path;
-
 use serde::Deserialize;
 
 use super::acl_file::{Scope, WrittenRule, rules};
+use super::cost_file::{WrittenCosts, costs};
 use super::decode::{Text, decode};
 use super::reader::Reader;
 use super::reference::References;
@@ -22,6 +21,7 @@ pub(super) struct WrittenOperation {
     max_body: Option<Text>,
     security: Option<Text>,
     acl: Option<Vec<WrittenRule>>,
+    cost: Option<WrittenCosts>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -38,10 +38,7 @@ struct WrittenTimeouts {
 /// # Errors
 /// The first mistake, with its place.
 pub fn from_node(document: &Document, node: &Node) -> Result<OperationSettings, Finding> {
-    let references = References {
-        environment: None,
-        directory: Path::new(""),
-    };
+    let references = References::unread();
     let (written, findings) = decode::<WrittenOperation>(document, node, &references);
     if let Some(finding) = findings.into_iter().next() {
         return Err(finding);
@@ -108,9 +105,11 @@ pub(super) fn settings(
     );
     let acl = written.acl.as_ref();
     let acl = acl.map(|list| rules(reader, &format!("{field}.acl"), list, Scope::Operation));
+    let cost = written.cost.as_ref();
+    let costs = cost.map(|it| costs(reader, &format!("{field}.cost"), it));
     OperationSettings {
         acl,
-        costs: None,
+        costs,
         total,
         first_byte,
         idle,

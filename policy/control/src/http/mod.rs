@@ -8,6 +8,7 @@ mod call;
 mod consumers;
 mod door;
 mod keys;
+mod overrides;
 mod ownership;
 mod plans;
 mod problem;
@@ -216,6 +217,9 @@ fn perform<'a>(control: &'a Control, operation: Operation, call: &'a Call) -> Pe
             Operation::CreatePlan => plans::create(control, call).await,
             Operation::ShowPlan => plans::show(control, call),
             Operation::DeletePlan => plans::delete(control, call).await,
+            Operation::ListOverrides => overrides::list(control, call),
+            Operation::PutOverride => overrides::put(control, call).await,
+            Operation::DeleteOverride => overrides::delete(control, call).await,
             Operation::ListKeys => keys::list(control, call).await,
             Operation::CreateKey => keys::create(control, call).await,
             Operation::RotateKey => keys::rotate(control, call).await,

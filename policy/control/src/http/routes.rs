@@ -28,6 +28,9 @@ pub(super) enum Operation {
     CreatePlan,
     ShowPlan,
     DeletePlan,
+    ListOverrides,
+    PutOverride,
+    DeleteOverride,
     ListKeys,
     CreateKey,
     RotateKey,
@@ -151,6 +154,21 @@ pub(super) const ROUTES: &[Route] = &[
     route(Operation::CreatePlan, Method::POST, "/v1/plans"),
     route(Operation::ShowPlan, Method::GET, "/v1/plans/{plan}"),
     route(Operation::DeletePlan, Method::DELETE, "/v1/plans/{plan}"),
+    route(
+        Operation::ListOverrides,
+        Method::GET,
+        "/v1/consumers/{consumer}/overrides",
+    ),
+    route(
+        Operation::PutOverride,
+        Method::PUT,
+        "/v1/consumers/{consumer}/overrides/{plan}/{limit}",
+    ),
+    route(
+        Operation::DeleteOverride,
+        Method::DELETE,
+        "/v1/consumers/{consumer}/overrides/{plan}/{limit}",
+    ),
     route(
         Operation::ListKeys,
         Method::GET,

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use sqlx::Row as _;
 use std::time::Duration;
-use tollgate_policy::directory::{Revoked, Secret, TermsVersion};
+use tollgate_policy::directory::{CredentialRef, Price, Revoked, Secret, TermsVersion};
+use tollgate_policy::settings::{Override, stored_limits};
 
 use super::facts::RevocationRow;
-use super::rows::{list, number, optional_list, text, time};
+use super::rows::{list, number, optional_list, strange, text, time};
 use super::{
-    Connection, ConsumerRow, KeyRow, OrganisationRow, PlanRow, ProjectRow, Row, StoreError,
-    TermsRow,
+    Connection, ConsumerRow, KeyRow, OrganisationRow, OverrideRow, PlanRow, ProjectRow, Row,
+    StoreError, TermsRow,
 };
 
 /// Rows read at a time.
@@ -45,6 +46,10 @@ pub(crate) struct Contents {
     /// (consumer, terms, version), in the order they were given; version 0 ends those before it.
     pub(crate) acceptances: Vec<(Arc<str>, Arc<str>, u32)>,
     pub(crate) revocations: Vec<Revoked>,
+    /// Logins and certificates of consumers that were deleted, with the consumer's name.
+    pub(crate) withdrawn: Vec<(CredentialRef, Arc<str>)>,
+    /// Overrides with their consumers, expired ones as well.
+    pub(crate) overrides: Vec<(Arc<str>, Override)>,
 }
 
 impl Contents {
@@ -62,6 +67,8 @@ impl Contents {
             terms: terms(on).await?,
             acceptances: acceptances(on, &mut names).await?,
             revocations: revocations(on).await?,
+            withdrawn: withdrawn(on, &mut names).await?,
+            overrides: OverrideRow::all(on).await?,
         })
     }
 }
@@ -123,12 +130,19 @@ async fn plans(on: &mut Connection) -> Result<Vec<PlanRow>, StoreError> {
         let opens = (text(row, "api")?, optional_list(row, "operations")?);
         opened.entry(text(row, "plan")?).or_default().push(opens);
     }
-    let rows = rows(on, "SELECT name, roles, terms FROM plans").await?;
+    let statement = "SELECT name, roles, terms, limits, price_version, currency FROM plans";
+    let rows = rows(on, statement).await?;
     let mut plans = Vec::with_capacity(rows.len());
     for row in &rows {
         let name = text(row, "name")?;
+        let limits = stored_limits(&name, row.try_get("limits")?);
         plans.push(PlanRow {
             apis: opened.remove(&name).unwrap_or_default(),
+            limits: limits.map_err(|findings| strange(&findings))?,
+            price: Price {
+                version: number(row, "price_version")?,
+                currency: text(row, "currency")?,
+            },
             name,
             roles: list(row, "roles")?,
             terms: list(row, "terms")?,
@@ -300,4 +314,23 @@ async fn revocations(on: &mut Connection) -> Result<Vec<Revoked>, StoreError> {
     let rows = rows(on, "SELECT * FROM revocations ORDER BY seq").await?;
     let read = |row: &Row| RevocationRow::read(row).map(|row| row.what);
     rows.iter().map(read).collect()
+}
+
+async fn withdrawn(
+    on: &mut Connection,
+    names: &mut Names,
+) -> Result<Vec<(CredentialRef, Arc<str>)>, StoreError> {
+    let mut withdrawn = Vec::new();
+    for row in &rows(on, "SELECT issuer, client, consumer FROM withdrawn_logins").await? {
+        let login = CredentialRef::Login {
+            issuer: names.text(row, "issuer")?,
+            client: text(row, "client")?,
+        };
+        withdrawn.push((login, names.text(row, "consumer")?));
+    }
+    for row in &rows(on, "SELECT name, consumer FROM withdrawn_certificates").await? {
+        let certificate = CredentialRef::Certificate(text(row, "name")?);
+        withdrawn.push((certificate, names.text(row, "consumer")?));
+    }
+    Ok(withdrawn)
 }

@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
 use tollgate_policy::credentials::Digest;
-use tollgate_policy::directory::Secret;
+use tollgate_policy::directory::{CredentialRef, Price, Secret};
+use tollgate_policy::finding::Finding;
+use tollgate_policy::quota::Limit;
 use tollgate_policy::settings::Network;
 use tollgate_policy::time::Timestamp;
 
@@ -39,6 +41,8 @@ pub(crate) struct PlanRow {
     pub(crate) apis: Vec<OpenedApi>,
     pub(crate) roles: Vec<Arc<str>>,
     pub(crate) terms: Vec<Arc<str>>,
+    pub(crate) limits: Vec<Arc<Limit>>,
+    pub(crate) price: Price,
 }
 
 /// A consumer, with all that hangs on it but its keys.
@@ -55,6 +59,19 @@ pub(crate) struct ConsumerRow {
     pub(crate) certificates: Vec<Arc<str>>,
     /// (name, Argon2id hash).
     pub(crate) users: Vec<(Arc<str>, Secret)>,
+}
+
+impl ConsumerRow {
+    /// Its credentials besides keys.
+    pub(crate) fn references(&self) -> Vec<CredentialRef> {
+        let logins = self.logins.iter().cloned();
+        let logins = logins.map(|(issuer, client)| CredentialRef::Login { issuer, client });
+        let certificates = self.certificates.iter().cloned();
+        let certificates = certificates.map(CredentialRef::Certificate);
+        let users = self.users.iter();
+        let users = users.map(|(name, _)| CredentialRef::User(Arc::clone(name)));
+        logins.chain(certificates).chain(users).collect()
+    }
 }
 
 /// A key. Its secret is nowhere.
@@ -79,6 +96,12 @@ pub(crate) struct TermsRow {
     pub(crate) title: String,
     pub(crate) apis: Vec<Arc<str>>,
     pub(crate) shadow: bool,
+}
+
+/// What was written here and cannot be read any more.
+pub(super) fn strange(findings: &[Finding]) -> StoreError {
+    let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    StoreError::Strange(lines.join("; "))
 }
 
 /// A text column.

@@ -224,6 +224,7 @@ pub(crate) fn files() -> DirectoryConfig {
                 referrers: Vec::new(),
                 place: place.clone(),
             }],
+            overrides: Vec::new(),
             place,
         }],
         plans: Vec::new(),

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::super::decode::Text;
+use super::super::limit_file::{Owner, WrittenLimit, WrittenPrice, limits, price};
 use super::super::mention::Mention;
 use super::super::names;
 use super::super::reader::Reader;
 use super::super::value::Wrong;
 use super::terms::Terms;
 use super::{File, unknown};
-use crate::directory::{Defined, Plan, PlanApi, Price};
+use crate::directory::{Defined, Plan, PlanApi};
 use crate::finding::{Finding, Place};
 
 #[derive(Debug, Deserialize)]
@@ -27,6 +28,8 @@ struct WrittenPlan {
     apis: BTreeMap<Text, WrittenOperations>,
     roles: Option<Vec<Text>>,
     terms: Option<Vec<Text>>,
+    limits: Option<Vec<WrittenLimit>>,
+    price: Option<WrittenPrice>,
 }
 
 /// `all`, or a list.
@@ -90,13 +93,18 @@ impl Plans {
             self.terms.push((Arc::clone(&name), reader.place(one)));
             terms.push(name);
         }
+        let limits = written.limits.as_deref().unwrap_or_default();
+        let owner = Owner::Plan(&at.text);
+        let limits = self::limits(reader, &field("limits"), limits, owner);
+        let price = written.price.as_ref();
+        let price = price.map(|it| self::price(reader, &field("price"), it));
         Some(Plan {
             name: name?,
             apis,
             roles,
             terms,
-            limits: Vec::new(),
-            price: Price::default(),
+            limits,
+            price: price.unwrap_or_default(),
             origin: Defined::File(reader.place(at)),
         })
     }
