@@ -108,9 +108,9 @@ pub(crate) struct Inner {
     /// Held by whoever changes something: the last record of the audit log.
     pub(crate) writer: Mutex<Head>,
     announcements: broadcast::Sender<Announcement>,
-    pub(crate) usage: Usage,
     /// Another override may be the next to expire.
     pub(crate) overrides_changed: Notify,
+    pub(crate) usage: Usage,
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -147,8 +147,8 @@ impl Control {
         index.generation += 1;
         index.expire(now(), &mut Effects::default());
         log_remarks(&index.remarks);
-        let (taking, waiting) = Usage::new(options.usage);
         let (quota, granting) = Quota::new(state_dir.clone(), server.announcements.clone());
+        let (taking, waiting) = Usage::new(options.usage);
         let control = Self {
             inner: Arc::new(Inner {
                 state_dir,
@@ -163,8 +163,8 @@ impl Control {
                 seen,
                 writer: Mutex::new(head),
                 announcements: server.announcements,
-                usage: taking,
                 overrides_changed: Notify::new(),
+                usage: taking,
                 tasks: parking_lot::Mutex::default(),
             }),
         };

@@ -18,7 +18,7 @@ use crate::index::{Edit, Index};
 use crate::refusal::Refusal;
 use crate::store::{AcceptanceRow, KeyRow};
 use crate::text::put;
-use crate::usage;
+use crate::{quota, usage};
 
 /// Questions that wait to be written.
 const WRITES: usize = 256;
@@ -84,6 +84,7 @@ fn sort(
                 drop(place);
             });
         }
+        Question::Lease(holder, asks) => control.inner.quota.ask(holder, asks, back),
         Question::Usage(batch) => control.inner.usage.offer(batch, back),
         Question::OwnUsage { consumer, api } => {
             let Ok(place) = Arc::clone(overviews).try_acquire_owned() else {
@@ -95,7 +96,6 @@ fn sort(
                 drop(place);
             });
         }
-        Question::Lease(holder, asks) => control.inner.quota.ask(holder, asks, back),
         Question::Accept(_) | Question::Audit(_) => {
             if let Err(full) = writes.try_send((question, back)) {
                 let (_, back) = full.into_inner();
@@ -299,7 +299,16 @@ async fn own_usage(control: &Control, consumer: &str, api: &str) -> Answer {
     let read = async {
         let store = control.store()?;
         let mut connection = store.read().await?;
-        Ok::<_, Refusal>(usage::own(&mut connection, consumer, api, now()).await?)
+        let mut shown = usage::own(&mut connection, consumer, api, now()).await?;
+        drop(connection);
+        let known = control.inner.index.read().consumer(consumer);
+        if let Some(known) = &known
+            && let Some(held) = known.subscription(api)
+        {
+            let quota = quota::own(&control.inner.quota, known, held, now()).await?;
+            put(&mut shown, "quota", quota);
+        }
+        Ok::<_, Refusal>(shown)
     };
     match read.await {
         Ok(shown) => Answer::OwnUsage(shown),

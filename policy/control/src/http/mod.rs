@@ -13,6 +13,7 @@ mod ownership;
 mod plans;
 mod problem;
 mod projects;
+mod quotas;
 mod revocations;
 mod routes;
 mod system;
@@ -233,6 +234,7 @@ fn perform<'a>(control: &'a Control, operation: Operation, call: &'a Call) -> Pe
             Operation::RecordAcceptance => terms::record_acceptance(control, call).await,
             Operation::ListRevocations => revocations::list(control, call).await,
             Operation::CreateRevocation => revocations::create(control, call).await,
+            Operation::ListQuotas => quotas::list(control, call).await,
             Operation::ListUsage => usage::list(control, call).await,
             Operation::ListUsageSenders => usage::senders(control, call).await,
             Operation::ListUsageGaps => usage::gaps(control, call).await,

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::usage;
+use super::{quotas, usage};
 
 /// What can be asked for. Names are the `operationId`s of `openapi-specs/control.yaml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,7 @@ pub(super) enum Operation {
     RecordAcceptance,
     ListRevocations,
     CreateRevocation,
+    ListQuotas,
     ListUsage,
     ListUsageSenders,
     ListUsageGaps,
@@ -58,12 +59,11 @@ pub(super) enum Operation {
 impl Operation {
     /// Parameters of its query, besides those that all have.
     pub(super) fn parameters(self) -> &'static [&'static str] {
-        if self == Self::ListUsage {
-            usage::PARAMETERS
-        } else if self == Self::ListUsageSenders {
-            usage::SENDER_PARAMETERS
-        } else {
-            &[]
+        match self {
+            Self::ListQuotas => quotas::PARAMETERS,
+            Self::ListUsage => usage::PARAMETERS,
+            Self::ListUsageSenders => usage::SENDER_PARAMETERS,
+            _ => &[],
         }
     }
 }
@@ -202,6 +202,7 @@ pub(super) const ROUTES: &[Route] = &[
     ),
     route(Operation::ListRevocations, Method::GET, "/v1/revocations"),
     route(Operation::CreateRevocation, Method::POST, "/v1/revocations"),
+    route(Operation::ListQuotas, Method::GET, "/v1/quotas"),
     route(Operation::ListUsage, Method::GET, "/v1/usage"),
     route(
         Operation::ListUsageSenders,
