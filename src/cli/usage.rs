@@ -26,7 +26,6 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// What to show.
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
     #[command(subcommand)]
     act: Option<Act>,
@@ -100,6 +99,11 @@ struct Reconcile {
 /// Asks and prints.
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let control = args.control;
+    if args.act.is_some() && !args.asked.is_nothing() {
+        // clap would forbid --control along with these.
+        eprintln!("error: periods, filters, groups and formats belong to `tollgate usage` alone");
+        return Ok(ExitCode::from(2));
+    }
     match args.act {
         None => list(&control, &args.asked),
         Some(Act::Senders { node }) => control.print_list(
@@ -168,6 +172,11 @@ fn list(control: &Control, asked: &Asked) -> anyhow::Result<ExitCode> {
 }
 
 impl Asked {
+    fn is_nothing(&self) -> bool {
+        let path = "/v1/usage?granularity=total";
+        self.path() == path && self.format == "table"
+    }
+
     fn path(&self) -> String {
         let mut path = format!("/v1/usage?granularity={}", self.granularity);
         let by = (!self.by.is_empty()).then(|| self.by.join(","));

@@ -744,6 +744,111 @@ fn a_process_that_ends_in_the_middle_counts_nothing_twice_and_loses_nothing() {
     });
 }
 
+/// State directory of [`a_life`].
+const LIFE: &str = "TOLLGATE_TEST_LIFE";
+/// Where [`a_life`] begins, and where it ends.
+const NUMBERS: &str = "TOLLGATE_TEST_NUMBERS";
+
+/// Not a promise: the process that [`of_a_killed_process_each_answered_record_counts_once`] kills. It says each receipt aloud.
+#[tokio::test]
+#[ignore = "started by another test"]
+async fn a_life() {
+    let (Ok(state), Ok(numbers)) = (std::env::var(LIFE), std::env::var(NUMBERS)) else {
+        return;
+    };
+    let (next, end) = numbers.split_once(' ').unwrap();
+    let (mut next, end): (u64, u64) = (next.parse().unwrap(), end.parse().unwrap());
+    let (client, server) = tollgate_proto::channel(world::PEPPER);
+    let options = tollgate_control::Options {
+        state_dir: state.into(),
+        pepper: world::PEPPER,
+        files: None,
+        key_environment: "test".to_owned(),
+        usage: UsageSettings::default(),
+    };
+    let _control = tollgate_control::Control::start(options, server)
+        .await
+        .unwrap();
+    while next < end {
+        let count = (end - next).min(1 + next % 37);
+        if let Ok(received) = offer(&client, numbered(RUN, next, count)).await {
+            next = received;
+            println!("\nreceived {next}");
+        }
+    }
+}
+
+/// `TOLLGATE_KILLS` sets how often; a few by default.
+#[test]
+fn of_a_killed_process_each_answered_record_counts_once() {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Command, Stdio};
+    let kills: u64 = std::env::var("TOLLGATE_KILLS").map_or(12, |kills| kills.parse().unwrap());
+    let state = tempfile::tempdir().unwrap();
+    let mut next = 0;
+    for kill in 0..=kills {
+        // The last life may come to its end.
+        let end = if kill < kills { u64::MAX } else { next + 100 };
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "--nocapture", "a_life"])
+            .env(LIFE, state.path())
+            .env(NUMBERS, format!("{next} {end}"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (heard, mut kill_at) = (next, 1 + kill * 7 % 11);
+        for line in lines.map_while(Result::ok) {
+            let Some(received) = line.strip_prefix("received ") else {
+                continue;
+            };
+            // A line may be cut off where its writer was killed; the number before it is true.
+            let Ok(received) = received.parse::<u64>() else {
+                continue;
+            };
+            if received <= next {
+                continue;
+            }
+            next = received;
+            kill_at = kill_at.saturating_sub(1);
+            if kill_at == 0 && kill < kills {
+                // While the next group is on its way.
+                std::thread::sleep(Duration::from_micros(kill * 619 % 4_000));
+                let _gone_already = child.kill();
+            }
+        }
+        child.wait().unwrap();
+        assert!(next > heard, "life {kill} did nothing");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let world = World::start(state, Arc::default()).await;
+        assert_eq!(sums(&world).await, whole(next));
+        assert!(gaps(&world).await.is_empty());
+        assert_balanced(&world).await;
+    });
+}
+
+#[tokio::test]
+async fn of_two_processes_on_one_store_both_take_in_and_none_counts_twice() {
+    let world = World::new().await;
+    let (_successor, other) = world.beside().await;
+    for first in (0..200).step_by(10) {
+        let (own, other) = tokio::join!(
+            offer(&world.client, numbered(RUN, first, 10)),
+            offer(&other, numbered(RUN, first, 10)),
+        );
+        assert_eq!((own.unwrap(), other.unwrap()), (first + 10, first + 10));
+    }
+    assert_eq!(sums(&world).await, whole(200));
+    assert!(gaps(&world).await.is_empty());
+    assert_balanced(&world).await;
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
