@@ -8,6 +8,7 @@
 
 mod world;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
@@ -143,6 +144,50 @@ fn runnable_commands_of_the_readme_succeed() {
     for words in seen {
         assert!(keys.contains(words), "{words} is missing:\n{keys}");
     }
+}
+
+/// The README's YAML by the file it says it belongs to; what names none belongs to the OpenAPI file.
+fn settings(readme: &str) -> BTreeMap<String, String> {
+    let mut files: BTreeMap<String, String> = BTreeMap::new();
+    for block in readme.split("```yaml\n").skip(1) {
+        let block = block.split("```").next().unwrap();
+        let named = block.lines().next().unwrap().strip_prefix("# ");
+        let file = named.unwrap_or("bookstore.yaml").to_owned();
+        files.entry(file).or_default().push_str(block);
+    }
+    files
+}
+
+#[test]
+fn settings_of_the_readme_are_right() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let files = settings(&readme);
+    let names: Vec<&str> = files.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        ["apis/bookstore.yaml", "bookstore.yaml", "tollgate.yaml"]
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let place = |name: &str| directory.path().join(name);
+    std::fs::create_dir(place("apis")).unwrap();
+    let pair = rcgen::generate_simple_self_signed(vec!["api.example.com".to_owned()]).unwrap();
+    std::fs::write(place("api.pem"), pair.cert.pem()).unwrap();
+    std::fs::write(place("api.key"), pair.signing_key.serialize_pem()).unwrap();
+    let tls = directory.path().display().to_string();
+    for (name, text) in &files {
+        std::fs::write(place(name), text.replace("/etc/tollgate/tls", &tls)).unwrap();
+    }
+    let description = std::fs::read_to_string(world::bookstore()).unwrap();
+    let description = description + &files["bookstore.yaml"];
+    std::fs::write(place("bookstore.yaml"), description).unwrap();
+    let check = Command::new(world::binary())
+        .arg("check")
+        .arg(directory.path())
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&check.stdout);
+    assert!(check.status.success(), "{out}");
+    assert!(out.contains("Bookstore 1.4.0: 15 operations"), "{out}");
 }
 
 /// A port that is free now. Another process may take it; the demo wants to be told one.

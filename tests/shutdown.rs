@@ -8,6 +8,7 @@
 
 mod world;
 
+use std::process::Command;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -102,6 +103,28 @@ fn a_second_instance_fails_with_one_clear_line() {
         .any(|word| said.contains(word));
     assert!(clear, "{said}");
     assert_eq!(world.get("/v1/books").status, 200, "the first is unharmed");
+}
+
+#[test]
+fn a_second_instance_with_all_ports_the_same_names_the_first() {
+    let service = Service::new();
+    let world = Plan::bookstore(&service).start();
+    let rival = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .arg("gateway")
+        .arg("--spec")
+        .arg(world::bookstore())
+        .args(["--upstream", &service.url()])
+        .args(["--listen", &world.address.to_string()])
+        .args(["--admin", &world.admin.to_string()])
+        .args(["--control-api", &world.control.to_string()])
+        .arg("--state-dir")
+        .arg(world.file("state"))
+        .output()
+        .unwrap();
+    assert!(!rival.status.success());
+    let said = String::from_utf8(rival.stderr).unwrap();
+    assert!(said.contains("is already served by process"), "{said}");
+    assert_eq!(said.trim().lines().count(), 1, "{said}");
 }
 
 #[test]

@@ -8,54 +8,9 @@
 
 mod world;
 
-use std::path::Path;
-use std::process::{Command, Stdio};
-
+use world::disk::Disk;
 use world::load::Load;
 use world::{Plan, Service, World, eventually};
-
-/// A disk of 1 MiB, in memory, unmounted with its guard.
-struct Disk(tempfile::TempDir);
-
-impl Disk {
-    /// `None`, said aloud, where this user may not mount.
-    fn new() -> Option<Self> {
-        let place = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
-            .arg(place.path())
-            .stderr(Stdio::null())
-            .status();
-        if mounted.is_ok_and(|status| status.success()) {
-            return Some(Self(place));
-        }
-        eprintln!("skipped: only root may mount a small disk");
-        None
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn fill(&self) {
-        let filler = vec![0; 2 << 20];
-        std::fs::write(self.path().join("filler"), filler).expect_err("it is full now");
-    }
-
-    fn make_read_only(&self) {
-        let remounted = Command::new("mount")
-            .args(["-o", "remount,ro"])
-            .arg(self.path())
-            .status();
-        assert!(remounted.unwrap().success());
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _best_effort = Command::new("umount").arg("-l").arg(self.path()).status();
-    }
-}
 
 /// One clear line, which names what to do.
 fn says_so(said: &str, why: &str) {

@@ -10,6 +10,7 @@
 mod world;
 
 use serde_json::{Value, json};
+use world::disk::{Disk, Sealed};
 use world::shop::{self, shop};
 use world::store::Store;
 use world::{Plan, Service, World, eventually};
@@ -173,4 +174,81 @@ fn with_a_store_that_cannot_be_written_callers_are_served() {
     world
         .get_with(&made, "/v1/books")
         .is_problem(401, "credential_invalid");
+}
+
+#[test]
+fn on_a_full_disk_callers_are_served_and_changes_refused_until_there_is_room() {
+    let service = Service::new();
+    let Some(disk) = Disk::new() else { return };
+    let world = with_file_key(&service).state(disk.path()).start();
+    let (known, unseen) = (world.key("web"), world.key("desk"));
+    assert_eq!(world.get_with(&known, "/v1/books").status, 200);
+    disk.fill();
+    let make = |number: usize| {
+        let body = json!({ "name": format!("late-{number}"), "title": "x".repeat(200) });
+        world.ask_control("POST", "/v1/organisations", &body)
+    };
+    // Room the store has already is used up first.
+    let refused = (0..2000).map(|number| (number, make(number)));
+    let (made, refused) = refused
+        .skip_while(|(_, answer)| answer.status == 201)
+        .next()
+        .expect("the disk is full");
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(refused.text().contains("full"), "{refused:?}");
+    assert_eq!(world.get_with(&known, "/v1/books").status, 200);
+    assert_eq!(world.get_with(&unseen, "/v1/books").status, 200);
+    assert_eq!(by_file(&world), 200);
+    let refused = world.cli(&["keys", "revoke", &known.id]);
+    assert!(refused.failed().contains("full"), "{refused:?}");
+    assert_eq!(
+        world.get_with(&known, "/v1/books").status,
+        200,
+        "as was said"
+    );
+    world
+        .get("/v1/books")
+        .is_problem(401, "credential_required");
+    disk.clear();
+    // Nothing that was answered is lost, nothing that was refused is half there.
+    assert_eq!(make(made).status, 201);
+    for number in 0..=made {
+        let path = format!("/v1/organisations/late-{number}");
+        let shown = world.ask_control("GET", &path, &Value::Null);
+        assert_eq!(shown.status, 200, "{path}");
+    }
+    world.cli(&["keys", "revoke", &known.id]).good();
+    world
+        .get_with(&known, "/v1/books")
+        .is_problem(401, "credential_invalid");
+    world.cli(&["audit", "verify"]).good();
+}
+
+#[test]
+fn a_store_that_is_read_only_identifies_callers_and_refuses_changes() {
+    let service = Service::new();
+    let world = with_file_key(&service).start();
+    let made = world.key("desk");
+    let home = world.kill();
+    let Some(sealed) = Sealed::new(&home.path().join("state/control.db")) else {
+        return;
+    };
+    let world = with_file_key(&service).start_again(home.path());
+    assert_eq!(
+        world.get_with(&made, "/v1/books").status,
+        200,
+        "{}",
+        world.log()
+    );
+    assert_eq!(by_file(&world), 200);
+    let refused = world.cli(&["keys", "create", "web"]);
+    assert!(
+        refused.failed().contains("cannot be written"),
+        "{refused:?}"
+    );
+    let home = world.kill();
+    drop(sealed);
+    let world = with_file_key(&service).start_again(home.path());
+    assert!(world.cli(&["keys", "create", "web"]).status.success());
+    assert_eq!(world.get_with(&made, "/v1/books").status, 200);
 }

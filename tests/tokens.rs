@@ -653,3 +653,33 @@ fn an_issuer_that_the_description_names_is_believed() {
     let foreign = keys.token("RS256", &with("iss", json!("https://evil.test")));
     assert_eq!(gateway.show("/plain", &foreign).status, 401);
 }
+
+#[test]
+fn a_deleted_consumer_is_not_a_client_without_one() {
+    let (keys, service) = (Keys::new(), Service::new());
+    let issuer = publishing(&keys.jwks(""));
+    let gateway = ready(&issuer, &service);
+    let token = keys.token("ES256", &claims());
+    let made = |path: &str, body: &serde_json::Value| {
+        let answer = gateway.world.ask_control("POST", path, body);
+        assert_eq!(answer.status, 201, "{}", answer.text());
+    };
+    made("/v1/organisations", &json!({ "name": "shops" }));
+    made(
+        "/v1/projects",
+        &json!({ "name": "web", "organisation": "shops" }),
+    );
+    let login = json!({ "issuer": "https://id.test", "client": "ann" });
+    let consumer = |name: &str| json!({ "name": name, "project": "web", "logins": [login] });
+    made("/v1/consumers", &consumer("ann"));
+    assert_eq!(gateway.show("/plain", &token).status, 200);
+    let deleted = gateway
+        .world
+        .ask_control("DELETE", "/v1/consumers/ann", &json!(null));
+    assert_eq!(deleted.status, 204);
+    gateway
+        .show("/plain", &token)
+        .is_problem(403, "consumer_suspended");
+    made("/v1/consumers", &consumer("bob"));
+    assert_eq!(gateway.show("/plain", &token).status, 200);
+}

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tollgate_policy::access::{ApiAccess, Demand};
 use tollgate_policy::classify::Classifier;
 use tollgate_policy::openapi::{self, Description, SchemeKind};
+use tollgate_policy::quota::{Cost, Limit};
 use tollgate_policy::settings::ApiConfig;
 use tollgate_policy::{Finding, Place, Severity};
 
@@ -40,6 +41,8 @@ pub struct Api {
     pub operations: Vec<Operation>,
     /// Base paths served.
     pub bases: Vec<Arc<str>>,
+    /// Limits on its calls, whatever plan they are made under.
+    pub limits: Vec<Arc<Limit>>,
     /// Endpoints.
     pub cluster: Arc<Cluster>,
     /// Series of requests that are no operation.
@@ -87,6 +90,8 @@ pub struct Resolved {
     /// `WWW-Authenticate` values (RFC 9110 section 11.6.1). At least one where a credential is looked at, which is also
     /// where callers without one may pass.
     pub challenges: Vec<Cow<'static, str>>,
+    /// What a call costs, in metrics where that is not said by themselves.
+    pub costs: Vec<Cost>,
 }
 
 /// Counts of one API since the process started.
@@ -121,14 +126,11 @@ impl Api {
         let mut findings = std::mem::take(&mut description.findings);
         findings.extend(unservable(&config, &description, &bases));
         findings.extend(unused_entries(&config, &description));
-        if has_errors(&findings) {
-            return Err(findings);
-        }
+        // What is found before is also what later parts stumble over: it is told alone.
+        let mut findings = only_warnings(findings)?;
         let (classifier, overlaps) = Classifier::compile(&description);
         findings.extend(overlaps);
-        if has_errors(&findings) {
-            return Err(findings);
-        }
+        let mut findings = only_warnings(findings)?;
         let (access, judged) = ApiAccess::compile(&config, &description);
         findings.extend(judged);
         let authoriser = config.authoriser.as_ref().map(Authoriser::new);
@@ -136,20 +138,13 @@ impl Api {
             findings.push(authoriser_error(&config, what));
             None
         });
-        if has_errors(&findings) {
-            return Err(findings);
-        }
-        let cluster = match Cluster::new(
-            &config.name,
-            &config.upstream,
-            previous.map(|api| &*api.cluster),
-        ) {
-            Ok(cluster) => cluster,
-            Err(what) => {
-                findings.push(upstream_error(&config, what));
-                return Err(findings);
-            }
-        };
+        let mut findings = only_warnings(findings)?;
+        let before = previous.map(|api| &*api.cluster);
+        let cluster = Cluster::new(&config.name, &config.upstream, before);
+        let cluster = cluster.map_err(|what| {
+            findings.push(upstream_error(&config, what));
+            std::mem::take(&mut findings)
+        })?;
         // Series come last: an API that cannot be served leaves none behind.
         let operations = description
             .operations
@@ -158,18 +153,15 @@ impl Api {
             .map(|(operation, access)| Operation::new(&config, operation, &access.demand, metrics))
             .collect();
         let api = Self {
-            version: description.version,
+            version: std::mem::take(&mut description.version),
             generation,
             classifier,
-            issuers: access
-                .issuers
-                .iter()
-                .map(|issuer| Issuer::new(&issuer.name, &issuer.config))
-                .collect(),
+            issuers: issuers_of(&access),
             access,
             authoriser,
             operations,
             bases,
+            limits: config.limits_for(&description),
             cluster,
             unclassified: metrics.operation(&config.name, "", ""),
             traffic: previous
@@ -227,6 +219,7 @@ impl Resolved {
             retries: said.retries.unwrap_or(upstream.retries),
             websocket: said.websocket.unwrap_or(false),
             max_body: said.max_body,
+            costs: said.costs.unwrap_or_default(),
             demands: !demand.admits_anonymous(),
             challenges: match demand {
                 Demand::Public => Vec::new(),
@@ -269,6 +262,13 @@ fn api_key(place: &str, name: &str) -> Cow<'static, str> {
     } else {
         Cow::Borrowed("ApiKey")
     }
+}
+
+fn issuers_of(access: &ApiAccess) -> Vec<Arc<Issuer>> {
+    let issuers = access.issuers.iter();
+    issuers
+        .map(|issuer| Issuer::new(&issuer.name, &issuer.config))
+        .collect()
 }
 
 fn distinct_bases(description: &Description) -> Vec<Arc<str>> {
@@ -351,10 +351,13 @@ fn authoriser_error(config: &ApiConfig, what: String) -> Finding {
     }
 }
 
-fn has_errors(findings: &[Finding]) -> bool {
-    findings
-        .iter()
-        .any(|finding| finding.severity == Severity::Error)
+/// The findings, unless one of them is an error.
+fn only_warnings(findings: Vec<Finding>) -> Result<Vec<Finding>, Vec<Finding>> {
+    let error = findings.iter().any(|it| it.severity == Severity::Error);
+    match error {
+        true => Err(findings),
+        false => Ok(findings),
+    }
 }
 
 #[cfg(test)]

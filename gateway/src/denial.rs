@@ -7,6 +7,10 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use tollgate_policy::quota::{Limit, Metric};
+
+use crate::quota::Exceeded;
+
 /// A request that is answered here instead of by the service, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denial {
@@ -45,6 +49,10 @@ pub enum Denial {
         /// Where they are read and accepted: a path on this API.
         link: String,
     },
+    /// A limit is reached.
+    QuotaExhausted(Box<Exceeded>),
+    /// Whether a limit is reached cannot be known now, and its policy refuses then.
+    QuotaUnknown(Arc<Limit>),
     /// Too many unknown credentials came from this address.
     TooManyUnknown,
     /// Whether the caller may cannot be known now.
@@ -127,6 +135,9 @@ impl Denial {
                 Forbidden::Authoriser => "authoriser_refused",
             },
             Self::TermsNotAccepted { .. } => "terms_not_accepted",
+            Self::QuotaExhausted(why) if why.limit.metric == Metric::Money => "spend_cap_reached",
+            Self::QuotaExhausted(_) => "quota_exceeded",
+            Self::QuotaUnknown(_) => "quota_unavailable",
             Self::TooManyUnknown => "too_many_unknown_credentials",
             Self::PolicyUnavailable => "policy_unavailable",
             Self::CredentialRevoked => "credential_revoked",
@@ -156,11 +167,15 @@ impl Denial {
                 401
             }
             Self::ScopeMissing(_) | Self::NotPermitted(_) | Self::TermsNotAccepted { .. } => 403,
-            Self::TooManyUnknown => 429,
+            Self::QuotaExhausted(why) if why.limit.metric == Metric::Money => 402,
+            Self::TooManyUnknown | Self::QuotaExhausted(_) => 429,
             Self::BodyTooLarge => 413,
             Self::ExpectationFailed => 417,
             Self::GrpcNeedsHttp2 => 426,
-            Self::Overloaded | Self::NoEndpoint | Self::PolicyUnavailable => 503,
+            Self::Overloaded
+            | Self::NoEndpoint
+            | Self::PolicyUnavailable
+            | Self::QuotaUnknown(_) => 503,
             Self::UpstreamFailed => 502,
             Self::UpstreamTimeout => 504,
             Self::Internal => 500,
@@ -173,7 +188,7 @@ impl Denial {
             Self::Malformed(_) | Self::HeadTooLarge | Self::ExpectationFailed => 3,
             Self::UpstreamTimeout | Self::HeadTimeout | Self::BodyTooSlow => 4,
             Self::ScopeMissing(_) | Self::NotPermitted(_) | Self::TermsNotAccepted { .. } => 7,
-            Self::BodyTooLarge | Self::TooManyUnknown => 8,
+            Self::BodyTooLarge | Self::TooManyUnknown | Self::QuotaExhausted(_) => 8,
             Self::MethodNotServed
             | Self::UnknownApi
             | Self::Misdirected
@@ -185,6 +200,7 @@ impl Denial {
             Self::Overloaded
             | Self::NoEndpoint
             | Self::UpstreamFailed
+            | Self::QuotaUnknown(_)
             | Self::PolicyUnavailable => 14,
             Self::CredentialRequired(_) | Self::CredentialInvalid(_) | Self::CredentialRevoked => {
                 16
@@ -201,6 +217,8 @@ impl Denial {
             | Self::ScopeMissing(_)
             | Self::NotPermitted(_)
             | Self::TermsNotAccepted { .. }
+            | Self::QuotaExhausted(_)
+            | Self::QuotaUnknown(_)
             | Self::TooManyUnknown
             | Self::PolicyUnavailable => true,
             Self::Malformed(_)
@@ -241,6 +259,9 @@ impl Denial {
             Self::ScopeMissing(_) => "Scope missing",
             Self::NotPermitted(_) => "Not permitted",
             Self::TermsNotAccepted { .. } => "Terms not accepted",
+            Self::QuotaExhausted(why) if why.limit.metric == Metric::Money => "Spend cap reached",
+            Self::QuotaExhausted(_) => "Quota exceeded",
+            Self::QuotaUnknown(_) => "Quota not known at the moment",
             Self::TooManyUnknown => "Too many unknown credentials",
             Self::PolicyUnavailable => "Policy not known at the moment",
             Self::CredentialRevoked => "Credential revoked",
@@ -289,6 +310,10 @@ impl Denial {
                     "accept version {version} of the terms `{terms}` first: {link}"
                 ));
             }
+            Self::QuotaExhausted(why) => return Cow::Owned(why.to_string()),
+            Self::QuotaUnknown(_) => {
+                "how much quota is left cannot be known now; try again in a moment"
+            }
             Self::TooManyUnknown => "too many unknown credentials came from this address; wait",
             Self::PolicyUnavailable => {
                 "whether this call may pass cannot be known now; try again in a moment"
@@ -331,6 +356,8 @@ impl Denial {
             | Self::TermsNotAccepted { .. }
             | Self::TooManyUnknown
             | Self::PolicyUnavailable
+            | Self::QuotaExhausted(_)
+            | Self::QuotaUnknown(_)
             | Self::GrpcNeedsHttp2
             | Self::NoEndpoint
             | Self::UpstreamFailed
@@ -360,9 +387,11 @@ impl Denial {
                 vec![("link", format!("<{link}>; rel=\"terms-of-service\""))]
             }
             Self::CredentialRevoked => vec![("www-authenticate", "Bearer".to_owned())],
+            Self::QuotaExhausted(why) => why.fields(),
             Self::Overloaded
             | Self::NoEndpoint
             | Self::PolicyUnavailable
+            | Self::QuotaUnknown(_)
             | Self::TooManyUnknown => {
                 vec![("retry-after", RETRY_AFTER_SECONDS.to_owned())]
             }
@@ -398,6 +427,10 @@ impl Denial {
             let (terms, link) = (quoted(terms), quoted(link));
             members =
                 format!(",\"terms\":{{\"name\":{terms},\"version\":{version},\"link\":{link}}}");
+        }
+        if let Self::QuotaExhausted(why) = self {
+            // A member the draft of the RateLimit fields defines for its problem type `quota-exceeded`.
+            members = format!(",\"violated-policies\":[{}]", quoted(&why.limit.name));
         }
         format!(
             "{{\"type\":\"urn:tollgate:problem:{}\",\"title\":{},\"status\":{},\"detail\":{},\"instance\":{}{members}}}\n",

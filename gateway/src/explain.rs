@@ -133,27 +133,7 @@ pub struct Explained {
 /// # Errors
 /// The description is no request.
 pub async fn described(shared: &Arc<Shared>, call: &Described) -> Result<Explained, String> {
-    let (host, target) = match call.url.split_once("://") {
-        Some((_, rest)) => {
-            let at = rest.find(['/', '?']).unwrap_or(rest.len());
-            rest.split_at(at)
-        }
-        None => ("localhost", call.url.as_str()),
-    };
-    let target = if target.starts_with('/') {
-        target.to_owned()
-    } else {
-        format!("/{target}")
-    };
-    let mut head = RequestHeader::build(&*call.method, target.as_bytes(), None)
-        .map_err(|error| format!("`{} {target}` is no request: {error}", call.method))?;
-    let wrong = |name: &str| format!("`{name}` is no header field");
-    head.insert_header("host", host)
-        .map_err(|_| wrong("host"))?;
-    for (name, value) in &call.headers {
-        head.append_header(name.to_ascii_lowercase(), value)
-            .map_err(|_| wrong(name))?;
-    }
+    let head = call.head()?;
     let peer = Peer {
         client: call.client,
         certificate: None,
@@ -166,39 +146,72 @@ pub async fn described(shared: &Arc<Shared>, call: &Described) -> Result<Explain
         at: identity::clock::now().to_string(),
         ..Explained::default()
     };
-    match &journey {
-        Journey::Admitted(admitted) => {
-            explained.about(&admitted.api, Some(admitted.operation));
-            explained.by(&admitted.identified.identity, &admitted.api);
-            explained.held_for_ms = admitted.identified.held_for_ms();
-            "allow".clone_into(&mut explained.verdict);
-        }
-        Journey::Own(own) => {
-            explained.about(&own.api, None);
-            explained.by(&own.identified.identity, &own.api);
-            "allow".clone_into(&mut explained.verdict);
-        }
-        Journey::Refused {
-            denial,
-            api,
-            operation,
-            identified,
-        } => {
-            if let Some(api) = api {
-                explained.about(api, *operation);
-                if let Some(identified) = identified {
-                    explained.by(&identified.identity, api);
-                    explained.held_for_ms = identified.held_for_ms();
-                }
-            }
-            explained.refused(denial);
-        }
-        Journey::Arrived => {}
-    }
+    explained.ended(&journey);
     Ok(explained)
 }
 
+impl Described {
+    /// The head of such a call.
+    fn head(&self) -> Result<RequestHeader, String> {
+        let (host, target) = match self.url.split_once("://") {
+            Some((_, rest)) => {
+                let at = rest.find(['/', '?']).unwrap_or(rest.len());
+                rest.split_at(at)
+            }
+            None => ("localhost", self.url.as_str()),
+        };
+        let target = if target.starts_with('/') {
+            target.to_owned()
+        } else {
+            format!("/{target}")
+        };
+        let mut head = RequestHeader::build(&*self.method, target.as_bytes(), None)
+            .map_err(|error| format!("`{} {target}` is no request: {error}", self.method))?;
+        let wrong = |name: &str| format!("`{name}` is no header field");
+        head.insert_header("host", host)
+            .map_err(|_| wrong("host"))?;
+        for (name, value) in &self.headers {
+            head.append_header(name.to_ascii_lowercase(), value)
+                .map_err(|_| wrong(name))?;
+        }
+        Ok(head)
+    }
+}
+
 impl Explained {
+    /// Takes in how the journey ended.
+    fn ended(&mut self, journey: &Journey) {
+        match journey {
+            Journey::Admitted(admitted) => {
+                self.about(&admitted.api, Some(admitted.operation));
+                self.by(&admitted.identified.identity, &admitted.api);
+                self.held_for_ms = admitted.identified.held_for_ms();
+                "allow".clone_into(&mut self.verdict);
+            }
+            Journey::Own(own) => {
+                self.about(&own.api, None);
+                self.by(&own.identified.identity, &own.api);
+                "allow".clone_into(&mut self.verdict);
+            }
+            Journey::Refused {
+                denial,
+                api,
+                operation,
+                identified,
+            } => {
+                if let Some(api) = api {
+                    self.about(api, *operation);
+                    if let Some(identified) = identified {
+                        self.by(&identified.identity, api);
+                        self.held_for_ms = identified.held_for_ms();
+                    }
+                }
+                self.refused(denial);
+            }
+            Journey::Arrived => {}
+        }
+    }
+
     fn about(&mut self, api: &Api, operation: Option<usize>) {
         self.api = api.config.name.to_string();
         self.generation = api.generation;

@@ -20,6 +20,7 @@ use crate::forward::watch::Watch;
 use crate::identity::standing::{self, Listed};
 use crate::identity::{self, Identified, Identities};
 use crate::listener::ServedName;
+use crate::quota::{Quotas, Reservation};
 use crate::shadow::Shadows;
 use crate::telemetry::{AccessLog, Metrics, OperationMetrics};
 
@@ -48,6 +49,8 @@ pub struct Shared {
     pub recent: Arc<Recent>,
     /// Who would have been refused.
     pub shadows: Arc<Shadows>,
+    /// What calls are charged.
+    pub quotas: Arc<Quotas>,
     /// Decisions on their way to the audit log.
     pub auditor: Arc<Auditor>,
     /// Whether the fast path may be taken; off only in tests that compare both ways.
@@ -73,9 +76,10 @@ impl Shared {
             max_body: limits.body_bytes,
             max_fields: limits.head_fields,
             draining: Arc::default(),
-            identities: Identities::new(control),
+            identities: Identities::new(control.clone()),
             recent: Arc::default(),
             shadows: Arc::default(),
+            quotas: Quotas::new(control),
             auditor,
             fast_path: true,
         };
@@ -155,6 +159,8 @@ pub struct Admitted {
     pub identified: Identified,
     /// What was decided.
     pub grant: Grant,
+    /// What it holds of its quota; `None`: no limit is about it.
+    pub reservation: Option<Reservation>,
     /// Its place among the calls that end when a credential is revoked.
     _listed: Option<Listed>,
 }
@@ -218,7 +224,12 @@ impl Called {
     }
 
     /// From here on the call ends when what it stands on is withdrawn.
-    pub(crate) fn admitted(self, identified: Identified, grant: Grant) -> Result<Admitted, Denial> {
+    pub(crate) fn admitted(
+        self,
+        identified: Identified,
+        grant: Grant,
+        reservation: Option<Reservation>,
+    ) -> Result<Admitted, Denial> {
         let mut listed = None;
         if !identified.standings.is_empty()
             && let Some(watch) = Watch::current()
@@ -239,6 +250,7 @@ impl Called {
             base_length: self.base_length,
             identified,
             grant,
+            reservation,
             _listed: listed,
         })
     }

@@ -23,6 +23,8 @@ use crate::telemetry::{AccessRecord, Finished};
 pub struct UpstreamStory {
     /// How often an endpoint was asked.
     pub attempts: u32,
+    /// Whether anything of the request went to the service.
+    pub sent: bool,
     /// Authority of the last one.
     pub authority: SmallVec<[u8; 48]>,
     /// How the last attempt ended.
@@ -54,6 +56,7 @@ impl Exchange {
         if std::mem::replace(&mut self.reported, true) {
             return;
         }
+        self.settle();
         let total = self.started.elapsed();
         let (denial, api, operation) = match &self.journey {
             Journey::Arrived => ("", None, None),

@@ -1,21 +1,20 @@
 //! The control plane inside the gateway's process: on a thread and a runtime of its own, so that neither waits for the other.
 //!
-//! They speak the messages of `tollgate-proto` over its in-process channel. Files are read again when they change; a directory that
-//! cannot be read leaves the last one that could, also over a restart.
+//! They speak the messages of `tollgate-proto` over its in-process channel. Its files are read again when they change. Not here: which
+//! files, and what is kept of them (`directory`).
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tollgate_control::{Control, Options, http, load_or_make_pepper};
-use tollgate_policy::settings::{DirectoryConfig, read_directory};
-use tollgate_policy::{Finding, Severity};
-use tollgate_proto::ControlClient;
+use tollgate_proto::{ControlClient, ControlServer};
+
+use super::directory::{Fingerprint, fingerprint, reader};
 
 /// How often a store that cannot be used is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
@@ -84,57 +83,23 @@ impl Beside {
         let listener = api.map(|address| bind(address, take_over)).transpose()?;
         let address = listener.as_ref().and_then(|it| it.local_addr().ok());
         let (client, server) = tollgate_proto::channel(pepper);
-        let kept = state_dir.join("directory");
-        let files = directory.map(|directory| {
-            let directory = directory.to_owned();
-            // While it runs, files that are broken leave what is there; the last good ones are for the start alone.
-            let started = AtomicBool::new(false);
-            let read: tollgate_control::FileReader = Box::new(move || {
-                let kept_counts = !started.swap(true, Ordering::Relaxed);
-                read(&directory, &kept, kept_counts)
-            });
-            read
-        });
+        // Before they are read: an edit in between is seen.
+        let watched = directory.map(|directory| (directory.to_owned(), fingerprint(directory)));
         let options = Options {
             state_dir: state_dir.to_owned(),
             pepper,
-            files,
+            files: directory.map(|directory| reader(directory, state_dir)),
             key_environment: KEY_ENVIRONMENT.to_owned(),
         };
         let (stop, stopped) = oneshot::channel();
-        let (started, starting) = std::sync::mpsc::channel();
-        // Before they are read: an edit in between is seen.
-        let watched = directory.map(|directory| (directory.to_owned(), fingerprint(directory)));
+        let (started, starting) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("control-plane".to_owned())
-            .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build();
-                let runtime = match runtime {
-                    Ok(runtime) => runtime,
-                    Err(error) => {
-                        let _nobody_waits = started.send(Err(error.into()));
-                        return;
-                    }
-                };
-                runtime.block_on(async {
-                    let control = match Control::start(options, server).await {
-                        Ok(control) => control,
-                        Err(error) => {
-                            let _nobody_waits = started.send(Err(error.into()));
-                            return;
-                        }
-                    };
-                    let _nobody_waits = started.send(Ok((control.clone(), Handle::current())));
-                    live(control, listener, watched, stopped).await;
-                });
-            })
+            .spawn(move || run(options, server, (listener, watched), started, stopped))
             .context("the control plane's thread cannot be started")?;
-        let started: anyhow::Result<(Control, Handle)> = starting
+        let (control, runtime) = starting
             .recv()
-            .map_err(|_| anyhow!("the control plane ended at its start"))?;
-        let (control, runtime) = started?;
+            .map_err(|_| anyhow!("the control plane ended at its start"))??;
         if let Some(problem) = control.store_problem() {
             tracing::error!("the store cannot be used, nothing can be changed: {problem}");
         }
@@ -175,6 +140,40 @@ fn is_full(error: &anyhow::Error) -> bool {
         let cause = cause.downcast_ref::<std::io::Error>();
         cause.is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
     })
+}
+
+/// What it listens on and what files it looks at.
+type Inputs = (Option<TcpListener>, Option<(PathBuf, Fingerprint)>);
+
+/// The thread: tells how the start went, then lives until it is told to stop.
+fn run(
+    options: Options,
+    server: ControlServer,
+    (listener, watched): Inputs,
+    started: mpsc::Sender<anyhow::Result<(Control, Handle)>>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _nobody_waits = started.send(Err(error.into()));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        let control = match Control::start(options, server).await {
+            Ok(control) => control,
+            Err(error) => {
+                let _nobody_waits = started.send(Err(error.into()));
+                return;
+            }
+        };
+        let _nobody_waits = started.send(Ok((control.clone(), Handle::current())));
+        live(control, listener, watched, stopped).await;
+    });
 }
 
 async fn live(
@@ -234,67 +233,6 @@ async fn reload(control: &Control) {
         Ok(reloaded) => tracing::info!(generation = reloaded.generation, "directory read again"),
         Err(error) => tracing::error!("the directory stays as it is: {error}"),
     }
-}
-
-type Fingerprint = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
-
-fn fingerprint(directory: &Path) -> Fingerprint {
-    let named = ["plans.yaml", "consumers.yaml", "terms.yaml"].map(|name| directory.join(name));
-    let texts = std::fs::read_dir(directory.join("terms"))
-        .into_iter()
-        .flatten();
-    let texts = texts.flatten().map(|entry| entry.path());
-    let mut files: Vec<PathBuf> = named.into_iter().chain(texts).collect();
-    files.sort();
-    let stat = |path: PathBuf| {
-        let metadata = std::fs::metadata(&path).ok();
-        let seen = metadata.and_then(|it| Some((it.modified().ok()?, it.len())));
-        (path, seen)
-    };
-    files.into_iter().map(stat).collect()
-}
-
-/// The directory's files; at a start with broken ones the last that could be read.
-fn read(directory: &Path, kept: &Path, kept_counts: bool) -> Result<DirectoryConfig, Vec<Finding>> {
-    let findings = match read_directory(directory, &super::environment) {
-        Ok((config, files)) => {
-            if let Err(error) = keep(directory, kept, &files) {
-                tracing::warn!("plans and consumers are not kept for the next start: {error}");
-            }
-            return Ok(config);
-        }
-        Err(findings) if !kept_counts => return Err(findings),
-        Err(findings) => findings,
-    };
-    let (last, _) = read_directory(kept, &super::environment).map_err(|_| findings.clone())?;
-    if !kept.join("good").exists() {
-        return Err(findings);
-    }
-    for finding in findings.iter().filter(|it| it.severity == Severity::Error) {
-        tracing::error!("{finding}");
-    }
-    tracing::error!("plans, consumers and terms are the last that could be read");
-    Ok(last)
-}
-
-/// Copies the files, so that a restart with broken ones still knows its callers. Secrets are references: none is copied.
-fn keep(directory: &Path, kept: &Path, files: &[PathBuf]) -> std::io::Result<()> {
-    let fresh = kept.with_extension("new");
-    let _not_there = std::fs::remove_dir_all(&fresh);
-    std::fs::create_dir_all(&fresh)?;
-    for file in files.iter().filter(|file| file.exists()) {
-        let Ok(relative) = file.strip_prefix(directory) else {
-            continue;
-        };
-        let copy = fresh.join(relative);
-        if let Some(folder) = copy.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        std::fs::copy(file, copy)?;
-    }
-    std::fs::write(fresh.join("good"), "")?;
-    let _not_there = std::fs::remove_dir_all(kept);
-    std::fs::rename(&fresh, kept)
 }
 
 fn bind(address: SocketAddr, take_over: bool) -> anyhow::Result<TcpListener> {

@@ -1,12 +1,13 @@
 //! The roles of the binary, side by side: what is built from the library's parts for each.
 
 mod control;
+mod directory;
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Error};
-use tollgate_gateway::engine::Engine;
-use tollgate_gateway::live::{Origin, state_dir};
+use anyhow::Context as _;
+use tollgate_gateway::engine::{Engine, Opened};
+use tollgate_gateway::live::Origin;
 use tollgate_policy::settings::{ListenAddress, ProcessConfig};
 use tracing_subscriber::EnvFilter;
 
@@ -23,13 +24,15 @@ pub(crate) fn gateway(
     take_over: bool,
 ) -> anyhow::Result<ExitCode> {
     log_to_stderr();
-    let state_dir = state_dir::prepare(Some(&process.state_dir), None).map_err(Error::msg)?;
+    // First of all, so that a second instance started by accident says so, whatever else it would stumble over.
+    let opened = Opened::open(process, take_over)?;
     let directory = match &origin {
         Origin::Directory(directory) => Some(directory.as_path()),
         Origin::Single(_) => None,
     };
-    let control = Beside::start(&state_dir, directory, process.control_api, take_over)?;
-    let mut engine = Engine::start(process, origin, control.client.clone(), take_over)?;
+    let (state_dir, api) = (&opened.process().state_dir, opened.process().control_api);
+    let control = Beside::start(state_dir, directory, api, take_over)?;
+    let mut engine = Engine::start(opened, origin, control.client.clone())?;
     engine.on_reload(control.reloader());
     for address in engine.addresses() {
         match address {

@@ -18,6 +18,7 @@
 )]
 
 pub mod client;
+pub mod disk;
 pub mod http2;
 pub mod load;
 pub mod measure;

@@ -22,8 +22,10 @@ use crate::admin::{self, AdminState};
 use crate::audit::{self, Delivery};
 use crate::descriptors;
 use crate::journey::Shared;
+use crate::listener::handover::TakenOver;
 use crate::listener::{self, Drain, Lock, TlsKeys, handover};
 use crate::live::{Live, Origin, state_dir};
+use crate::quota::renewal::Renewal;
 use crate::telemetry::{AccessLog, Metrics};
 use sites::{Site, bind_admin, open, predecessor};
 
@@ -33,6 +35,8 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 /// How long a start waits for the first resolution of the services' names before it serves anyway.
 const NAMES_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long the end waits until quota that was not used is given back.
+const QUOTA_LIMIT: Duration = Duration::from_secs(1);
 /// How long the end waits for the audit log.
 const AUDIT_LIMIT: Duration = Duration::from_secs(3);
 
@@ -71,39 +75,63 @@ pub struct Engine {
     tls: Vec<Arc<TlsKeys>>,
 }
 
-impl Engine {
-    /// Loads the configuration, opens the sockets (or takes them over from the running process) and starts the workers.
+/// The sockets and locks of a gateway. Connections wait until it is started.
+pub struct Opened {
+    process: ProcessConfig,
+    predecessor: Option<TakenOver>,
+    sites: Vec<Site>,
+    locks: Vec<Lock>,
+    admin: TcpListener,
+}
+
+impl Opened {
+    /// Opens the sockets and locks their addresses, or takes them over from the running process. Before anything else: a second
+    /// instance started by accident gets no further than this.
     ///
     /// # Errors
-    /// One clear line: what could not be opened, read or locked.
+    /// One clear line: what could not be opened or locked.
+    pub fn open(mut process: ProcessConfig, take_over: bool) -> Result<Self, StartError> {
+        process.state_dir = state_dir::prepare(Some(&process.state_dir), None)?;
+        let predecessor = predecessor(&process.state_dir, take_over)?;
+        let (sites, locks) = open(&process, predecessor.as_ref())?;
+        let admin = bind_admin(&process, take_over)?;
+        Ok(Self {
+            process,
+            predecessor,
+            sites,
+            locks,
+            admin,
+        })
+    }
+
+    /// The process, its state directory as it is used.
+    pub fn process(&self) -> &ProcessConfig {
+        &self.process
+    }
+}
+
+impl Engine {
+    /// Loads the configuration and starts the workers.
+    ///
+    /// # Errors
+    /// One clear line: what could not be read or started.
     pub fn start(
-        mut process: ProcessConfig,
+        opened: Opened,
         origin: Origin,
         control: ControlClient,
-        take_over: bool,
     ) -> Result<Self, StartError> {
-        process.state_dir = state_dir::prepare(Some(&process.state_dir), None)?;
+        let Opened {
+            mut process,
+            predecessor,
+            mut sites,
+            mut locks,
+            admin,
+        } = opened;
         let metrics = Metrics::new();
         let access_log = AccessLog::start(&process.access_log, metrics.clone())
             .map_err(|error| format!("the access log cannot be opened: {error}"))?;
-        let predecessor = predecessor(&process.state_dir, take_over)?;
-        let (mut sites, mut locks) = open(&process, predecessor.as_ref())?;
-        let admin = bind_admin(&process, take_over)?;
         descriptors::share_out(&mut process.limits, sites.len(), process.workers);
         let live = Live::load(origin, Some(process.state_dir.clone()), metrics.clone())?;
-        let mut offer = handover::Offer {
-            sockets: Vec::new(),
-            locks: Vec::new(),
-        };
-        let gone = |error: std::io::Error| format!("a listening socket cannot be cloned: {error}");
-        for site in &sites {
-            for (worker, socket) in site.sockets.iter().enumerate() {
-                let fd = socket.try_clone_fd().map_err(gone)?;
-                offer
-                    .sockets
-                    .push((socket.local_address().clone(), worker, fd));
-            }
-        }
         let (mut shared, delivery) = Shared::new(
             live.apis().clone(),
             metrics.clone(),
@@ -125,7 +153,7 @@ impl Engine {
             on_reload: None,
             ready: Arc::new(AtomicBool::new(false)),
             workers: Vec::new(),
-            offer,
+            offer: sites::offered(&sites)?,
             admin: Some(admin),
             locks: Vec::new(),
             tls: sites.iter().filter_map(|site| site.tls.clone()).collect(),
@@ -135,10 +163,7 @@ impl Engine {
             let confirmed = predecessor.confirm();
             locks = confirmed.map_err(|error| format!("the hand-over broke off: {error}"))?;
         }
-        for lock in &locks {
-            let fd = lock.try_clone_fd().map_err(gone)?;
-            engine.offer.locks.push((lock.address().clone(), fd));
-        }
+        engine.offer.locks = sites::offered_locks(&locks)?;
         engine.locks = locks;
         Ok(engine)
     }
@@ -235,6 +260,7 @@ impl Engine {
         if let Some(delivery) = self.delivery.take() {
             tokio::spawn(audit::deliver(delivery, directory.control().clone()));
         }
+        let renewal = Renewal::start(self.shared.quotas.clone());
         let apis = self.live.apis().load_full();
         for api in apis.all() {
             api.cluster.ready(NAMES_LIMIT).await;
@@ -260,6 +286,7 @@ impl Engine {
                     "decisions are not in the audit log: it did not take them in time"
                 );
             }
+            renewal.end(QUOTA_LIMIT).await;
             idle
         };
         tokio::pin!(idle);

@@ -1,6 +1,7 @@
 //! Listening sockets: opened, locked against an accidental second instance, or taken over from the running process.
 
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -111,6 +112,35 @@ pub(super) fn open(
         });
     }
     Ok((sites, locks))
+}
+
+/// The sockets as a successor may have them.
+pub(super) fn offered(sites: &[Site]) -> Result<handover::Offer, StartError> {
+    let mut offer = handover::Offer {
+        sockets: Vec::new(),
+        locks: Vec::new(),
+    };
+    for site in sites {
+        for (worker, socket) in site.sockets.iter().enumerate() {
+            let fd = socket.try_clone_fd().map_err(cannot_clone)?;
+            let address = socket.local_address().clone();
+            offer.sockets.push((address, worker, fd));
+        }
+    }
+    Ok(offer)
+}
+
+/// The locks as a successor may have them.
+pub(super) fn offered_locks(locks: &[Lock]) -> Result<Vec<(ListenAddress, OwnedFd)>, StartError> {
+    let offered = locks.iter().map(|lock| {
+        let fd = lock.try_clone_fd().map_err(cannot_clone)?;
+        Ok((lock.address().clone(), fd))
+    });
+    offered.collect()
+}
+
+fn cannot_clone(error: std::io::Error) -> StartError {
+    StartError(format!("a listening socket cannot be cloned: {error}"))
 }
 
 fn inherit(from: &TakenOver, wanted: &ListenAddress) -> Vec<Bound> {

@@ -22,6 +22,7 @@ use tollgate_proto::{Announcement, ControlServer};
 
 use crate::audit::{self, Entry, Head, Verdict};
 use crate::index::{Edit, Effects, Index};
+use crate::quota::Quota;
 use crate::refusal::{Refusal, chain};
 use crate::store::{Connection, Contents, Store, StoreError, Transaction, next_generation};
 use crate::{expiry, follow, secret_file, service};
@@ -97,6 +98,8 @@ pub(crate) struct Inner {
     facts_known: AtomicBool,
     /// The store, or why there is none.
     store: RwLock<Result<Store, Arc<str>>>,
+    /// Hands out quota.
+    pub(crate) quota: Quota,
     /// Changes the store had seen when it was last read here, or written.
     pub(crate) seen: AtomicU64,
     /// Held by whoever changes something: the last record of the audit log.
@@ -140,6 +143,7 @@ impl Control {
         index.generation += 1;
         index.expire(now(), &mut Effects::default());
         log_remarks(&index.remarks);
+        let (quota, granting) = Quota::new(state_dir.clone(), server.announcements.clone());
         let control = Self {
             inner: Arc::new(Inner {
                 state_dir,
@@ -150,6 +154,7 @@ impl Control {
                 files: options.files,
                 facts_known: AtomicBool::new(store.is_ok()),
                 store: RwLock::new(store),
+                quota,
                 seen,
                 writer: Mutex::new(head),
                 announcements: server.announcements,
@@ -162,8 +167,9 @@ impl Control {
         control.announce_everything();
         let answering = tokio::spawn(service::answer(control.clone(), server.questions));
         let following = tokio::spawn(follow::follow(control.clone()));
+        let granting = tokio::spawn(granting);
         let expiring = tokio::spawn(expiry::expire(control.clone()));
-        let tasks = [answering, following, expiring];
+        let tasks = [answering, following, granting, expiring];
         control.inner.tasks.lock().extend(tasks);
         Ok(control)
     }

@@ -11,6 +11,7 @@ mod expiry;
 mod follow;
 pub mod http;
 mod index;
+mod quota;
 mod refusal;
 mod secret_file;
 mod service;

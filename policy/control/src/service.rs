@@ -83,7 +83,8 @@ fn sort(
                 drop(place);
             });
         }
-        Question::Lease(..) | Question::Usage(_) | Question::OwnUsage { .. } => {
+        Question::Lease(holder, asks) => control.inner.quota.ask(holder, asks, back),
+        Question::Usage(_) | Question::OwnUsage { .. } => {
             let _ = back.send(Answer::Refused("not here".into()));
         }
         Question::Accept(_) | Question::Audit(_) => {

@@ -315,3 +315,26 @@ async fn of_two_processes_on_one_store_each_hears_of_the_other() {
     assert!(!asked().await, "the successor knows");
     assert_eq!(successor.verify_audit().await.unwrap().broken, None);
 }
+
+#[tokio::test]
+async fn a_change_the_database_gave_up_by_itself_stands_in_no_later_ones_way() {
+    let world = World::with_files(files()).await;
+    let mut other = open(world.state.path()).await;
+    // As it does on a full disk, only that this needs none.
+    let guard = "CREATE TRIGGER no_more BEFORE INSERT ON organisations BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
+    sqlx::query(guard).execute(&mut other).await.unwrap();
+    for _ in 0..8 {
+        let (status, answer) = world
+            .post("/v1/organisations", json!({ "name": "x" }))
+            .await;
+        assert_eq!(status, 503, "{answer}");
+    }
+    sqlx::query("DROP TRIGGER no_more")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let (status, answer) = world
+        .post("/v1/organisations", json!({ "name": "x" }))
+        .await;
+    assert_eq!(status, 201, "{answer}");
+}

@@ -3,7 +3,6 @@
 //! In one process it travels over the channel below; the messages are the same wherever the other side runs. Every question has a
 //! deadline and the queue is bounded: a control plane that does not answer is [`Unavailable`], never a wait without end.
 
-pub mod lease;
 pub mod usage;
 
 use std::net::IpAddr;
@@ -12,9 +11,10 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tollgate_policy::directory::{Caller, CredentialRef, Revoked};
+use tollgate_policy::quota::CounterKey;
 use tollgate_policy::time::Timestamp;
 
-pub use lease::{Counter, HolderId, LeaseAsk, LeaseGrant};
+pub use tollgate_policy::quota::{Counter, HolderId, LeaseAsk, LeaseGrant};
 pub use usage::{RunId, UsageBatch, UsageOutcome, UsageReceipt, UsageRecord};
 
 /// Questions that may wait for the control plane; more are refused at once.
@@ -184,6 +184,17 @@ pub enum Announcement {
     Everything {
         /// State of the directory after it.
         generation: u64,
+    },
+    /// A limit is used up to a share that operators want to hear of.
+    Quota {
+        /// The counter.
+        key: CounterKey,
+        /// 50, 80 or 100.
+        percent: u8,
+        /// Begin of the window it happened in.
+        begins: Timestamp,
+        /// Its end; `None` for never.
+        ends: Option<Timestamp>,
     },
 }
 

@@ -4,17 +4,25 @@
 //! ([`CounterKey`]), kept by the grantor. A process that serves calls draws tokens from all counters a call touches in one step
 //! and spends them locally. Pure: time comes in as a value, and nothing here waits.
 
+mod book;
+pub mod cell;
+pub mod grantor;
+mod lease;
 pub mod window;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use book::Standing;
+pub use cell::Cell;
+pub use grantor::Grantor;
+pub use lease::{Counter, HolderId, LeaseAsk, LeaseGrant};
 pub use window::{Instance, Window};
 
 use crate::directory::Defined;
 
 /// A promise of a plan or an API: so much, in such a window, to such a subject.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// Unique: `plan/<plan>/<name>`, `api/<api>/<name>`.
     pub id: Arc<str>,
@@ -196,3 +204,12 @@ pub enum CostSource {
         per: u64,
     },
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "tests"
+)]
+mod tests;

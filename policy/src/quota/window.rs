@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, NaiveDate, TimeZone};
+use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, TimeZone};
 use chrono_tz::Tz;
 
 use crate::time::Timestamp;
@@ -88,15 +88,14 @@ fn calendar(
     }
 }
 
-/// The first moment of a day, which is not midnight where the clocks are put forward then.
+/// The first moment of a day, which is not midnight where the clocks are put forward then; of a day that a zone left out (Samoa did,
+/// once), that of the next.
 fn midnight(zone: Tz, day: NaiveDate) -> Option<i64> {
-    (0..48).find_map(|half_hours| {
-        let naive = day.and_hms_opt(half_hours / 2, half_hours % 2 * 30, 0)?;
-        Some(
-            zone.from_local_datetime(&naive)
-                .earliest()?
-                .timestamp_millis(),
-        )
+    let midnight = day.and_hms_opt(0, 0, 0)?;
+    (0..=48).find_map(|half_hours| {
+        let naive = midnight.checked_add_signed(TimeDelta::minutes(30 * half_hours))?;
+        let moment = zone.from_local_datetime(&naive).earliest()?;
+        Some(moment.timestamp_millis())
     })
 }
 

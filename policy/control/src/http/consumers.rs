@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tollgate_policy::directory::{CredentialRef, Secret};
+use tollgate_policy::directory::Secret;
 
 use super::call::{Call, Reply, bounded, new_name, text, texts};
 use super::ownership::{changeable, same, shown};
@@ -122,22 +122,6 @@ fn user(given: &NewUser) -> Result<(Arc<str>, Secret), Refusal> {
     Ok((name, Secret::new(hash)))
 }
 
-/// The credentials a row brings besides keys.
-fn references(row: &ConsumerRow) -> Vec<CredentialRef> {
-    let logins = row.logins.iter().cloned();
-    let logins = logins.map(|(issuer, client)| CredentialRef::Login { issuer, client });
-    let certificates = row
-        .certificates
-        .iter()
-        .cloned()
-        .map(CredentialRef::Certificate);
-    let users = row
-        .users
-        .iter()
-        .map(|(name, _)| CredentialRef::User(Arc::clone(name)));
-    logins.chain(certificates).chain(users).collect()
-}
-
 /// Whether an existing consumer is what a row would make.
 fn equal(held: &Held, row: &ConsumerRow) -> bool {
     let none = Others::default();
@@ -161,7 +145,7 @@ fn check(index: &Index, row: &ConsumerRow) -> Result<(), Refusal> {
         check_plan(index, plan)?;
     }
     let mut seen = std::collections::HashSet::new();
-    for reference in references(row) {
+    for reference in row.references() {
         if let Some(owner) = index.owner(&reference) {
             let why = format!("a credential of these is consumer `{owner}`'s already");
             return Err(Refusal::invalid("name", why));

@@ -168,6 +168,7 @@ impl Index {
         for row in contents.keys {
             self.put_key(row);
         }
+        self.withdrawn = contents.withdrawn.into_iter().collect();
         for (consumer, found) in contents.overrides {
             self.put_override(&consumer, found);
         }

@@ -112,6 +112,10 @@ impl Index {
         match edit {
             Edit::Consumer(row) => {
                 effects.consumers.push(Arc::clone(&row.name));
+                for reference in row.references() {
+                    // Whoever keeps the answer that it is withdrawn has to ask again.
+                    effects.consumers.extend(self.withdrawn.remove(&reference));
+                }
                 self.put_consumer(row);
             }
             Edit::NoConsumer { name, credentials } => self.forget(name, &credentials, effects),
@@ -181,6 +185,12 @@ impl Index {
         self.overrides.remove(&name);
         for reference in credentials {
             self.credentials.remove(reference);
+            match reference {
+                CredentialRef::Login { .. } | CredentialRef::Certificate(_) => {
+                    self.withdrawn.insert(reference.clone(), Arc::clone(&name));
+                }
+                CredentialRef::Key(_) | CredentialRef::User(_) => {}
+            }
         }
         effects.consumers.push(Arc::clone(&name));
         effects.revoked.push(Revoked::Consumer(name));

@@ -36,6 +36,8 @@ pub(crate) struct Index {
     pub(crate) terms: BTreeMap<Arc<str>, Terms>,
     pub(crate) consumers: BTreeMap<Arc<str>, Held>,
     credentials: HashMap<CredentialRef, Registered>,
+    /// Logins and certificates of consumers that were deleted, with their names; they count where no consumer has them now.
+    withdrawn: HashMap<CredentialRef, Arc<str>>,
     /// Keys from files, by public identifier.
     pub(crate) file_keys: BTreeMap<Arc<str>, FileKey>,
     pub(crate) suspended: HashSet<Arc<str>>,
@@ -145,7 +147,9 @@ impl Index {
     }
 
     fn caller(&self, reference: &CredentialRef) -> Option<Arc<Caller>> {
-        let registered = self.credentials.get(reference)?;
+        let Some(registered) = self.credentials.get(reference) else {
+            return self.deleted(reference);
+        };
         let revoked = match reference {
             CredentialRef::Key(digest) => self.is_revoked(&Revoked::Key(*digest)),
             CredentialRef::Certificate(name) => {
@@ -160,6 +164,32 @@ impl Index {
         Some(Arc::new(Caller {
             consumer,
             credential: registered.credential(),
+        }))
+    }
+
+    /// The consumer that had a login or certificate before it was deleted, suspended for ever. For who is nobody's client may call
+    /// without a plan: deleting a consumer must not open what it could not do.
+    fn deleted(&self, reference: &CredentialRef) -> Option<Arc<Caller>> {
+        let name = self.withdrawn.get(reference)?;
+        let id = match reference {
+            CredentialRef::Login { issuer, client } => format!("login:{issuer}:{client}"),
+            CredentialRef::Certificate(name) => format!("certificate:{name}"),
+            CredentialRef::Key(_) | CredentialRef::User(_) => return None,
+        };
+        let nowhere: Arc<str> = Arc::from("");
+        let consumer = Consumer {
+            name: Arc::clone(name),
+            project: Arc::clone(&nowhere),
+            organisation: nowhere,
+            suspended: true,
+            roles: Vec::new(),
+            explains: false,
+            subscriptions: Vec::new(),
+            origin: Defined::Store,
+        };
+        Some(Arc::new(Caller {
+            consumer: Arc::new(consumer),
+            credential: Registered::unrestricted(id.into(), name).credential(),
         }))
     }
 
@@ -299,6 +329,14 @@ fn in_force(versions: &[(TermsVersion, Arc<str>)], now: Timestamp) -> u32 {
 }
 
 impl Registered {
+    fn unrestricted(id: Arc<str>, consumer: &Arc<str>) -> Self {
+        Self {
+            id,
+            consumer: Arc::clone(consumer),
+            limits: None,
+        }
+    }
+
     fn credential(&self) -> Credential {
         let limits = self.limits.as_deref().cloned().unwrap_or_default();
         Credential {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sqlx::Row as _;
 use std::time::Duration;
-use tollgate_policy::directory::{Price, Revoked, Secret, TermsVersion};
+use tollgate_policy::directory::{CredentialRef, Price, Revoked, Secret, TermsVersion};
 use tollgate_policy::settings::{Override, stored_limits};
 
 use super::facts::RevocationRow;
@@ -46,6 +46,8 @@ pub(crate) struct Contents {
     /// (consumer, terms, version), in the order they were given; version 0 ends those before it.
     pub(crate) acceptances: Vec<(Arc<str>, Arc<str>, u32)>,
     pub(crate) revocations: Vec<Revoked>,
+    /// Logins and certificates of consumers that were deleted, with the consumer's name.
+    pub(crate) withdrawn: Vec<(CredentialRef, Arc<str>)>,
     /// Overrides with their consumers, expired ones as well.
     pub(crate) overrides: Vec<(Arc<str>, Override)>,
 }
@@ -65,6 +67,7 @@ impl Contents {
             terms: terms(on).await?,
             acceptances: acceptances(on, &mut names).await?,
             revocations: revocations(on).await?,
+            withdrawn: withdrawn(on, &mut names).await?,
             overrides: OverrideRow::all(on).await?,
         })
     }
@@ -311,4 +314,23 @@ async fn revocations(on: &mut Connection) -> Result<Vec<Revoked>, StoreError> {
     let rows = rows(on, "SELECT * FROM revocations ORDER BY seq").await?;
     let read = |row: &Row| RevocationRow::read(row).map(|row| row.what);
     rows.iter().map(read).collect()
+}
+
+async fn withdrawn(
+    on: &mut Connection,
+    names: &mut Names,
+) -> Result<Vec<(CredentialRef, Arc<str>)>, StoreError> {
+    let mut withdrawn = Vec::new();
+    for row in &rows(on, "SELECT issuer, client, consumer FROM withdrawn_logins").await? {
+        let login = CredentialRef::Login {
+            issuer: names.text(row, "issuer")?,
+            client: text(row, "client")?,
+        };
+        withdrawn.push((login, names.text(row, "consumer")?));
+    }
+    for row in &rows(on, "SELECT name, consumer FROM withdrawn_certificates").await? {
+        let certificate = CredentialRef::Certificate(text(row, "name")?);
+        withdrawn.push((certificate, names.text(row, "consumer")?));
+    }
+    Ok(withdrawn)
 }

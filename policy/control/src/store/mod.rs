@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr};
 
 pub use error::StoreError;
 pub(crate) use facts::suspend;
@@ -65,6 +65,12 @@ impl Store {
         let pool = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(busy + Duration::from_secs(3))
+            // A disk that is full makes SQLite end a transaction by itself. The connection goes on counting it, could never begin
+            // another, and is closed instead.
+            .before_acquire(|connection, _| {
+                let usable = !connection.is_in_transaction();
+                Box::pin(async move { Ok(usable) })
+            })
             .connect_with(options)
             .await
             .map_err(|error| StoreError::of(&path, error))?;
@@ -170,8 +176,13 @@ impl Store {
             ),
             step(
                 3,
+                "withdrawn",
+                include_str!("../../migrations/0003_withdrawn.sql"),
+            ),
+            step(
+                4,
                 "limits",
-                include_str!("../../migrations/0003_limits.sql"),
+                include_str!("../../migrations/0004_limits.sql"),
             ),
         ]);
         // A task of its own: the compiler cannot see that the migrator's future may move between threads with its borrows.
@@ -206,12 +217,22 @@ fn prepare(path: &Path, head: &Path) -> Result<(), StoreError> {
             head: head.to_owned(),
         });
     }
-    let file = std::fs::OpenOptions::new()
+    let opening = std::fs::OpenOptions::new()
         .append(true)
         .create(true)
         .mode(0o600)
-        .open(path)
-        .map_err(failed)?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o600))
-        .map_err(failed)
+        .open(path);
+    match opening {
+        Ok(file) => file
+            .set_permissions(std::fs::Permissions::from_mode(0o600))
+            .map_err(failed),
+        // What is there may be read; a change is refused when somebody makes one.
+        Err(error) if length > 0 && may_not_be_written(&error) => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn may_not_be_written(error: &std::io::Error) -> bool {
+    let kind = error.kind();
+    kind == std::io::ErrorKind::ReadOnlyFilesystem || kind == std::io::ErrorKind::PermissionDenied
 }

@@ -168,7 +168,7 @@ impl ConsumerRow {
     }
 
     /// Removes the consumer and its credentials, and names those. What it accepted stays on record, and counts not for whoever
-    /// gets its name next.
+    /// gets its name next. Its logins and certificates stay on record too: they are refused until somebody else has them.
     pub(crate) async fn delete(
         on: &mut Connection,
         name: &str,
@@ -177,6 +177,12 @@ impl ConsumerRow {
         let gone = credentials_of(on, name).await?;
         super::AcceptanceRow::end(on, name, at).await?;
         for statement in [
+            "INSERT INTO withdrawn_logins (issuer, client, consumer)
+             SELECT issuer, client, consumer FROM logins WHERE consumer = $1
+             ON CONFLICT (issuer, client) DO UPDATE SET consumer = excluded.consumer",
+            "INSERT INTO withdrawn_certificates (name, consumer)
+             SELECT name, consumer FROM certificates WHERE consumer = $1
+             ON CONFLICT (name) DO UPDATE SET consumer = excluded.consumer",
             "DELETE FROM keys WHERE consumer = $1",
             "DELETE FROM suspensions WHERE consumer = $1",
             "DELETE FROM overrides WHERE consumer = $1",

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
 use tollgate_policy::credentials::Digest;
-use tollgate_policy::directory::{Price, Secret};
+use tollgate_policy::directory::{CredentialRef, Price, Secret};
 use tollgate_policy::finding::Finding;
 use tollgate_policy::quota::Limit;
 use tollgate_policy::settings::Network;
@@ -59,6 +59,19 @@ pub(crate) struct ConsumerRow {
     pub(crate) certificates: Vec<Arc<str>>,
     /// (name, Argon2id hash).
     pub(crate) users: Vec<(Arc<str>, Secret)>,
+}
+
+impl ConsumerRow {
+    /// Its credentials besides keys.
+    pub(crate) fn references(&self) -> Vec<CredentialRef> {
+        let logins = self.logins.iter().cloned();
+        let logins = logins.map(|(issuer, client)| CredentialRef::Login { issuer, client });
+        let certificates = self.certificates.iter().cloned();
+        let certificates = certificates.map(CredentialRef::Certificate);
+        let users = self.users.iter();
+        let users = users.map(|(name, _)| CredentialRef::User(Arc::clone(name)));
+        logins.chain(certificates).chain(users).collect()
+    }
 }
 
 /// A key. Its secret is nowhere.
