@@ -103,8 +103,8 @@ pub(crate) struct Inner {
     /// Changes the store had seen when it was last read here, or written.
     pub(crate) seen: AtomicU64,
     /// Held by whoever changes something: the last record of the audit log.
-    writer: Mutex<Head>,
-    announcements: broadcast::Sender<Announcement>,
+    pub(crate) writer: Mutex<Head>,
+    pub(crate) announcements: broadcast::Sender<Announcement>,
     /// Another override may be the next to expire.
     pub(crate) overrides_changed: Notify,
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
@@ -299,23 +299,6 @@ impl Control {
         change.commit().await
     }
 
-    /// Forgets the overrides that have expired, and tells whom it concerns.
-    pub(crate) async fn expire_overrides(&self) {
-        // As every change: one at a time, so that announcements come in the order of what happened.
-        let _head = self.inner.writer.lock().await;
-        let mut effects = Effects::default();
-        let generation = {
-            let mut index = self.inner.index.write();
-            index.expire(now(), &mut effects);
-            if effects.consumers.is_empty() {
-                return;
-            }
-            index.generation += 1;
-            index.generation
-        };
-        announce(&self.inner.announcements, generation, effects);
-    }
-
     fn announce_everything(&self) {
         let (generation, revoked) = {
             let index = self.inner.index.read();
@@ -435,7 +418,7 @@ fn apply(index: &RwLock<Index>, edits: Vec<Edit>) -> (u64, Effects) {
 }
 
 /// What restricts goes first.
-fn announce(to: &broadcast::Sender<Announcement>, generation: u64, effects: Effects) {
+pub(crate) fn announce(to: &broadcast::Sender<Announcement>, generation: u64, effects: Effects) {
     // Sending fails only when nobody listens.
     if !effects.revoked.is_empty() {
         let what = effects.revoked.into();
