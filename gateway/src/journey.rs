@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use tollgate_policy::access::Grant;
 use tollgate_policy::credentials::certificate::CertificateIdentity;
-use tollgate_policy::settings::DoorLimits;
+use tollgate_policy::settings::{DoorLimits, OverloadConfig, Priority};
 use tollgate_proto::ControlClient;
 
 use crate::api::{Api, Operation};
@@ -20,6 +20,8 @@ use crate::forward::watch::Watch;
 use crate::identity::standing::{self, Listed};
 use crate::identity::{self, Identified, Identities};
 use crate::listener::ServedName;
+use crate::metering::Metering;
+use crate::overload::Overload;
 use crate::quota::{Quotas, Reservation};
 use crate::shadow::Shadows;
 use crate::telemetry::{AccessLog, Metrics, OperationMetrics};
@@ -51,8 +53,12 @@ pub struct Shared {
     pub shadows: Arc<Shadows>,
     /// What calls are charged.
     pub quotas: Arc<Quotas>,
+    /// What was served, written down.
+    pub metering: Metering,
     /// Decisions on their way to the audit log.
     pub auditor: Arc<Auditor>,
+    /// What holds when strangers, or everybody, ask for too much.
+    pub overload: Arc<Overload>,
     /// Whether the fast path may be taken; off only in tests that compare both ways.
     pub fast_path: bool,
 }
@@ -80,7 +86,9 @@ impl Shared {
             recent: Arc::default(),
             shadows: Arc::default(),
             quotas: Quotas::new(control),
+            metering: Metering::default(),
             auditor,
+            overload: Overload::new(&OverloadConfig::default()),
             fast_path: true,
         };
         (shared, delivery)
@@ -221,6 +229,12 @@ impl Called {
         let operation = self.api.operations.get(self.operation);
         let settled = operation.and_then(|operation| operation.settings.max_body);
         settled.unwrap_or(shared.max_body)
+    }
+
+    /// What the operation is worth when not every call can be served.
+    pub(crate) fn priority(&self) -> Priority {
+        let operation = self.api.operations.get(self.operation);
+        operation.map_or_else(Priority::default, |operation| operation.settings.priority)
     }
 
     /// From here on the call ends when what it stands on is withdrawn.

@@ -4,6 +4,7 @@
 //! Everything that can refuse a request is in [`Exchange::admit`]; nothing after it refuses on policy. The state between the steps is a type, so no
 //! later step can ask for what an earlier one did not establish. `report` runs for every request, refused ones included.
 
+mod classified;
 mod cut_off;
 
 use std::borrow::Cow;
@@ -25,10 +26,12 @@ use crate::door::target::Target;
 use crate::explain::{self, Ear};
 use crate::identity::{self, Identified, clock};
 use crate::journey::{Asked, Called, Journey, Own, Peer, Shared};
+use crate::overload::Held;
 use crate::quota::{self, Bill, Reservation, Said};
 use crate::report::UpstreamStory;
 use crate::telemetry::{OperationMetrics, RequestId, TraceContext};
 use crate::{own, verdict};
+use classified::Classified;
 
 /// One request and its answer.
 #[derive(Debug)]
@@ -64,6 +67,7 @@ pub struct Exchange {
     pub(crate) is_settled: bool,
     /// What the call came to, once it is settled.
     pub(crate) bill: Bill,
+    pub(crate) held: Held,
     ear: Ear,
 }
 
@@ -90,6 +94,7 @@ impl Exchange {
             said: SmallVec::new(),
             is_settled: false,
             bill: Bill::default(),
+            held: Held::default(),
             ear: Ear::default(),
         }
     }
@@ -98,7 +103,10 @@ impl Exchange {
     pub async fn admit(&mut self, head: &RequestHeader, peer: &Peer) -> Result<(), Denial> {
         self.begin(head);
         let mut found = Found::default();
-        let arrived = self.journey_to_admission(head, peer, &mut found).await;
+        let arrived = match self.enter(peer) {
+            Ok(()) => self.journey_to_admission(head, peer, &mut found).await,
+            Err(denial) => Err(denial),
+        };
         self.series = Some(match (&found.api, found.operation) {
             (Some(api), Some(index)) => api.operations.get(index).map_or_else(
                 || api.unclassified.clone(),
@@ -123,6 +131,7 @@ impl Exchange {
                     operation: found.operation,
                     identified: found.identified,
                 };
+                self.pause(&denial).await;
                 Err(denial)
             }
         }
@@ -142,6 +151,8 @@ impl Exchange {
         }
         let classified = self.classify(head, &host, &target, found);
         self.step("classify");
+        let classified = classified?;
+        self.take_place(&classified)?;
         let asked = Asked {
             request: identity::Request {
                 head,
@@ -153,7 +164,7 @@ impl Exchange {
             host: host.as_str(),
             path: target.path,
         };
-        match classified? {
+        match classified {
             Classified::Operation(called) => self.admit_call(called, &asked, found).await,
             Classified::Own { api, base_length } => self.admit_own(api, base_length, &asked).await,
         }
@@ -377,6 +388,9 @@ impl Exchange {
         grant: &mut Grant,
     ) -> Result<Option<Reservation>, Denial> {
         let shared = Arc::clone(&self.shared);
+        if identified.identity.caller.is_some() && !shared.metering.admits() {
+            return Err(Denial::Unrecordable);
+        }
         let call = quota::Call {
             api: &called.api,
             operation: called.operation,
@@ -466,7 +480,7 @@ impl Exchange {
 
     /// A refusal after admission: the upstream failed, or the body turned out unacceptable.
     pub fn fail(&mut self, denial: Denial) {
-        self.settle();
+        self.settle(false);
         // Who called stays known: report names it, however the call ended.
         let journey = std::mem::replace(&mut self.journey, Journey::Arrived);
         self.journey = journey.refused(denial);
@@ -494,19 +508,6 @@ impl Exchange {
             self.ear = Ear::listening();
         }
     }
-}
-
-/// What classification came to.
-enum Classified {
-    /// An operation of the file.
-    Operation(Called),
-    /// What Tollgate itself answers.
-    Own {
-        /// The API.
-        api: Arc<Api>,
-        /// Length of the base path.
-        base_length: usize,
-    },
 }
 
 /// The policy that holds for this caller now: the snapshot of the API, and what was sold to the caller.

@@ -15,18 +15,21 @@ impl Exchange {
             }
         }
         if end {
-            self.settle();
+            self.settle(true);
         }
     }
 
     /// Settles the call's reservation. Called again, it does nothing: whoever ends a call says so, and the report makes sure.
-    pub(crate) fn settle(&mut self) {
+    ///
+    /// `complete`: the answer was, or is about to be, written whole.
+    pub(crate) fn settle(&mut self, complete: bool) {
+        if self.is_settled {
+            return;
+        }
         let Journey::Admitted(admitted) = &mut self.journey else {
             return;
         };
-        if std::mem::replace(&mut self.is_settled, true) {
-            return;
-        }
+        self.is_settled = true;
         let settled = Settled {
             reached: self.upstream.sent,
             request_bytes: self.body_received,
@@ -37,5 +40,8 @@ impl Exchange {
             Some(reservation) => reservation.settle(&settled),
             None => Bill::default(),
         };
+        if let Journey::Admitted(admitted) = &self.journey {
+            self.record(admitted, complete);
+        }
     }
 }

@@ -202,7 +202,7 @@ impl ProxyHttp for Forwarder {
     {
         self.dress(session, passage, answer)?;
         if has_no_body(session, answer) {
-            passage.exchange.settle();
+            passage.exchange.settle(true);
         }
         Ok(())
     }
@@ -216,7 +216,7 @@ impl ProxyHttp for Forwarder {
     where
         Self::CTX: Send + Sync,
     {
-        passage.exchange.settle();
+        passage.exchange.settle(true);
         Ok(None)
     }
 
@@ -241,7 +241,7 @@ impl ProxyHttp for Forwarder {
         let length = body.as_ref().map_or(0, Bytes::len);
         passage.exchange.body_sent += u64::try_from(length).unwrap_or(u64::MAX);
         if end {
-            passage.exchange.settle();
+            passage.exchange.settle(true);
         }
         Ok(None)
     }

@@ -198,6 +198,7 @@ impl Forwarder {
     /// Notes the head of the answer.
     pub(super) fn answer_began(&self, passage: &mut Passage, status: u16) {
         passage.answered = true;
+        passage.exchange.upstream.status = status;
         let failed = status >= 500 && status != 501;
         passage.finish_attempt(if failed {
             Outcome::ServerError

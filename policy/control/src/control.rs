@@ -25,7 +25,8 @@ use crate::index::{Edit, Effects, Index};
 use crate::quota::Quota;
 use crate::refusal::{Refusal, chain};
 use crate::store::{Connection, Contents, Store, StoreError, Transaction, next_generation};
-use crate::{expiry, follow, secret_file, service};
+use crate::usage::{Usage, UsageSettings};
+use crate::{expiry, follow, secret_file, service, usage};
 
 /// How long a lock of another process on the store is waited for.
 const BUSY: Duration = Duration::from_secs(2);
@@ -43,6 +44,8 @@ pub struct Options {
     pub files: Option<FileReader>,
     /// Middle part of keys made here: `tg_<environment>_…`.
     pub key_environment: String,
+    /// How usage is kept.
+    pub usage: UsageSettings,
 }
 
 impl std::fmt::Debug for Options {
@@ -107,6 +110,7 @@ pub(crate) struct Inner {
     pub(crate) announcements: broadcast::Sender<Announcement>,
     /// Another override may be the next to expire.
     pub(crate) overrides_changed: Notify,
+    pub(crate) usage: Usage,
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -144,6 +148,7 @@ impl Control {
         index.expire(now(), &mut Effects::default());
         log_remarks(&index.remarks);
         let (quota, granting) = Quota::new(state_dir.clone(), server.announcements.clone());
+        let (taking, waiting) = Usage::new(options.usage);
         let control = Self {
             inner: Arc::new(Inner {
                 state_dir,
@@ -159,6 +164,7 @@ impl Control {
                 writer: Mutex::new(head),
                 announcements: server.announcements,
                 overrides_changed: Notify::new(),
+                usage: taking,
                 tasks: parking_lot::Mutex::default(),
             }),
         };
@@ -169,7 +175,9 @@ impl Control {
         let following = tokio::spawn(follow::follow(control.clone()));
         let granting = tokio::spawn(granting);
         let expiring = tokio::spawn(expiry::expire(control.clone()));
-        let tasks = [answering, following, granting, expiring];
+        let intake = tokio::spawn(usage::intake(control.clone(), waiting));
+        let keeping = tokio::spawn(usage::keep_house(control.clone()));
+        let tasks = [answering, following, granting, expiring, intake, keeping];
         control.inner.tasks.lock().extend(tasks);
         Ok(control)
     }

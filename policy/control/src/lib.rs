@@ -17,8 +17,10 @@ mod secret_file;
 mod service;
 mod store;
 mod text;
+mod usage;
 
 pub use audit::{Broken, Verdict};
 pub use control::{Control, FileReader, Options, ReloadError, Reloaded, StartError};
 pub use secret_file::load_or_make_pepper;
 pub use store::{Store, StoreError};
+pub use usage::{MAX_BATCH as MAX_USAGE_BATCH, UsageFigures, UsageSettings};

@@ -123,6 +123,16 @@ async fn answers_have_the_described_shape() {
                 "limits": [{ "name": "calls", "amount": 5, "window": "1d", "operations": ["a"] }] }),
             "Plan",
         ),
+        (
+            "/v1/usage/records",
+            json!({
+                "source": "s",
+                "run": "0123456789abcdef0123456789abcdef",
+                "first": 1,
+                "records": [{ "at": "2026-11-21T16:00:00Z", "consumer": "c", "api": "a", "operation": "o" }],
+            }),
+            "UsageReceipt",
+        ),
         ("/v1/nothing", json!({}), "Problem"),
     ] {
         fits(&document, schema, &world.post(path, body).await.1);
@@ -136,6 +146,9 @@ async fn answers_have_the_described_shape() {
         ("/v1/terms/t/acceptances", "AcceptancePage", "Acceptance"),
         ("/v1/revocations", "RevocationPage", "Revocation"),
         ("/v1/audit", "AuditPage", "AuditRecord"),
+        ("/v1/usage", "UsagePage", "Usage"),
+        ("/v1/usage/senders", "UsageSenderPage", "UsageSender"),
+        ("/v1/usage/gaps", "UsageGapPage", "UsageGap"),
     ] {
         let (_, shown) = world.get(path).await;
         fits(&document, page, &shown);
@@ -152,6 +165,11 @@ async fn answers_have_the_described_shape() {
     fits(&document, "Limit", &shown["limits"][0]);
     fits(&document, "Price", &shown["price"]);
     fits(&document, "Health", &world.get("/v1/health").await.1);
+    fits(
+        &document,
+        "UsageBalance",
+        &world.get("/v1/usage/balance").await.1,
+    );
     fits(&document, "Verdict", &world.get("/v1/audit/verify").await.1);
     fits(
         &document,

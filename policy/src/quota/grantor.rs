@@ -101,6 +101,26 @@ pub struct Balance {
     pub reset: Option<Duration>,
 }
 
+impl Balance {
+    /// How a counter stands that was stored.
+    pub fn at(counter: Counter, standing: Standing, now: Timestamp) -> Self {
+        let mut book = Book::new(counter.limit, now, true);
+        book.restore(standing);
+        book.advance(now);
+        Self::of(counter.key, book, now)
+    }
+
+    fn of(key: CounterKey, book: Book, now: Timestamp) -> Self {
+        Self {
+            key,
+            used: book.capacity().saturating_sub(book.available()),
+            left: book.available(),
+            reset: book.until_reset(now),
+            limit: book.limit,
+        }
+    }
+}
+
 impl Grantor {
     /// Answers an ask.
     pub fn ask(&mut self, now: Timestamp, holder: HolderId, ask: &LeaseAsk) -> LeaseGrant {
@@ -157,11 +177,13 @@ impl Grantor {
     }
 
     /// What changed since this was asked last: to be stored before answers go out. Slots are not stored.
-    pub fn take_changes(&mut self) -> Vec<(CounterKey, Standing)> {
+    pub fn take_changes(&mut self) -> Vec<(Counter, Standing)> {
         let changed = std::mem::take(&mut self.changed);
         let standing = |key: CounterKey| {
-            let standing = self.accounts.get(&key)?.book.standing()?;
-            Some((key, standing))
+            let book = &self.accounts.get(&key)?.book;
+            let standing = book.standing()?;
+            let limit = Arc::clone(&book.limit);
+            Some((Counter { key, limit }, standing))
         };
         changed.into_iter().filter_map(standing).collect()
     }
@@ -193,13 +215,7 @@ impl Grantor {
         self.accounts.iter().map(move |(key, account)| {
             let mut book = account.book.clone();
             book.advance(now);
-            Balance {
-                key: key.clone(),
-                used: book.capacity().saturating_sub(book.available()),
-                left: book.available(),
-                reset: book.until_reset(now),
-                limit: book.limit,
-            }
+            Balance::of(key.clone(), book, now)
         })
     }
 

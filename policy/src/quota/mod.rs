@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub use book::Standing;
 pub use cell::Cell;
-pub use grantor::Grantor;
+pub use grantor::{Alert, Balance, Grantor};
 pub use lease::{Counter, HolderId, LeaseAsk, LeaseGrant};
 pub use window::{Instance, Window};
 

@@ -244,10 +244,9 @@ fn a_grantor_that_starts_anew_grants_nothing_twice() {
     let mut pair = Pair::new(vec![counter("m", minute(100))]);
     assert_eq!(pair.calls(60), 60);
     let stored = pair.grantor.take_changes();
-    let limit = Arc::clone(&pair.cell.counters()[0].limit);
     pair.grantor = Grantor::default();
-    for (key, standing) in stored {
-        pair.grantor.restore(&key, &limit, standing);
+    for (counter, standing) in stored {
+        pair.grantor.restore(&counter.key, &counter.limit, standing);
     }
     let passed = pair.calls(100);
     assert!(passed <= 40, "{passed}");

@@ -22,6 +22,8 @@ mod mistake;
 mod names;
 pub mod operation;
 mod operation_file;
+mod overload;
+mod overload_file;
 mod override_file;
 mod plain_file;
 mod process;
@@ -30,6 +32,8 @@ mod reader;
 mod reference;
 mod upstream_file;
 pub(crate) mod url;
+mod usage;
+mod usage_file;
 mod value;
 
 #[cfg(test)]
@@ -44,7 +48,9 @@ pub use directory_file::read_directory;
 pub(crate) use limit_file::limits_from_node;
 pub use limit_file::{stored_limits, stored_price, written_limits};
 pub use operation::OperationSettings;
+pub use overload::{OverloadConfig, Priority};
 pub use override_file::{Override, Quantity, overridden, stored_override};
 pub use process::*;
 pub use process_file::read_process;
+pub use usage::UsageConfig;
 pub use value::{parse_access_log, parse_duration, parse_listen_address};

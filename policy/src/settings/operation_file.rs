@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::acl_file::{Scope, WrittenRule, rules};
 use super::cost_file::{WrittenCosts, costs};
 use super::decode::{Text, decode};
+use super::overload_file::priority;
 use super::reader::Reader;
 use super::reference::References;
 use super::value::{self, Wrong};
@@ -19,6 +20,7 @@ pub(super) struct WrittenOperation {
     retries: Option<Text>,
     upgrade: Option<Vec<Text>>,
     max_body: Option<Text>,
+    priority: Option<Text>,
     security: Option<Text>,
     acl: Option<Vec<WrittenRule>>,
     cost: Option<WrittenCosts>,
@@ -123,6 +125,11 @@ pub(super) fn settings(
             &format!("{field}.max_body"),
             written.max_body.as_ref(),
             value::size,
+        ),
+        priority: reader.value(
+            &format!("{field}.priority"),
+            written.priority.as_ref(),
+            priority,
         ),
         security_off: security.map(|mode| mode == SecurityMode::Off),
     }

@@ -1,10 +1,11 @@
 -- How the counters of limits stand: what is handed out counts as gone. `level` is decimal text, since it may be longer than a BIGINT.
--- What describes the limit is for those who ask; grants go by the limits themselves.
+-- `written` is the limit as it was counted last, for those who ask; grants go by the limits themselves.
 CREATE TABLE counters (
     limit_id TEXT NOT NULL,
     api TEXT NOT NULL,
     operation TEXT NOT NULL,
     subject TEXT NOT NULL,
+    written TEXT NOT NULL,
     kind TEXT NOT NULL,
     begin_at BIGINT NOT NULL,
     end_at BIGINT NOT NULL,

@@ -13,10 +13,12 @@ mod ownership;
 mod plans;
 mod problem;
 mod projects;
+mod quotas;
 mod revocations;
 mod routes;
 mod system;
 mod terms;
+mod usage;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -172,7 +174,7 @@ async fn answer(
     path: &RawPathParams,
     request: Request,
 ) -> Response {
-    let call = match Call::read(path, request).await {
+    let call = match Call::read(path, request, operation.parameters()).await {
         Ok(call) => call,
         Err(problem) => return problem.into_response(),
     };
@@ -232,6 +234,12 @@ fn perform<'a>(control: &'a Control, operation: Operation, call: &'a Call) -> Pe
             Operation::RecordAcceptance => terms::record_acceptance(control, call).await,
             Operation::ListRevocations => revocations::list(control, call).await,
             Operation::CreateRevocation => revocations::create(control, call).await,
+            Operation::ListQuotas => quotas::list(control, call).await,
+            Operation::ListUsage => usage::list(control, call).await,
+            Operation::ListUsageSenders => usage::senders(control, call).await,
+            Operation::ListUsageGaps => usage::gaps(control, call).await,
+            Operation::ShowUsageBalance => usage::show_balance(control).await,
+            Operation::ReportUsage => usage::report(control, call).await,
             Operation::ListAudit => system::list_audit(control, call).await,
             Operation::VerifyAudit => system::verify_audit(control).await,
             Operation::Backup => system::backup(control, call).await,

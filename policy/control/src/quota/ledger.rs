@@ -5,20 +5,22 @@
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Row as _;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{QueryBuilder, SqlSafeStr};
-use tollgate_policy::quota::{CounterKey, Instance, Standing};
+use tollgate_policy::quota::{Counter, CounterKey, Instance, Limit, Standing};
+use tollgate_policy::settings::{stored_limits, written_limits};
 use tollgate_policy::time::Timestamp;
 
 use crate::store::{Database, Row, StoreError, Transaction};
 
 /// How long another process's lock is waited for: a call waits meanwhile.
 const BUSY: Duration = Duration::from_millis(500);
-/// Counters of a statement; each takes ten of its parameters.
+/// Counters of a statement; each takes eleven of its parameters.
 const ROWS: usize = 500;
 /// How long windows that are over are kept.
 const KEPT: Duration = Duration::from_secs(86_400);
@@ -30,8 +32,8 @@ pub(super) struct Ledger {
     path: PathBuf,
 }
 
-/// A counter as it is stored.
-pub(crate) type Counted = (CounterKey, Standing);
+/// How a counter stands.
+pub(crate) type Counted = (Counter, Standing);
 
 impl Ledger {
     /// Opens it, and makes it where there is none.
@@ -98,7 +100,7 @@ impl Ledger {
         &self,
         on: &mut Transaction,
         keys: &[CounterKey],
-    ) -> Result<Vec<Counted>, StoreError> {
+    ) -> Result<Vec<(CounterKey, Standing)>, StoreError> {
         let mut found = Vec::new();
         for key in keys {
             let row = sqlx::query(
@@ -113,7 +115,7 @@ impl Ledger {
             .await
             .map_err(|error| self.error(error))?;
             if let Some(row) = row {
-                found.push(counted(&row)?);
+                found.push((key.clone(), standing(&row)?));
             }
         }
         Ok(found)
@@ -127,12 +129,14 @@ impl Ledger {
     ) -> Result<i64, StoreError> {
         for some in changes.chunks(ROWS) {
             let mut statement = QueryBuilder::<Database>::new("INSERT INTO counters ");
-            statement.push_values(some, |mut row, (key, standing)| {
+            statement.push_values(some, |mut row, (counter, standing)| {
+                let key = &counter.key;
                 let stored = Stored::from(*standing);
                 row.push_bind(key.limit.to_string())
                     .push_bind(key.api.to_string())
                     .push_bind(key.operation.to_string())
                     .push_bind(key.subject.to_string())
+                    .push_bind(written(&counter.limit))
                     .push_bind(stored.kind)
                     .push_bind(stored.begin)
                     .push_bind(stored.end)
@@ -142,7 +146,7 @@ impl Ledger {
             });
             statement.push(
                 " ON CONFLICT (limit_id, subject, api, operation) DO UPDATE SET
-                    kind = excluded.kind, begin_at = excluded.begin_at, end_at = excluded.end_at,
+                    written = excluded.written, kind = excluded.kind, begin_at = excluded.begin_at, end_at = excluded.end_at,
                     total = excluded.total, level = excluded.level, level_at = excluded.level_at",
             );
             let done = statement.build().execute(&mut **on).await;
@@ -231,29 +235,50 @@ impl From<Standing> for Stored {
     }
 }
 
+/// A limit as JSON, in the shape it is written in.
+fn written(limit: &Arc<Limit>) -> String {
+    written_limits(std::slice::from_ref(limit)).to_string()
+}
+
 fn counted(row: &Row) -> Result<Counted, StoreError> {
-    let strange = |what: &str| StoreError::Strange(format!("a counter with {what}"));
-    let text = |name: &str| row.try_get::<String, _>(name).map_err(|_| strange(name));
-    let number = |name: &str| row.try_get::<i64, _>(name).map_err(|_| strange(name));
     let key = CounterKey {
-        limit: text("limit_id")?.into(),
-        api: text("api")?.into(),
-        operation: text("operation")?.into(),
-        subject: text("subject")?.into(),
+        limit: text(row, "limit_id")?,
+        api: text(row, "api")?,
+        operation: text(row, "operation")?,
+        subject: text(row, "subject")?,
     };
-    let standing = match &*text("kind")? {
-        "window" => Standing::Window {
+    let written = text(row, "written")?;
+    let read = stored_limits("", &written).map_err(|_| strange("written"))?;
+    let limit = read.into_iter().next().ok_or_else(|| strange("written"))?;
+    Ok((Counter { key, limit }, standing(row)?))
+}
+
+fn standing(row: &Row) -> Result<Standing, StoreError> {
+    match &*text(row, "kind")? {
+        "window" => Ok(Standing::Window {
             window: Instance {
-                begin: number("begin_at")?,
-                end: number("end_at")?,
+                begin: number(row, "begin_at")?,
+                end: number(row, "end_at")?,
             },
-            total: u64::try_from(number("total")?).map_err(|_| strange("total"))?,
-        },
-        "bucket" => Standing::Bucket {
-            level: text("level")?.parse().map_err(|_| strange("level"))?,
-            at: Timestamp::from_millis(number("level_at")?),
-        },
-        _ => return Err(strange("kind")),
-    };
-    Ok((key, standing))
+            total: u64::try_from(number(row, "total")?).map_err(|_| strange("total"))?,
+        }),
+        "bucket" => Ok(Standing::Bucket {
+            level: text(row, "level")?.parse().map_err(|_| strange("level"))?,
+            at: Timestamp::from_millis(number(row, "level_at")?),
+        }),
+        _ => Err(strange("kind")),
+    }
+}
+
+fn strange(what: &str) -> StoreError {
+    StoreError::Strange(format!("a counter with {what}"))
+}
+
+fn text(row: &Row, name: &str) -> Result<Arc<str>, StoreError> {
+    let text: Result<String, _> = row.try_get(name);
+    text.map(Arc::from).map_err(|_| strange(name))
+}
+
+fn number(row: &Row, name: &str) -> Result<i64, StoreError> {
+    row.try_get(name).map_err(|_| strange(name))
 }

@@ -4,6 +4,7 @@
 //! refuses. Not here: the rules by which quota is handed out (`tollgate_policy::quota`).
 
 mod ledger;
+mod own;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use tollgate_proto::{Announcement, Answer};
 
 pub(crate) use ledger::Counted;
 use ledger::Ledger;
+pub(crate) use own::{own, shown};
 
 use crate::control::now;
 use crate::store::StoreError;

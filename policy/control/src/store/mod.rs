@@ -26,6 +26,7 @@ pub(crate) use load::Contents;
 pub(crate) use objects::{generation, next_generation};
 pub(crate) use overrides::OverrideRow;
 pub(crate) use rows::{ConsumerRow, KeyRow, OrganisationRow, PlanRow, ProjectRow, TermsRow};
+pub(crate) use rows::{number, optional_time, text, time};
 
 /// The database, by one name.
 pub(crate) type Database = sqlx::Sqlite;
@@ -184,6 +185,7 @@ impl Store {
                 "limits",
                 include_str!("../../migrations/0004_limits.sql"),
             ),
+            step(5, "usage", include_str!("../../migrations/0005_usage.sql")),
         ]);
         // A task of its own: the compiler cannot see that the migrator's future may move between threads with its borrows.
         let pool = self.pool.clone();

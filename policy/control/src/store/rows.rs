@@ -105,23 +105,23 @@ pub(super) fn strange(findings: &[Finding]) -> StoreError {
 }
 
 /// A text column.
-pub(super) fn text(row: &Row, column: &str) -> Result<Arc<str>, StoreError> {
+pub(crate) fn text(row: &Row, column: &str) -> Result<Arc<str>, StoreError> {
     Ok(Arc::from(row.try_get::<&str, _>(column)?))
 }
 
 /// A number that must fit.
-pub(super) fn number<N: TryFrom<i64>>(row: &Row, column: &str) -> Result<N, StoreError> {
+pub(crate) fn number<N: TryFrom<i64>>(row: &Row, column: &str) -> Result<N, StoreError> {
     let number: i64 = row.try_get(column)?;
     N::try_from(number).map_err(|_| StoreError::Strange(format!("{column} {number}")))
 }
 
 /// A time.
-pub(super) fn time(row: &Row, column: &str) -> Result<Timestamp, StoreError> {
+pub(crate) fn time(row: &Row, column: &str) -> Result<Timestamp, StoreError> {
     Ok(Timestamp::from_millis(row.try_get(column)?))
 }
 
 /// A time or none.
-pub(super) fn optional_time(row: &Row, column: &str) -> Result<Option<Timestamp>, StoreError> {
+pub(crate) fn optional_time(row: &Row, column: &str) -> Result<Option<Timestamp>, StoreError> {
     let millis: Option<i64> = row.try_get(column)?;
     Ok(millis.map(Timestamp::from_millis))
 }
