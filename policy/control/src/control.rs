@@ -410,7 +410,7 @@ impl Change<'_> {
             announce(&self.inner.announcements, generation, effects);
             self.inner.overrides_changed.notify_one();
         }
-        keep_head(&self.inner.state_dir, &self.head).await;
+        self.head.keep(&self.inner.state_dir).await;
         Ok(())
     }
 }
@@ -440,18 +440,6 @@ pub(crate) fn announce(to: &broadcast::Sender<Announcement>, generation: u64, ef
             generation,
             consumers,
         });
-    }
-}
-
-/// The change stands already: a head that cannot be written is an alarm, not a failure.
-async fn keep_head(state_dir: &Path, head: &Head) {
-    let (path, text) = (audit::head_path(state_dir), head.text());
-    let written =
-        tokio::task::spawn_blocking(move || secret_file::replace(&path, text.as_bytes())).await;
-    match written {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(%error, "audit-head could not be written"),
-        Err(error) => tracing::error!(%error, "audit-head was not written"),
     }
 }
 
