@@ -151,6 +151,7 @@ fn switched_on(text: &str) -> String {
 fn without_rivals(text: &str) -> String {
     let rivals = [
         "hosts: []\n",
+        "limits: []\n",
         "defaults: {}\n",
         "  issuers: {}\n",
         "  schemes: {}\n",

@@ -11,6 +11,7 @@ mod demo_service;
 mod explain;
 mod gateway;
 mod keys;
+mod overrides;
 mod plans;
 mod projects;
 mod quota;
@@ -64,6 +65,9 @@ enum Command {
     /// Manage plans: what is sold to consumers
     #[command(after_help = plans::EXAMPLES)]
     Plans(plans::Args),
+    /// Grant single consumers more of a limit, or hold them to less
+    #[command(after_help = overrides::EXAMPLES)]
+    Overrides(overrides::Args),
     /// Make, rotate and revoke API keys
     #[command(after_help = keys::EXAMPLES)]
     Keys(keys::Args),
@@ -107,6 +111,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Projects(args) => projects::run(args),
         Command::Consumers(args) => consumers::run(args),
         Command::Plans(args) => plans::run(args),
+        Command::Overrides(args) => overrides::run(args),
         Command::Keys(args) => keys::run(args),
         Command::Terms(args) => terms::run(args),
         Command::Revocations(args) => revocations::run(args),

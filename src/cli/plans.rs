@@ -2,14 +2,17 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::control::{Control, segment};
+use super::control::{Control, put, segment};
 
 pub(super) const EXAMPLES: &str = "Examples:
   tollgate plans list
   tollgate plans create basic --api books=listBooks,getBook --terms usage
-  tollgate plans create all --api '*'";
+  tollgate plans create all --api '*'
+  tollgate plans create paid --api books --limit name=calls,amount=100,window=1m --limit name=spend,metric=money,amount=20.00,window=month
+  tollgate plans create slow --api books --limit '{\"name\": \"lists\", \"amount\": 5, \"window\": \"1s\", \"operations\": [\"listBooks\"]}'";
 
 /// What to do with plans.
 #[derive(Debug, clap::Args)]
@@ -38,6 +41,15 @@ enum Act {
         /// Terms it requires; may be repeated
         #[arg(long, value_name = "NAME")]
         terms: Vec<String>,
+        /// A limit with the fields of plans.yaml, or as JSON; may be repeated
+        #[arg(long = "limit", value_name = "NAME=VALUE,…")]
+        limits: Vec<String>,
+        /// Currency of its prices, such as EUR
+        #[arg(long)]
+        currency: Option<String>,
+        /// Version of its prices, from 1
+        #[arg(long)]
+        price_version: Option<u32>,
     },
     /// Delete a plan nobody is on
     Delete { name: String },
@@ -64,9 +76,17 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             apis,
             roles,
             terms,
+            limits,
+            currency,
+            price_version,
         } => {
             let apis: Vec<Value> = apis.iter().map(|text| api(text)).collect();
-            let body = json!({ "name": name, "apis": apis, "roles": roles, "terms": terms });
+            let limits: Result<Vec<Value>, _> = limits.iter().map(|text| limit(text)).collect();
+            let price = json!({ "version": price_version, "currency": currency });
+            let body = json!({
+                "name": name, "apis": apis, "roles": roles, "terms": terms,
+                "limits": limits?, "price": price,
+            });
             control.print(&control.post("/v1/plans", &body)?)
         }
         Act::Delete { name } => control.delete(&of(&name), &format!("plan {name}")),
@@ -79,5 +99,37 @@ fn api(text: &str) -> Value {
             json!({ "api": api, "operations": operations.split(',').collect::<Vec<_>>() })
         }
         None => json!({ "api": text }),
+    }
+}
+
+/// `name=calls,amount=100,window=1m`, or the same as JSON, which has lists too.
+fn limit(text: &str) -> anyhow::Result<Value> {
+    if text.starts_with('{') {
+        return serde_json::from_str(text).with_context(|| format!("--limit {text}"));
+    }
+    let mut limit = json!({});
+    for pair in text.split(',') {
+        let split = pair.split_once('=');
+        let (name, value) = split.with_context(|| format!("--limit {text}: write NAME=VALUE"))?;
+        put(&mut limit, name, value);
+    }
+    Ok(limit)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_written_short_or_as_json() {
+        let short = limit("name=calls,amount=100,window=1m").unwrap();
+        assert_eq!(
+            short,
+            json!({ "name": "calls", "amount": "100", "window": "1m" })
+        );
+        let long = limit(r#"{"name": "calls", "operations": ["a", "b"]}"#).unwrap();
+        assert_eq!(long, json!({ "name": "calls", "operations": ["a", "b"] }));
+        assert!(limit("calls").is_err() && limit("{").is_err());
     }
 }

@@ -15,6 +15,7 @@ use serde_json::Value;
 use sqlx::Row as _;
 use tollgate_policy::time::Timestamp;
 
+use crate::secret_file;
 use crate::store::{Connection, Row, Store, StoreError};
 use crate::text::hex;
 
@@ -56,8 +57,19 @@ pub(crate) struct Head {
 
 impl Head {
     /// As `audit-head` holds it.
-    pub(crate) fn text(&self) -> String {
+    fn text(&self) -> String {
         format!("{} {}\n", self.seq, self.hash)
+    }
+
+    /// Writes `audit-head`. What it tells of stands already: a head that cannot be written is an alarm, not a failure.
+    pub(crate) async fn keep(&self, state_dir: &Path) {
+        let (path, text) = (head_path(state_dir), self.text());
+        let writing = move || secret_file::replace(&path, text.as_bytes());
+        match tokio::task::spawn_blocking(writing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "audit-head could not be written"),
+            Err(error) => tracing::error!(%error, "audit-head was not written"),
+        }
     }
 
     fn parse(text: &str) -> Option<Self> {

@@ -107,7 +107,7 @@ pub(crate) struct Inner {
     pub(crate) seen: AtomicU64,
     /// Held by whoever changes something: the last record of the audit log.
     pub(crate) writer: Mutex<Head>,
-    announcements: broadcast::Sender<Announcement>,
+    pub(crate) announcements: broadcast::Sender<Announcement>,
     /// Another override may be the next to expire.
     pub(crate) overrides_changed: Notify,
     pub(crate) usage: Usage,
@@ -307,23 +307,6 @@ impl Control {
         change.commit().await
     }
 
-    /// Forgets the overrides that have expired, and tells whom it concerns.
-    pub(crate) async fn expire_overrides(&self) {
-        // As every change: one at a time, so that announcements come in the order of what happened.
-        let _head = self.inner.writer.lock().await;
-        let mut effects = Effects::default();
-        let generation = {
-            let mut index = self.inner.index.write();
-            index.expire(now(), &mut effects);
-            if effects.consumers.is_empty() {
-                return;
-            }
-            index.generation += 1;
-            index.generation
-        };
-        announce(&self.inner.announcements, generation, effects);
-    }
-
     fn announce_everything(&self) {
         let (generation, revoked) = {
             let index = self.inner.index.read();
@@ -427,7 +410,7 @@ impl Change<'_> {
             announce(&self.inner.announcements, generation, effects);
             self.inner.overrides_changed.notify_one();
         }
-        keep_head(&self.inner.state_dir, &self.head).await;
+        self.head.keep(&self.inner.state_dir).await;
         Ok(())
     }
 }
@@ -443,7 +426,7 @@ fn apply(index: &RwLock<Index>, edits: Vec<Edit>) -> (u64, Effects) {
 }
 
 /// What restricts goes first.
-fn announce(to: &broadcast::Sender<Announcement>, generation: u64, effects: Effects) {
+pub(crate) fn announce(to: &broadcast::Sender<Announcement>, generation: u64, effects: Effects) {
     // Sending fails only when nobody listens.
     if !effects.revoked.is_empty() {
         let what = effects.revoked.into();
@@ -457,18 +440,6 @@ fn announce(to: &broadcast::Sender<Announcement>, generation: u64, effects: Effe
             generation,
             consumers,
         });
-    }
-}
-
-/// The change stands already: a head that cannot be written is an alarm, not a failure.
-async fn keep_head(state_dir: &Path, head: &Head) {
-    let (path, text) = (audit::head_path(state_dir), head.text());
-    let written =
-        tokio::task::spawn_blocking(move || secret_file::replace(&path, text.as_bytes())).await;
-    match written {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(%error, "audit-head could not be written"),
-        Err(error) => tracing::error!(%error, "audit-head was not written"),
     }
 }
 

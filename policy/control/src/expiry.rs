@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::Control;
-use crate::control::now;
+use crate::control::{announce, now};
+use crate::index::Effects;
 
 /// Longest sleep: the clock may be set meanwhile.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -14,9 +15,26 @@ pub(crate) async fn expire(control: Control) {
         let next = control.inner.index.read().next_expiry();
         let wait = next.map_or(LONGEST, |at| at.since(now()).min(LONGEST));
         tokio::select! {
-            () = tokio::time::sleep(wait) => control.expire_overrides().await,
+            () = tokio::time::sleep(wait) => forget(&control).await,
             // Another may be the next now.
             () = control.inner.overrides_changed.notified() => {}
         }
     }
+}
+
+/// Forgets the overrides that have expired, and tells whom it concerns.
+async fn forget(control: &Control) {
+    // As every change: one at a time, so that announcements come in the order of what happened.
+    let _head = control.inner.writer.lock().await;
+    let mut effects = Effects::default();
+    let generation = {
+        let mut index = control.inner.index.write();
+        index.expire(now(), &mut effects);
+        if effects.consumers.is_empty() {
+            return;
+        }
+        index.generation += 1;
+        index.generation
+    };
+    announce(&control.inner.announcements, generation, effects);
 }

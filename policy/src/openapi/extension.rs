@@ -14,26 +14,28 @@ use crate::source::{Map, Node, Value};
 const TOLLGATE: &str = "x-tollgate";
 const LIMITS: &str = "limits";
 
-/// `x-tollgate` of a document, path item or operation; what cannot be read is a finding and says nothing, except that rules in it
-/// let nobody pass until they are repaired.
+/// `x-tollgate` of a path item or operation; what cannot be read is a finding and says nothing, except that rules in it let nobody
+/// pass until they are repaired.
 pub(super) fn tollgate(owner: Spot<'_>, finder: &mut Finder) -> OperationSettings {
-    let own = owner.get(TOLLGATE);
-    own.map_or_else(OperationSettings::default, |own| {
-        read(own, own.node, finder)
-    })
-}
-
-fn read(own: Spot<'_>, node: &Node, finder: &mut Finder) -> OperationSettings {
-    from_node(own.document, node).unwrap_or_else(|finding| {
-        let settings = unreadable(node, &finding.place);
-        finder.adopt(finding);
-        settings
-    })
+    if let Some(limits) = owner.get(TOLLGATE).and_then(|own| own.get(LIMITS)) {
+        finder.warn(
+            limits.place(),
+            "misplaced-limits",
+            "`limits` of `x-tollgate` count at the top of the file only",
+            "move them there, and name this operation in their `operations`",
+        );
+    }
+    settings(owner, finder)
 }
 
 /// As [`tollgate`], of the document, where `limits` may stand besides: see [`limits`].
 pub(super) fn document(root: Spot<'_>, finder: &mut Finder) -> OperationSettings {
-    let Some(own) = root.get(TOLLGATE) else {
+    settings(root, finder)
+}
+
+/// All of `x-tollgate` but its limits.
+fn settings(owner: Spot<'_>, finder: &mut Finder) -> OperationSettings {
+    let Some(own) = owner.get(TOLLGATE) else {
         return OperationSettings::default();
     };
     let Some(map) = own.node.as_map().filter(|map| map.get(LIMITS).is_some()) else {
@@ -49,6 +51,14 @@ pub(super) fn document(root: Spot<'_>, finder: &mut Finder) -> OperationSettings
         ..*own.node
     };
     read(own, &others, finder)
+}
+
+fn read(own: Spot<'_>, node: &Node, finder: &mut Finder) -> OperationSettings {
+    from_node(own.document, node).unwrap_or_else(|finding| {
+        let settings = unreadable(node, &finding.place);
+        finder.adopt(finding);
+        settings
+    })
 }
 
 /// The limits a document carries: its own, and those of `x-google-management` with other names.

@@ -23,7 +23,8 @@ pub(super) fn written(metric: &Metric, amount: u64) -> String {
     match metric {
         Metric::Bytes => {
             let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
-            let fits = |(_, bits): &&(&str, u32)| amount > 0 && amount % (1_u64 << bits) == 0;
+            let fits =
+                |(_, bits): &&(&str, u32)| amount > 0 && amount.is_multiple_of(1_u64 << bits);
             match units.iter().find(fits) {
                 Some((unit, bits)) => format!("{}{unit}", amount >> bits),
                 None => amount.to_string(),
@@ -80,7 +81,7 @@ fn micro_units(text: &str) -> Option<u64> {
     let factor = 10_u128.checked_pow(u32::try_from(shift.checked_abs()?).ok()?)?;
     let micros = match shift {
         0.. => number.checked_mul(factor)?,
-        _ if number % factor == 0 => number / factor,
+        _ if number.is_multiple_of(factor) => number / factor,
         _ => return None,
     };
     u64::try_from(micros).ok()

@@ -412,6 +412,24 @@ paths:
 }
 
 #[test]
+fn limits_at_an_operation_are_said_to_count_nothing_and_cost_nothing_else() {
+    let text = "openapi: 3.1.0
+paths:
+  /a:
+    get:
+      operationId: getA
+      x-tollgate: { retries: 2, limits: [{ name: a, amount: 1, window: 1m }] }
+";
+    let description = openapi::load_text("spec.yaml", text).unwrap();
+    let [finding] = &*description.findings else {
+        panic!("{:?}", description.findings)
+    };
+    assert_eq!((finding.code, finding.place.line), ("misplaced-limits", 6));
+    assert_eq!(description.operations[0].settings.retries, Some(2));
+    assert_eq!(description.limits, []);
+}
+
+#[test]
 fn limits_of_the_store_are_written_as_they_are_read() {
     let json = r#"[
         {"name": "a", "amount": 100, "window": "1m", "burst": 20, "operations": ["listBooks"]},
