@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
