@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::overload::TurnedAway;
+
 /// A request that is answered here instead of by the service, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denial {
@@ -47,16 +49,6 @@ pub enum Denial {
     },
     /// Too many unknown credentials came from this address.
     TooManyUnknown,
-    /// Too many requests came from this address.
-    TooManyRequests {
-        /// Seconds for `Retry-After`.
-        retry_after: u32,
-    },
-    /// Too many failed attempts came from this address: paths that do not exist, credentials that are missing or bad.
-    TooManyFailures {
-        /// Seconds for `Retry-After`.
-        retry_after: u32,
-    },
     /// Whether the caller may cannot be known now.
     PolicyUnavailable,
     /// The credential was revoked while the call was under way.
@@ -69,11 +61,8 @@ pub enum Denial {
     ExpectationFailed,
     /// gRPC cannot be answered on HTTP/1.x: its trailers would be lost.
     GrpcNeedsHttp2,
-    /// The gateway is saturated, and this API asks for more than its share.
-    Saturated {
-        /// Seconds for `Retry-After`.
-        retry_after: u32,
-    },
+    /// The guard turned it away: too much from this address, or for this API while the gateway is saturated.
+    TurnedAway(TurnedAway),
     /// The gateway lacks what a call needs (descriptors), or is draining.
     Overloaded,
     /// No endpoint of the upstream can be used.
@@ -143,9 +132,7 @@ impl Denial {
             },
             Self::TermsNotAccepted { .. } => "terms_not_accepted",
             Self::TooManyUnknown => "too_many_unknown_credentials",
-            Self::TooManyRequests { .. } => "too_many_requests",
-            Self::TooManyFailures { .. } => "too_many_failures",
-            Self::Saturated { .. } => "saturated",
+            Self::TurnedAway(away) => away.code(),
             Self::PolicyUnavailable => "policy_unavailable",
             Self::CredentialRevoked => "credential_revoked",
             Self::BodyTooLarge => "body_too_large",
@@ -174,16 +161,12 @@ impl Denial {
                 401
             }
             Self::ScopeMissing(_) | Self::NotPermitted(_) | Self::TermsNotAccepted { .. } => 403,
-            Self::TooManyUnknown | Self::TooManyRequests { .. } | Self::TooManyFailures { .. } => {
-                429
-            }
+            Self::TooManyUnknown => 429,
+            Self::TurnedAway(away) => away.status(),
             Self::BodyTooLarge => 413,
             Self::ExpectationFailed => 417,
             Self::GrpcNeedsHttp2 => 426,
-            Self::Saturated { .. }
-            | Self::Overloaded
-            | Self::NoEndpoint
-            | Self::PolicyUnavailable => 503,
+            Self::Overloaded | Self::NoEndpoint | Self::PolicyUnavailable => 503,
             Self::UpstreamFailed => 502,
             Self::UpstreamTimeout => 504,
             Self::Internal => 500,
@@ -196,10 +179,8 @@ impl Denial {
             Self::Malformed(_) | Self::HeadTooLarge | Self::ExpectationFailed => 3,
             Self::UpstreamTimeout | Self::HeadTimeout | Self::BodyTooSlow => 4,
             Self::ScopeMissing(_) | Self::NotPermitted(_) | Self::TermsNotAccepted { .. } => 7,
-            Self::BodyTooLarge
-            | Self::TooManyUnknown
-            | Self::TooManyRequests { .. }
-            | Self::TooManyFailures { .. } => 8,
+            Self::BodyTooLarge | Self::TooManyUnknown => 8,
+            Self::TurnedAway(away) => away.grpc_status(),
             Self::MethodNotServed
             | Self::UnknownApi
             | Self::Misdirected
@@ -208,8 +189,7 @@ impl Denial {
             | Self::MethodsAsked(_)
             | Self::GrpcNeedsHttp2 => 12,
             Self::Internal => 13,
-            Self::Saturated { .. }
-            | Self::Overloaded
+            Self::Overloaded
             | Self::NoEndpoint
             | Self::UpstreamFailed
             | Self::PolicyUnavailable => 14,
@@ -244,9 +224,7 @@ impl Denial {
             | Self::ExpectationFailed
             | Self::GrpcNeedsHttp2
             // A flood would push everything else out of the audit log.
-            | Self::TooManyRequests { .. }
-            | Self::TooManyFailures { .. }
-            | Self::Saturated { .. }
+            | Self::TurnedAway(_)
             | Self::Overloaded
             | Self::NoEndpoint
             | Self::UpstreamFailed
@@ -273,9 +251,7 @@ impl Denial {
             Self::NotPermitted(_) => "Not permitted",
             Self::TermsNotAccepted { .. } => "Terms not accepted",
             Self::TooManyUnknown => "Too many unknown credentials",
-            Self::TooManyRequests { .. } => "Too many requests",
-            Self::TooManyFailures { .. } => "Too many failed attempts",
-            Self::Saturated { .. } => "Gateway saturated",
+            Self::TurnedAway(away) => away.title(),
             Self::PolicyUnavailable => "Policy not known at the moment",
             Self::CredentialRevoked => "Credential revoked",
             Self::BodyTooLarge => "Request body too large",
@@ -324,11 +300,7 @@ impl Denial {
                 ));
             }
             Self::TooManyUnknown => "too many unknown credentials came from this address; wait",
-            Self::TooManyRequests { .. } => "too many requests came from this address; wait",
-            Self::TooManyFailures { .. } => {
-                "too many requests from this address failed (no such path, no or a bad credential); wait"
-            }
-            Self::Saturated { .. } => "this API is asked for more than its share; try again later",
+            Self::TurnedAway(away) => away.detail(),
             Self::PolicyUnavailable => {
                 "whether this call may pass cannot be known now; try again in a moment"
             }
@@ -369,10 +341,8 @@ impl Denial {
             | Self::NotPermitted(_)
             | Self::TermsNotAccepted { .. }
             | Self::TooManyUnknown
-            | Self::TooManyRequests { .. }
-            | Self::TooManyFailures { .. }
             // A new connection would cost more than another refusal on this one.
-            | Self::Saturated { .. }
+            | Self::TurnedAway(_)
             | Self::PolicyUnavailable
             | Self::GrpcNeedsHttp2
             | Self::NoEndpoint
@@ -409,9 +379,7 @@ impl Denial {
             | Self::TooManyUnknown => {
                 vec![("retry-after", RETRY_AFTER_SECONDS.to_owned())]
             }
-            Self::TooManyRequests { retry_after }
-            | Self::TooManyFailures { retry_after }
-            | Self::Saturated { retry_after } => vec![("retry-after", retry_after.to_string())],
+            Self::TurnedAway(away) => vec![("retry-after", away.retry_after.to_string())],
             Self::Malformed(_)
             | Self::HeadTimeout
             | Self::HeadTooLarge
