@@ -10,8 +10,8 @@
 mod world;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,9 @@ listeners: [{ address: 127.0.0.1:0 }]
 workers: 1
 overload: { queue_delay: 5ms }
 ";
+
+/// One flood at a time: two would be told apart by luck.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// A gateway with two APIs before one service.
 fn two_apis(service: &Service) -> World {
@@ -81,13 +84,13 @@ impl Flood {
         flood
     }
 
-    /// How many are served and refused from now on, for this long.
-    fn counted(&self, period: Duration) -> (usize, usize) {
+    /// How many are served and refused from now on, for this long, and what time of its own the gateway takes meanwhile.
+    fn counted(&self, world: &World, period: Duration) -> (Duration, (usize, usize)) {
         let count = || (self.served.load(SeqCst), self.refused.load(SeqCst));
         let before = count();
-        std::thread::sleep(period);
+        let time = world.cpu_time_in(period);
         let after = count();
-        (after.0 - before.0, after.1 - before.1)
+        (time, (after.0 - before.0, after.1 - before.1))
     }
 
     fn end(self) {
@@ -121,6 +124,7 @@ fn counted(world: &World, family: &str, label: &str) -> u64 {
 
 #[test]
 fn a_flood_on_one_api_leaves_the_calls_of_another_alone() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let service = Service::new();
     let world = two_apis(&service);
     let flood = Flood::on(world.address, "/flooded/books", 250);
@@ -151,7 +155,7 @@ fn a_flood_on_one_api_leaves_the_calls_of_another_alone() {
         failures.len(),
         failures[0]
     );
-    let (served, refused) = flood.counted(Duration::from_secs(1));
+    let (_, (served, refused)) = flood.counted(&world, Duration::from_secs(2));
     assert!(served > 0, "the flooded API is served as well");
     assert!(refused > 0, "the flood went on all the time");
     flood.end();
@@ -169,28 +173,36 @@ fn a_flood_on_one_api_leaves_the_calls_of_another_alone() {
     assert_eq!(world.get("/flooded/books").status, 200);
 }
 
-/// The same machine serves clients, gateway and service, so that only a loss far beyond noise is told from it.
+/// Calls served per second of the gateway's own time: the machine is busy with clients, service and other tests as well. That the worker
+/// is not idle meanwhile is a matter of the simulation beside its code.
 #[test]
 fn ten_times_as_many_clients_are_served_as_much_in_sum() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let service = Service::new();
     let world = two_apis(&service);
     let period = Duration::from_secs(2);
-    let (mut before, mut during, mut refused) = (0, 0, 0);
+    let none = (0, Duration::ZERO);
+    let (mut before, mut during, mut refused) = (none, none, 0);
     for _ in 0..2 {
         let few = Flood::on(world.address, "/flooded/books", 50);
-        before += few.counted(period).0;
+        let (time, (served, _)) = few.counted(&world, period);
+        before = (before.0 + served, before.1 + time);
         few.end();
         let many = Flood::on(world.address, "/flooded/books", 500);
         eventually("calls are turned away", || many.refused.load(SeqCst) > 0);
-        let counted = many.counted(period);
-        (during, refused) = (during + counted.0, refused + counted.1);
+        let (time, (served, turned_away)) = many.counted(&world, period);
+        during = (during.0 + served, during.1 + time);
+        refused += turned_away;
         many.end();
     }
-    println!("served {before} without flood, {during} with it; {refused} refused");
-    assert!(during * 2 > before, "{during} of {before} served");
-    assert!(refused > 0);
-    // 500 clients that were told at once would have been refused more often than others were served.
-    assert!(refused < during, "{refused} refused beside {during} served");
+    let rate = |(served, time): (usize, Duration)| {
+        f64::from(u32::try_from(served).unwrap()) / time.as_secs_f64()
+    };
+    println!("{before:?} without flood, {during:?} with it, {refused} refused");
+    let ratio = rate(during) / rate(before);
+    assert!(ratio > 0.6, "{ratio} of what is served without a flood");
+    // Told at once, 500 clients would be refused more often than others are served.
+    assert!(refused < during.0, "{refused} refused beside {during:?}");
 }
 
 /// Believes whoever connects about the client's address.

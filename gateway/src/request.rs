@@ -6,6 +6,7 @@
 
 mod classified;
 mod cut_off;
+mod reserve;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,7 +16,6 @@ use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 use tollgate_policy::access::{self, Grant, Outcome, Witness};
 use tollgate_policy::classify::Unclassified;
-use tollgate_policy::quota::CostSource;
 
 use crate::api::Api;
 use crate::authoriser::Judged;
@@ -27,7 +27,7 @@ use crate::explain::{self, Ear};
 use crate::identity::{self, Identified, clock};
 use crate::journey::{Asked, Called, Journey, Own, Peer, Shared};
 use crate::overload::Held;
-use crate::quota::{self, Bill, Reservation, Said};
+use crate::quota::{Bill, Said};
 use crate::report::UpstreamStory;
 use crate::telemetry::{OperationMetrics, RequestId, TraceContext};
 use crate::{own, verdict};
@@ -376,51 +376,6 @@ impl Exchange {
                 Ok(())
             }
             Err(refusal) => Err(self.refused_by(called, refusal)),
-        }
-    }
-
-    /// Takes what the call costs of everything it counts against.
-    async fn reserve(
-        &mut self,
-        called: &Called,
-        identified: &Identified,
-        asked: &Asked<'_>,
-        grant: &mut Grant,
-    ) -> Result<Option<Reservation>, Denial> {
-        let shared = Arc::clone(&self.shared);
-        if identified.identity.caller.is_some() && !shared.metering.admits() {
-            return Err(Denial::Unrecordable);
-        }
-        let call = quota::Call {
-            api: &called.api,
-            operation: called.operation,
-            identified,
-            client: asked.request.client,
-        };
-        let Some(charges) = shared.quotas.charges(&call) else {
-            return Ok(None);
-        };
-        let now = shared.quotas.ticks(self.started);
-        if self.is_described {
-            quota::verdict::tell(&charges, None, now, &mut self.ear);
-            return Ok(None);
-        }
-        let value = |source: &CostSource| quota::verdict::cost_of(source, &called.api, asked);
-        let reserved = shared
-            .quotas
-            .reserve(Arc::clone(&charges), value, now)
-            .await;
-        self.step("reserve");
-        quota::verdict::tell(&charges, reserved.as_ref().err(), now, &mut self.ear);
-        match reserved {
-            Ok(reservation) => {
-                grant.shadowed.extend(reservation.shadowed.iter().cloned());
-                Ok(Some(reservation))
-            }
-            Err(why) => {
-                self.reason = quota::verdict::reason_of(&why);
-                Err(quota::verdict::unreserved(why))
-            }
         }
     }
 

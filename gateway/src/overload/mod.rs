@@ -10,6 +10,7 @@ mod fairness;
 mod saturation;
 mod scanning;
 mod sources;
+mod turned_away;
 mod worker;
 
 use std::fmt;
@@ -27,6 +28,7 @@ use crate::journey::Journey;
 use scanning::Scanning;
 pub(crate) use sources::network_of;
 use sources::{Exempt, Rate, Source, Table};
+pub use turned_away::{TurnedAway, Why};
 pub(crate) use worker::Gauges;
 use worker::{Paused, Place};
 
@@ -89,14 +91,12 @@ impl Overload {
         if let Some(scanning) = &self.scanning
             && let Some(wait) = scanning.wait(&self.table, source, now)
         {
-            let retry_after = self.retry_after(wait);
-            return Err(Denial::TooManyFailures { retry_after });
+            return Err(self.turned_away(Why::Failures, wait));
         }
         if let Some(rate) = &self.rate
             && !sources::admits(rate, source, now)
         {
-            let retry_after = self.retry_after(Duration::ZERO);
-            return Err(Denial::TooManyRequests { retry_after });
+            return Err(self.turned_away(Why::Requests, Duration::ZERO));
         }
         held.source = Some(source);
         Ok(())
@@ -118,16 +118,14 @@ impl Overload {
                 held.place = place;
                 Ok(())
             }
-            Err(worker::Behind) => Err(Denial::Saturated {
-                retry_after: self.retry_after(Duration::ZERO),
-            }),
+            Err(worker::Behind) => Err(self.turned_away(Why::Saturated, Duration::ZERO)),
         }
     }
 
     /// A worker that is behind delivers a refusal late: on a connection that waits for its answer nothing else is asked, which is worth
     /// more than the refusal costs. Bounded: with many waiting already it is delivered at once, as it is by a worker that is not behind.
     pub(crate) async fn pause(&self, denial: &Denial) {
-        if is_ours(denial)
+        if matches!(denial, Denial::TurnedAway(_))
             && let Some(paused) = Paused::begin()
         {
             // Spread by a quarter, so that those refused together do not come back together.
@@ -175,10 +173,11 @@ impl Overload {
         self.workers.lock().clone()
     }
 
-    /// Whole seconds until a source may come again, and some more.
-    fn retry_after(&self, wait: Duration) -> u32 {
+    /// A refusal, with the whole seconds until the next try may succeed, and some more.
+    fn turned_away(&self, why: Why, wait: Duration) -> Denial {
         let needed = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
-        needed.saturating_add(1 + self.turn() % JITTER)
+        let retry_after = needed.saturating_add(1 + self.turn() % JITTER);
+        Denial::TurnedAway(TurnedAway { why, retry_after })
     }
 
     /// A number that differs from one refusal to the next, without asking a source of randomness (Weyl's sequence).
@@ -187,8 +186,9 @@ impl Overload {
     }
 
     fn since_began(&self, now: Instant) -> u64 {
-        let passed = now.saturating_duration_since(self.began).as_nanos();
-        u64::try_from(passed).unwrap_or(u64::MAX)
+        let passed = now.saturating_duration_since(self.began);
+        // Five hundred years fit, so that nothing is lost that `as_nanos`, twice as wide, would keep.
+        passed.as_secs() * 1_000_000_000 + u64::from(passed.subsec_nanos())
     }
 }
 
@@ -199,14 +199,6 @@ impl fmt::Debug for Overload {
             .field("queue_delay", &self.queue_delay)
             .finish_non_exhaustive()
     }
-}
-
-/// Whether the guard refused.
-fn is_ours(denial: &Denial) -> bool {
-    matches!(
-        denial,
-        Denial::TooManyRequests { .. } | Denial::TooManyFailures { .. } | Denial::Saturated { .. }
-    )
 }
 
 /// Whether whoever is refused so may be searching: for paths, for credentials.

@@ -1,3 +1,4 @@
+//! Sources, failures, and what they are told.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -39,6 +40,11 @@ fn refused(denial: Denial) -> Journey {
         operation: None,
         identified: None,
     }
+}
+
+fn turned_away(why: Why) -> Denial {
+    let retry_after = 1;
+    Denial::TurnedAway(TurnedAway { why, retry_after })
 }
 
 /// A request that ends like this, if it is let in.
@@ -154,10 +160,11 @@ fn a_source_that_only_fails_is_refused_until_it_has_waited() {
     let missing = refused(Denial::UnknownOperation);
     let attempts = (0..100).filter(|_| ask(&guard, scanner, now, &missing).is_ok());
     assert_eq!(attempts.count(), 60);
-    let Err(Denial::TooManyFailures { retry_after }) = ask(&guard, scanner, now, &missing) else {
+    let Err(Denial::TurnedAway(away)) = ask(&guard, scanner, now, &missing) else {
         panic!("not refused");
     };
-    assert!((1..=7).contains(&retry_after), "{retry_after}");
+    assert_eq!((away.why, away.status()), (Why::Failures, 429));
+    assert!((1..=7).contains(&away.retry_after), "{away:?}");
     assert!(ask(&guard, address(0x5000_0002), now, &missing).is_ok());
     // One a second from then on, and everything again after two minutes.
     assert!(ask(&guard, scanner, now + SECOND, &missing).is_ok());
@@ -225,9 +232,9 @@ fn only_what_looks_like_searching_is_a_failure() {
         assert!(counts(&denial), "{denial:?}");
     }
     for denial in [
-        Denial::TooManyRequests { retry_after: 1 },
-        Denial::TooManyFailures { retry_after: 1 },
-        Denial::Saturated { retry_after: 1 },
+        turned_away(Why::Requests),
+        turned_away(Why::Failures),
+        turned_away(Why::Saturated),
         Denial::UpstreamFailed,
         Denial::MethodsAsked(Vec::new()),
         Denial::PolicyUnavailable,
@@ -240,7 +247,10 @@ fn only_what_looks_like_searching_is_a_failure() {
 #[test]
 fn what_is_told_to_come_back_does_not_come_back_together() {
     let guard = guard();
-    let told: std::collections::BTreeSet<u32> =
-        (0..100).map(|_| guard.retry_after(SECOND * 3)).collect();
+    let told = (0..100).map(|_| match guard.turned_away(Why::Failures, SECOND * 3) {
+        Denial::TurnedAway(away) => away.retry_after,
+        other => panic!("{other:?}"),
+    });
+    let told: std::collections::BTreeSet<u32> = told.collect();
     assert_eq!(told, (4..9).collect());
 }

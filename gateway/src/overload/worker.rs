@@ -21,9 +21,11 @@ const FEWEST: u32 = 64;
 /// Refusals held back at once by a worker. Each holds a connection, or a stream of one, that was there anyway.
 const MOST_PAUSED: u32 = 8192;
 
-/// The shortest pause, and how much each refusal that waits already adds: so a worker delivers at most 2,000 refusals a second, a few
-/// per cent of its time, from however many connections a flood comes. The longest pause is four seconds.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_micros(500));
+/// The shortest and the longest pause. Between them, it grows with the refusals that wait already.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
+
+/// Calls for which one refusal may be delivered: a few per cent of a worker's time, from however many connections a flood comes.
+const CALLS_PER_REFUSAL: f64 = 10.0;
 
 /// How often lateness is measured while there is work, and while there is none.
 const TICK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
@@ -179,12 +181,18 @@ impl Local {
 
     /// One more refusal is held back, for so long; `None`: deliver it now.
     fn pauses(&mut self) -> Option<Duration> {
-        if self.pressure == Pressure::Calm || self.paused >= MOST_PAUSED {
+        let rate = match self.pressure {
+            Pressure::Calm => return None,
+            Pressure::Watched => f64::INFINITY,
+            Pressure::Shedding(limit) => limit / CALLS_PER_REFUSAL,
+        };
+        if self.paused >= MOST_PAUSED {
             return None;
         }
-        let (shortest, each) = PAUSE;
         self.paused += 1;
-        Some(shortest.max(each * self.paused))
+        let (shortest, longest) = PAUSE;
+        let pause = Duration::try_from_secs_f64(f64::from(self.paused) / rate);
+        Some(pause.unwrap_or(longest).clamp(shortest, longest))
     }
 
     /// A timer fired so late; whether the worker is idle.

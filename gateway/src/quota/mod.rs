@@ -10,6 +10,7 @@ mod exceeded;
 pub mod fields;
 pub mod renewal;
 mod reservation;
+mod unpaid;
 pub(crate) mod verdict;
 
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ use tollgate_proto::ControlClient;
 pub use charges::{Charges, Said, Settled, Toll};
 pub use exceeded::Exceeded;
 pub use reservation::{Bill, Reservation};
+pub use unpaid::Unpaid;
 
 use crate::api::Api;
 use crate::identity::Identified;
@@ -66,15 +68,6 @@ pub struct Call<'c> {
     pub identified: &'c Identified,
     /// From where.
     pub client: Option<IpAddr>,
-}
-
-/// Why a call could not be charged.
-#[derive(Debug, PartialEq)]
-pub enum Unreserved {
-    /// A limit is reached.
-    Exceeded(Box<Exceeded>),
-    /// Nobody can say whether one is, and its policy refuses then.
-    Unknown(Arc<Limit>),
 }
 
 /// How a toll turned out that did not stop the call.
@@ -120,7 +113,7 @@ impl Quotas {
         charges: Arc<Charges>,
         value: impl Fn(&CostSource) -> Option<u64>,
         now: Ticks,
-    ) -> Result<Reservation, Unreserved> {
+    ) -> Result<Reservation, Unpaid> {
         let mut reservation = Reservation::new(Arc::clone(&charges));
         for toll in &charges.tolls {
             // Dropped on the way out, the reservation gives back what it holds.
@@ -136,7 +129,7 @@ impl Quotas {
         Ok(reservation)
     }
 
-    async fn pay(&self, toll: &Toll, cost: u64, now: Ticks) -> Result<Paid, Unreserved> {
+    async fn pay(&self, toll: &Toll, cost: u64, now: Ticks) -> Result<Paid, Unpaid> {
         let held = &toll.held;
         let first = held.cell.take(cost, now);
         if let Ok(taken) = first {
@@ -160,7 +153,7 @@ impl Quotas {
             return Ok(if refused { Paid::Shadowed } else { Paid::Owed });
         }
         if refused {
-            return Err(Unreserved::Exceeded(Box::new(toll.exceeded(now))));
+            return Err(Unpaid::Exceeded(toll.exceeded(now)));
         }
         match held.cell.on_unavailable() {
             OnUnavailable::FailOpen => {
@@ -169,7 +162,7 @@ impl Quotas {
             }
             OnUnavailable::Degraded if held.cell.take_credit(cost, now) => Ok(Paid::Owed),
             OnUnavailable::Degraded | OnUnavailable::FailClosed => {
-                Err(Unreserved::Unknown(toll.strictest()))
+                Err(Unpaid::Unknown(toll.strictest()))
             }
         }
     }

@@ -6,9 +6,8 @@ use tollgate_policy::access::{Outcome, Values, Witness};
 use tollgate_policy::quota::CostSource;
 use tollgate_policy::quota::cell::Ticks;
 
-use super::{Charges, Unreserved};
+use super::{Charges, Unpaid};
 use crate::api::Api;
-use crate::denial::Denial;
 use crate::journey::Asked;
 use crate::verdict::RequestValues;
 
@@ -25,19 +24,10 @@ pub(crate) fn cost_of(source: &CostSource, api: &Api, asked: &Asked<'_>) -> Opti
     text.trim().parse::<u64>().ok().map(|cost| cost.max(1))
 }
 
-/// The answer to a call that was not charged.
-pub(crate) fn unreserved(why: Unreserved) -> Denial {
-    match why {
-        Unreserved::Exceeded(exceeded) => Denial::QuotaExhausted(exceeded),
-        Unreserved::Unknown(limit) => Denial::QuotaUnknown(limit),
-    }
-}
-
 /// Which limit refused, with its place, for the log.
-pub(crate) fn reason_of(why: &Unreserved) -> Cow<'static, str> {
-    let limit = match why {
-        Unreserved::Exceeded(exceeded) => &exceeded.limit,
-        Unreserved::Unknown(limit) => limit,
+pub(crate) fn reason_of(why: &Unpaid) -> Cow<'static, str> {
+    let Some(limit) = why.limit() else {
+        return Cow::Borrowed("the usage journal is full");
     };
     let rule = super::rule_of(limit);
     Cow::Owned(match &rule.place {
@@ -49,17 +39,14 @@ pub(crate) fn reason_of(why: &Unreserved) -> Cow<'static, str> {
 /// Tells a witness how every limit of a call stands. `refused` is the one that refused it.
 pub(crate) fn tell(
     charges: &Charges,
-    refused: Option<&Unreserved>,
+    refused: Option<&Unpaid>,
     now: Ticks,
     witness: &mut impl Witness,
 ) {
     if !witness.attentive() {
         return;
     }
-    let culprit = refused.map(|why| match why {
-        Unreserved::Exceeded(exceeded) => &exceeded.limit,
-        Unreserved::Unknown(limit) => limit,
-    });
+    let culprit = refused.and_then(Unpaid::limit);
     for toll in &charges.tolls {
         let (closest, stand) = toll.closest(now);
         for limit in toll.limits() {

@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -604,6 +605,27 @@ fn a_mistake_in_tollgate_yaml_is_told_with_its_place_and_a_remedy() {
             "wrong-shape",
             &["`limits.h2_streams`: found a mapping"],
         ),
+        (
+            "overload: {queue_delay: 1ms}",
+            1,
+            25,
+            "bad-value",
+            &["`overload.queue_delay`", "at least 5ms, or off"],
+        ),
+        (
+            "overload: {requests_per_address: 0}",
+            1,
+            34,
+            "bad-value",
+            &["`overload.requests_per_address`"],
+        ),
+        (
+            "overload: {exempt: [a/8]}",
+            1,
+            21,
+            "bad-value",
+            &["`overload.exempt`"],
+        ),
         ("- a", 1, 1, "wrong-shape", &["expected a mapping"]),
     ];
     let files = Files::new();
@@ -618,6 +640,12 @@ fn a_mistake_in_x_tollgate_is_told_with_its_place_and_a_remedy() {
         ("{retrys: 1}", 8, 20, "did you mean `retries`?"),
         ("{retries: 9}", 8, 29, "from 0 to 3"),
         ("{max_body: lots}", 8, 30, "is no size"),
+        (
+            "{priority: urgent}",
+            8,
+            30,
+            "none of low, normal and critical",
+        ),
         ("{upgrade: websocket}", 8, 29, "expected a list"),
         (
             "{timeouts: 1s}",
@@ -821,6 +849,16 @@ fn what_is_written_is_what_is_meant() {
         (process.fast_path, process.limits.body_bytes),
         (false, 1024)
     );
+    let process = files
+        .process("overload: {requests_per_address: 7, failures_per_address: off, exempt: [], queue_delay: off}\n")
+        .unwrap();
+    let off = OverloadConfig {
+        requests_per_address: NonZeroU32::new(7),
+        failures_per_address: None,
+        exempt: Vec::new(),
+        queue_delay: None,
+    };
+    assert_eq!(process.overload, off);
 
     let api = files
         .api("spec: spec.yaml\nupstream: http://a\nhosts: [A.Example, '*.B.example']\nbase_path: /v1/\nrewrite: {host: upstream, base_path: /}\n")
@@ -841,12 +879,15 @@ fn an_operation_is_set_by_its_entry_then_the_files_defaults_then_the_description
     let api = files
         .api("spec: spec.yaml\nupstream: http://a\ndefaults: {retries: 2, max_body: 1MiB}\noperations: {GET /books: {retries: 0}}\n")
         .unwrap();
-    let text = format!("{DESCRIPTION}      x-tollgate: {{retries: 3, timeouts: {{idle: 9s}}}}\n");
+    let text = format!(
+        "{DESCRIPTION}      x-tollgate: {{retries: 3, priority: critical, timeouts: {{idle: 9s}}}}\n"
+    );
     let description = openapi::load(&files.write("x.yaml", &text)).unwrap();
     let settings = api.settings_for(&description.operations[0]);
     assert_eq!(settings.retries, Some(0));
     assert_eq!(settings.max_body, Some(1 << 20));
     assert_eq!(settings.idle, Some(Duration::from_secs(9)));
+    assert_eq!(settings.priority, Some(Priority::Critical));
 }
 
 /// A pipe that nobody writes to.

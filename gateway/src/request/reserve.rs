@@ -1,0 +1,60 @@
+//! The step `reserve`: what a call costs is taken before it goes to the service.
+
+use std::sync::Arc;
+
+use tollgate_policy::access::Grant;
+use tollgate_policy::quota::CostSource;
+
+use super::Exchange;
+use crate::denial::Denial;
+use crate::identity::Identified;
+use crate::journey::{Asked, Called};
+use crate::quota::{self, Reservation, Unpaid};
+
+impl Exchange {
+    /// Takes what the call costs of everything it counts against.
+    pub(super) async fn reserve(
+        &mut self,
+        called: &Called,
+        identified: &Identified,
+        asked: &Asked<'_>,
+        grant: &mut Grant,
+    ) -> Result<Option<Reservation>, Denial> {
+        let shared = Arc::clone(&self.shared);
+        if identified.identity.caller.is_some() && !shared.metering.admits() {
+            self.reason = quota::verdict::reason_of(&Unpaid::Unrecordable);
+            return Err(Denial::Unpaid(Box::new(Unpaid::Unrecordable)));
+        }
+        let call = quota::Call {
+            api: &called.api,
+            operation: called.operation,
+            identified,
+            client: asked.request.client,
+        };
+        let Some(charges) = shared.quotas.charges(&call) else {
+            return Ok(None);
+        };
+        let now = shared.quotas.ticks(self.started);
+        if self.is_described {
+            quota::verdict::tell(&charges, None, now, &mut self.ear);
+            return Ok(None);
+        }
+        let value = |source: &CostSource| quota::verdict::cost_of(source, &called.api, asked);
+        let reserved = shared
+            .quotas
+            .reserve(Arc::clone(&charges), value, now)
+            .await;
+        self.step("reserve");
+        quota::verdict::tell(&charges, reserved.as_ref().err(), now, &mut self.ear);
+        match reserved {
+            Ok(reservation) => {
+                grant.shadowed.extend(reservation.shadowed.iter().cloned());
+                Ok(Some(reservation))
+            }
+            Err(why) => {
+                self.reason = quota::verdict::reason_of(&why);
+                Err(Denial::Unpaid(Box::new(why)))
+            }
+        }
+    }
+}
