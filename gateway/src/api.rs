@@ -133,6 +133,10 @@ impl Api {
             findings.push(authoriser_error(&config, what));
             None
         });
+        let issuers = issuers_of(&access).unwrap_or_else(|finding| {
+            findings.push(finding);
+            Vec::new()
+        });
         let mut findings = only_warnings(findings)?;
         let before = previous.map(|api| &*api.cluster);
         let cluster = Cluster::new(&config.name, &config.upstream, before);
@@ -151,7 +155,7 @@ impl Api {
             version: description.version,
             generation,
             classifier,
-            issuers: issuers_of(&access),
+            issuers,
             access,
             authoriser,
             operations,
@@ -257,11 +261,18 @@ fn api_key(place: &str, name: &str) -> Cow<'static, str> {
     }
 }
 
-fn issuers_of(access: &ApiAccess) -> Vec<Arc<Issuer>> {
+fn issuers_of(access: &ApiAccess) -> Result<Vec<Arc<Issuer>>, Finding> {
     let issuers = access.issuers.iter();
-    issuers
-        .map(|issuer| Issuer::new(&issuer.name, &issuer.config))
-        .collect()
+    let compiled = issuers.map(|issuer| {
+        Issuer::new(&issuer.name, &issuer.config).map_err(|what| Finding {
+            severity: Severity::Error,
+            code: "issuer",
+            place: issuer.config.place.clone(),
+            what: format!("issuer `{}`: {what}", issuer.name),
+            remedy: "correct its `ca`".to_owned(),
+        })
+    });
+    compiled.collect()
 }
 
 fn distinct_bases(description: &Description) -> Vec<Arc<str>> {
