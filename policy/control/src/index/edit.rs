@@ -18,12 +18,19 @@ pub(crate) enum Edit {
     Plan(PlanRow),
     NoPlan(Arc<str>),
     Terms(TermsRow),
+    NoTerms(Arc<str>),
     Version {
         terms: Arc<str>,
         version: TermsVersion,
         text: Arc<str>,
     },
     Consumer(ConsumerRow),
+    Changed {
+        consumer: Arc<str>,
+        project: Arc<str>,
+        roles: Vec<Arc<str>>,
+        explains: bool,
+    },
     NoConsumer {
         name: Arc<str>,
         credentials: Vec<CredentialRef>,
@@ -84,6 +91,10 @@ impl Index {
                 self.put_terms(row);
                 self.forget_built(effects);
             }
+            Edit::NoTerms(name) => {
+                self.terms.remove(&name);
+                self.forget_built(effects);
+            }
             Edit::Version {
                 terms,
                 version,
@@ -108,6 +119,19 @@ impl Index {
                     effects.consumers.extend(self.withdrawn.remove(&reference));
                 }
                 self.put_consumer(row);
+            }
+            Edit::Changed {
+                consumer,
+                project,
+                roles,
+                explains,
+            } => {
+                if let Some(held) = self.consumers.get_mut(&consumer) {
+                    held.project = project;
+                    held.roles = roles.into_boxed_slice();
+                    held.explains = explains;
+                }
+                self.touch(consumer, effects);
             }
             Edit::NoConsumer { name, credentials } => self.forget(name, &credentials, effects),
             Edit::Subscription {
@@ -157,6 +181,7 @@ impl Index {
             | Edit::Plan(_)
             | Edit::NoPlan(_)
             | Edit::Terms(_)
+            | Edit::NoTerms(_)
             | Edit::Version { .. } => debug_assert!(false, "these concern everybody"),
         }
     }
