@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Of what `bench` measures.
 PROFILE ?= release
 
-.PHONY: demo build test lint bench fuzz audit setup
+.PHONY: demo build test kill-test lint bench fuzz audit setup
 
 demo: setup ## the bookstore API in front of a service that echoes
 	$(CARGO) build --release --locked -p tollgate
@@ -22,6 +22,9 @@ test: setup lint ## everything
 		--test forwarding --test faults --test streams --test classification --test security \
 		--test strictness --test listeners --test descriptors --test live_configuration \
 		--test keys --test plans --test terms --test revocation --test explain --test shadow --test audit
+
+kill-test: setup ## a thousand deaths of what writes, ships and stores usage: every record billed once
+	TOLLGATE_KILLS=$${TOLLGATE_KILLS:-1000} $(CARGO) test --locked -p tollgate --test kill_usage -- --nocapture
 
 lint: setup ## format and clippy
 	$(CARGO) fmt --all --check

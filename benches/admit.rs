@@ -132,6 +132,8 @@ fn caller(api: Arc<str>) -> Arc<Caller> {
         }],
         roles: Vec::new(),
         terms: vec!["terms".into()],
+        limits: Vec::new(),
+        price: Default::default(),
         origin: Defined::Store,
     };
     let version = TermsVersion {
@@ -159,6 +161,7 @@ fn caller(api: Arc<str>) -> Arc<Caller> {
             api,
             plan: Arc::new(plan),
             duties: vec![duty],
+            limits: Vec::new(),
         }],
         origin: Defined::Store,
     };

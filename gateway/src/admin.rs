@@ -31,7 +31,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tollgate_policy::settings::{
-    AccessLogTarget, ApiConfig, HostPattern, ListenAddress, ProcessConfig,
+    AccessLogTarget, ApiConfig, HostPattern, ListenAddress, OverloadConfig, ProcessConfig,
 };
 
 use crate::descriptors;
@@ -39,7 +39,7 @@ use crate::explain::{self, Described};
 use crate::journey::Shared;
 use crate::live::Live;
 use crate::shadow::ShadowLine;
-use crate::telemetry::{Metrics, write_callers};
+use crate::telemetry::{Metrics, write_callers, write_overload};
 
 /// Connections at once; more wait in the backlog of the socket. Probes, a scraper and a few operators need ten.
 const CONNECTIONS: usize = 32;
@@ -285,6 +285,8 @@ async fn metrics(State(state): State<AdminState>) -> impl IntoResponse {
     let mut page = state.metrics.render();
     let apis = state.live.apis().load();
     write_callers(&mut page, &state.shared.identities, apis.all());
+    write_overload(&mut page, &state.shared.overload);
+    state.shared.metering.write_page(&mut page);
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         page,
@@ -354,6 +356,18 @@ fn shown_process(process: &ProcessConfig) -> Value {
             "keep_alive": duration(limits.keep_alive),
             "requests_per_connection": limits.requests_per_connection,
         },
+        "overload": shown_overload(&process.overload),
+    })
+}
+
+/// As [`shown_process`]; `null` for what is off.
+fn shown_overload(overload: &OverloadConfig) -> Value {
+    let exempt = overload.exempt.iter();
+    json!({
+        "requests_per_address": overload.requests_per_address,
+        "failures_per_address": overload.failures_per_address,
+        "exempt": exempt.map(|n| format!("{}/{}", n.address, n.prefix)).collect::<Vec<_>>(),
+        "queue_delay": overload.queue_delay.map(duration),
     })
 }
 

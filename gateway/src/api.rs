@@ -10,7 +10,8 @@ use std::time::Duration;
 use tollgate_policy::access::{ApiAccess, Demand};
 use tollgate_policy::classify::Classifier;
 use tollgate_policy::openapi::{self, Description, SchemeKind};
-use tollgate_policy::settings::ApiConfig;
+use tollgate_policy::quota::{Cost, Limit};
+use tollgate_policy::settings::{ApiConfig, Priority};
 use tollgate_policy::{Finding, Place, Severity};
 
 use crate::apis::{MAX_BASE_SEGMENTS, base_segments};
@@ -40,6 +41,8 @@ pub struct Api {
     pub operations: Vec<Operation>,
     /// Base paths served.
     pub bases: Vec<Arc<str>>,
+    /// Limits on its calls, whatever plan they are made under.
+    pub limits: Vec<Arc<Limit>>,
     /// Endpoints.
     pub cluster: Arc<Cluster>,
     /// Series of requests that are no operation.
@@ -82,11 +85,15 @@ pub struct Resolved {
     pub websocket: bool,
     /// Bytes of a request body; `None`: what the process allows (`limits.body_bytes`).
     pub max_body: Option<u64>,
+    /// What a call is worth when not every one can be served.
+    pub priority: Priority,
     /// A credential is demanded, and demanding it is ours.
     pub demands: bool,
     /// `WWW-Authenticate` values (RFC 9110 section 11.6.1). At least one where a credential is looked at, which is also
     /// where callers without one may pass.
     pub challenges: Vec<Cow<'static, str>>,
+    /// What a call costs, in metrics where that is not said by themselves.
+    pub costs: Vec<Cost>,
 }
 
 /// Counts of one API since the process started.
@@ -152,7 +159,7 @@ impl Api {
             .map(|(operation, access)| Operation::new(&config, operation, &access.demand, metrics))
             .collect();
         let api = Self {
-            version: description.version,
+            version: std::mem::take(&mut description.version),
             generation,
             classifier,
             issuers,
@@ -160,6 +167,7 @@ impl Api {
             authoriser,
             operations,
             bases,
+            limits: config.limits_for(&description),
             cluster,
             unclassified: metrics.operation(&config.name, "", ""),
             traffic: previous
@@ -217,6 +225,8 @@ impl Resolved {
             retries: said.retries.unwrap_or(upstream.retries),
             websocket: said.websocket.unwrap_or(false),
             max_body: said.max_body,
+            costs: said.costs.unwrap_or_default(),
+            priority: said.priority.unwrap_or_default(),
             demands: !demand.admits_anonymous(),
             challenges: match demand {
                 Demand::Public => Vec::new(),

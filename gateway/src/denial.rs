@@ -7,6 +7,10 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use tollgate_policy::quota::{Limit, Metric};
+
+use crate::quota::Exceeded;
+
 /// A request that is answered here instead of by the service, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denial {
@@ -45,8 +49,24 @@ pub enum Denial {
         /// Where they are read and accepted: a path on this API.
         link: String,
     },
+    /// A limit is reached.
+    QuotaExhausted(Box<Exceeded>),
+    /// Whether a limit is reached cannot be known now, and its policy refuses then.
+    QuotaUnknown(Arc<Limit>),
+    /// The call could not be billed: there is no room to record it.
+    Unrecordable,
     /// Too many unknown credentials came from this address.
     TooManyUnknown,
+    /// Too many requests came from this address.
+    TooManyRequests {
+        /// Seconds for `Retry-After`.
+        retry_after: u32,
+    },
+    /// Too many failed attempts came from this address: paths that do not exist, credentials that are missing or bad.
+    TooManyFailures {
+        /// Seconds for `Retry-After`.
+        retry_after: u32,
+    },
     /// Whether the caller may cannot be known now.
     PolicyUnavailable,
     /// The credential was revoked while the call was under way.
@@ -59,7 +79,12 @@ pub enum Denial {
     ExpectationFailed,
     /// gRPC cannot be answered on HTTP/1.x: its trailers would be lost.
     GrpcNeedsHttp2,
-    /// The gateway is saturated or draining.
+    /// The gateway is saturated, and this API asks for more than its share.
+    Saturated {
+        /// Seconds for `Retry-After`.
+        retry_after: u32,
+    },
+    /// The gateway lacks what a call needs (descriptors), or is draining.
     Overloaded,
     /// No endpoint of the upstream can be used.
     NoEndpoint,
@@ -127,7 +152,14 @@ impl Denial {
                 Forbidden::Authoriser => "authoriser_refused",
             },
             Self::TermsNotAccepted { .. } => "terms_not_accepted",
+            Self::QuotaExhausted(why) if why.limit.metric == Metric::Money => "spend_cap_reached",
+            Self::QuotaExhausted(_) => "quota_exceeded",
+            Self::QuotaUnknown(_) => "quota_unavailable",
+            Self::Unrecordable => "usage_not_recordable",
             Self::TooManyUnknown => "too_many_unknown_credentials",
+            Self::TooManyRequests { .. } => "too_many_requests",
+            Self::TooManyFailures { .. } => "too_many_failures",
+            Self::Saturated { .. } => "saturated",
             Self::PolicyUnavailable => "policy_unavailable",
             Self::CredentialRevoked => "credential_revoked",
             Self::BodyTooLarge => "body_too_large",
@@ -156,11 +188,20 @@ impl Denial {
                 401
             }
             Self::ScopeMissing(_) | Self::NotPermitted(_) | Self::TermsNotAccepted { .. } => 403,
-            Self::TooManyUnknown => 429,
+            Self::QuotaExhausted(why) if why.limit.metric == Metric::Money => 402,
+            Self::TooManyUnknown
+            | Self::TooManyRequests { .. }
+            | Self::TooManyFailures { .. }
+            | Self::QuotaExhausted(_) => 429,
             Self::BodyTooLarge => 413,
             Self::ExpectationFailed => 417,
             Self::GrpcNeedsHttp2 => 426,
-            Self::Overloaded | Self::NoEndpoint | Self::PolicyUnavailable => 503,
+            Self::Saturated { .. }
+            | Self::Overloaded
+            | Self::NoEndpoint
+            | Self::PolicyUnavailable
+            | Self::Unrecordable
+            | Self::QuotaUnknown(_) => 503,
             Self::UpstreamFailed => 502,
             Self::UpstreamTimeout => 504,
             Self::Internal => 500,
@@ -173,7 +214,11 @@ impl Denial {
             Self::Malformed(_) | Self::HeadTooLarge | Self::ExpectationFailed => 3,
             Self::UpstreamTimeout | Self::HeadTimeout | Self::BodyTooSlow => 4,
             Self::ScopeMissing(_) | Self::NotPermitted(_) | Self::TermsNotAccepted { .. } => 7,
-            Self::BodyTooLarge | Self::TooManyUnknown => 8,
+            Self::BodyTooLarge
+            | Self::TooManyUnknown
+            | Self::TooManyRequests { .. }
+            | Self::TooManyFailures { .. }
+            | Self::QuotaExhausted(_) => 8,
             Self::MethodNotServed
             | Self::UnknownApi
             | Self::Misdirected
@@ -182,9 +227,12 @@ impl Denial {
             | Self::MethodsAsked(_)
             | Self::GrpcNeedsHttp2 => 12,
             Self::Internal => 13,
-            Self::Overloaded
+            Self::Saturated { .. }
+            | Self::Overloaded
             | Self::NoEndpoint
             | Self::UpstreamFailed
+            | Self::Unrecordable
+            | Self::QuotaUnknown(_)
             | Self::PolicyUnavailable => 14,
             Self::CredentialRequired(_) | Self::CredentialInvalid(_) | Self::CredentialRevoked => {
                 16
@@ -201,6 +249,9 @@ impl Denial {
             | Self::ScopeMissing(_)
             | Self::NotPermitted(_)
             | Self::TermsNotAccepted { .. }
+            | Self::QuotaExhausted(_)
+            | Self::QuotaUnknown(_)
+            | Self::Unrecordable
             | Self::TooManyUnknown
             | Self::PolicyUnavailable => true,
             Self::Malformed(_)
@@ -216,6 +267,10 @@ impl Denial {
             | Self::BodyTooSlow
             | Self::ExpectationFailed
             | Self::GrpcNeedsHttp2
+            // A flood would push everything else out of the audit log.
+            | Self::TooManyRequests { .. }
+            | Self::TooManyFailures { .. }
+            | Self::Saturated { .. }
             | Self::Overloaded
             | Self::NoEndpoint
             | Self::UpstreamFailed
@@ -241,14 +296,21 @@ impl Denial {
             Self::ScopeMissing(_) => "Scope missing",
             Self::NotPermitted(_) => "Not permitted",
             Self::TermsNotAccepted { .. } => "Terms not accepted",
+            Self::QuotaExhausted(why) if why.limit.metric == Metric::Money => "Spend cap reached",
+            Self::QuotaExhausted(_) => "Quota exceeded",
+            Self::QuotaUnknown(_) => "Quota not known at the moment",
+            Self::Unrecordable => "Usage cannot be recorded",
             Self::TooManyUnknown => "Too many unknown credentials",
+            Self::TooManyRequests { .. } => "Too many requests",
+            Self::TooManyFailures { .. } => "Too many failed attempts",
+            Self::Saturated { .. } => "Gateway saturated",
             Self::PolicyUnavailable => "Policy not known at the moment",
             Self::CredentialRevoked => "Credential revoked",
             Self::BodyTooLarge => "Request body too large",
             Self::BodyTooSlow => "Request body too slow",
             Self::ExpectationFailed => "Expectation not supported",
             Self::GrpcNeedsHttp2 => "gRPC needs HTTP/2",
-            Self::Overloaded => "Gateway saturated",
+            Self::Overloaded => "Gateway overloaded",
             Self::NoEndpoint => "Service has no usable endpoint",
             Self::UpstreamFailed => "Service failed to answer",
             Self::UpstreamTimeout => "Service did not answer in time",
@@ -289,7 +351,17 @@ impl Denial {
                     "accept version {version} of the terms `{terms}` first: {link}"
                 ));
             }
+            Self::QuotaExhausted(why) => return Cow::Owned(why.to_string()),
+            Self::QuotaUnknown(_) => {
+                "how much quota is left cannot be known now; try again in a moment"
+            }
+            Self::Unrecordable => "there is no room to record what is used; try again in a moment",
             Self::TooManyUnknown => "too many unknown credentials came from this address; wait",
+            Self::TooManyRequests { .. } => "too many requests came from this address; wait",
+            Self::TooManyFailures { .. } => {
+                "too many requests from this address failed (no such path, no or a bad credential); wait"
+            }
+            Self::Saturated { .. } => "this API is asked for more than its share; try again later",
             Self::PolicyUnavailable => {
                 "whether this call may pass cannot be known now; try again in a moment"
             }
@@ -330,7 +402,14 @@ impl Denial {
             | Self::NotPermitted(_)
             | Self::TermsNotAccepted { .. }
             | Self::TooManyUnknown
+            | Self::TooManyRequests { .. }
+            | Self::TooManyFailures { .. }
+            // A new connection would cost more than another refusal on this one.
+            | Self::Saturated { .. }
             | Self::PolicyUnavailable
+            | Self::QuotaExhausted(_)
+            | Self::QuotaUnknown(_)
+            | Self::Unrecordable
             | Self::GrpcNeedsHttp2
             | Self::NoEndpoint
             | Self::UpstreamFailed
@@ -360,12 +439,18 @@ impl Denial {
                 vec![("link", format!("<{link}>; rel=\"terms-of-service\""))]
             }
             Self::CredentialRevoked => vec![("www-authenticate", "Bearer".to_owned())],
+            Self::QuotaExhausted(why) => why.fields(),
             Self::Overloaded
             | Self::NoEndpoint
             | Self::PolicyUnavailable
+            | Self::QuotaUnknown(_)
+            | Self::Unrecordable
             | Self::TooManyUnknown => {
                 vec![("retry-after", RETRY_AFTER_SECONDS.to_owned())]
             }
+            Self::TooManyRequests { retry_after }
+            | Self::TooManyFailures { retry_after }
+            | Self::Saturated { retry_after } => vec![("retry-after", retry_after.to_string())],
             Self::Malformed(_)
             | Self::HeadTimeout
             | Self::HeadTooLarge
@@ -398,6 +483,10 @@ impl Denial {
             let (terms, link) = (quoted(terms), quoted(link));
             members =
                 format!(",\"terms\":{{\"name\":{terms},\"version\":{version},\"link\":{link}}}");
+        }
+        if let Self::QuotaExhausted(why) = self {
+            // A member the draft of the RateLimit fields defines for its problem type `quota-exceeded`.
+            members = format!(",\"violated-policies\":[{}]", quoted(&why.limit.name));
         }
         format!(
             "{{\"type\":\"urn:tollgate:problem:{}\",\"title\":{},\"status\":{},\"detail\":{},\"instance\":{}{members}}}\n",

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use tollgate_policy::access::Grant;
 use tollgate_policy::credentials::certificate::CertificateIdentity;
-use tollgate_policy::settings::DoorLimits;
+use tollgate_policy::settings::{DoorLimits, OverloadConfig, Priority};
 use tollgate_proto::ControlClient;
 
 use crate::api::{Api, Operation};
@@ -20,6 +20,9 @@ use crate::forward::watch::Watch;
 use crate::identity::standing::{self, Listed};
 use crate::identity::{self, Identified, Identities};
 use crate::listener::ServedName;
+use crate::metering::Metering;
+use crate::overload::Overload;
+use crate::quota::{Quotas, Reservation};
 use crate::shadow::Shadows;
 use crate::telemetry::{AccessLog, Metrics, OperationMetrics};
 
@@ -48,8 +51,14 @@ pub struct Shared {
     pub recent: Arc<Recent>,
     /// Who would have been refused.
     pub shadows: Arc<Shadows>,
+    /// What calls are charged.
+    pub quotas: Arc<Quotas>,
+    /// What was served, written down.
+    pub metering: Metering,
     /// Decisions on their way to the audit log.
     pub auditor: Arc<Auditor>,
+    /// What holds when strangers, or everybody, ask for too much.
+    pub overload: Arc<Overload>,
     /// Whether the fast path may be taken; off only in tests that compare both ways.
     pub fast_path: bool,
 }
@@ -73,10 +82,13 @@ impl Shared {
             max_body: limits.body_bytes,
             max_fields: limits.head_fields,
             draining: Arc::default(),
-            identities: Identities::new(control),
+            identities: Identities::new(control.clone()),
             recent: Arc::default(),
             shadows: Arc::default(),
+            quotas: Quotas::new(control),
+            metering: Metering::default(),
             auditor,
+            overload: Overload::new(&OverloadConfig::default()),
             fast_path: true,
         };
         (shared, delivery)
@@ -155,6 +167,8 @@ pub struct Admitted {
     pub identified: Identified,
     /// What was decided.
     pub grant: Grant,
+    /// What it holds of its quota; `None`: no limit is about it.
+    pub reservation: Option<Reservation>,
     /// Its place among the calls that end when a credential is revoked.
     _listed: Option<Listed>,
 }
@@ -217,8 +231,19 @@ impl Called {
         settled.unwrap_or(shared.max_body)
     }
 
+    /// What the operation is worth when not every call can be served.
+    pub(crate) fn priority(&self) -> Priority {
+        let operation = self.api.operations.get(self.operation);
+        operation.map_or_else(Priority::default, |operation| operation.settings.priority)
+    }
+
     /// From here on the call ends when what it stands on is withdrawn.
-    pub(crate) fn admitted(self, identified: Identified, grant: Grant) -> Result<Admitted, Denial> {
+    pub(crate) fn admitted(
+        self,
+        identified: Identified,
+        grant: Grant,
+        reservation: Option<Reservation>,
+    ) -> Result<Admitted, Denial> {
         let mut listed = None;
         if !identified.standings.is_empty()
             && let Some(watch) = Watch::current()
@@ -239,6 +264,7 @@ impl Called {
             base_length: self.base_length,
             identified,
             grant,
+            reservation,
             _listed: listed,
         })
     }

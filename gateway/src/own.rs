@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! GET  <base>/.tollgate/                          who you are, your plan, what you have to accept
+//! GET  <base>/.tollgate/usage                     what you used today and this month, by operation
+//! GET  <base>/.tollgate/quota                     how much of your limits is left
 //! GET  <base>/.tollgate/terms                     the documents, with what you accepted
 //! GET  <base>/.tollgate/terms/<name>              one document, as Markdown
 //! POST <base>/.tollgate/terms/<name>/acceptance   {"version": 2, "purpose": "…"}
@@ -106,6 +108,8 @@ async fn reply(
     let method = head.method.clone();
     let replied = match (method.as_str(), parts.as_slice()) {
         ("GET", [""]) => overview(own, control).await,
+        ("GET", ["usage"]) => usage(own, control, None).await,
+        ("GET", ["quota"]) => usage(own, control, Some("quota")).await,
         ("GET", ["terms"]) => list(own, control).await,
         ("GET", ["terms", name]) => text(own, control, name).await,
         ("POST", ["terms", name, "acceptance"]) => {
@@ -117,7 +121,9 @@ async fn reply(
             };
             accept(own, control, name, &body).await
         }
-        (_, [""] | ["terms"] | ["terms", _]) => Err(Denial::MethodNotAllowed(vec!["GET".into()])),
+        (_, ["" | "terms" | "usage" | "quota"] | ["terms", _]) => {
+            Err(Denial::MethodNotAllowed(vec!["GET".into()]))
+        }
         (_, ["terms", _, "acceptance"]) => Err(Denial::MethodNotAllowed(vec!["POST".into()])),
         _ => Err(Denial::UnknownOperation),
     };
@@ -147,6 +153,28 @@ async fn overview(own: &Own, control: &ControlClient) -> std::result::Result<Rep
     let asked = control.ask(Question::Overview { consumer }, PATIENCE).await;
     match asked {
         Ok(Answer::Overview(value)) => Ok(json_reply(200, &value)),
+        _ => Err(Denial::PolicyUnavailable),
+    }
+}
+
+/// What the consumer used at this API and what is left of its limits, or one part of that.
+async fn usage(
+    own: &Own,
+    control: &ControlClient,
+    part: Option<&str>,
+) -> std::result::Result<Reply, Denial> {
+    let question = Question::OwnUsage {
+        consumer: consumer(own)?,
+        api: own.api.config.name.clone(),
+    };
+    match control.ask(question, PATIENCE).await {
+        Ok(Answer::OwnUsage(mut value)) => Ok(match part {
+            Some(part) => {
+                let found = value.get_mut(part).map(Value::take);
+                json_reply(200, &json!({ part: found.unwrap_or_else(|| json!([])) }))
+            }
+            None => json_reply(200, &value),
+        }),
         _ => Err(Denial::PolicyUnavailable),
     }
 }

@@ -23,6 +23,10 @@ use crate::telemetry::{AccessRecord, Finished};
 pub struct UpstreamStory {
     /// How often an endpoint was asked.
     pub attempts: u32,
+    /// Whether anything of the request went to the service.
+    pub sent: bool,
+    /// Status of the service's answer; 0 where there was none.
+    pub status: u16,
     /// Authority of the last one.
     pub authority: SmallVec<[u8; 48]>,
     /// How the last attempt ended.
@@ -54,7 +58,11 @@ impl Exchange {
         if std::mem::replace(&mut self.reported, true) {
             return;
         }
+        self.settle(!seen.aborted);
         let total = self.started.elapsed();
+        let ended = self.started + total;
+        let guard = &self.shared.overload;
+        guard.judge(&self.held, &self.journey, seen.status, ended);
         let (denial, api, operation) = match &self.journey {
             Journey::Arrived => ("", None, None),
             Journey::Admitted(admitted) => ("", Some(&admitted.api), Some(admitted.operation)),

@@ -1,10 +1,10 @@
 //! The journey of a request, from top to bottom in the order of time:
-//! **classify → identify → current_policy → decide → forward → report**.
+//! **classify → identify → current_policy → decide → reserve → forward → settle → report**.
 //!
-//! The steps between (reserve, settle) get their names here when they do something. Everything that can
-//! refuse a request is in [`Exchange::admit`]; nothing after it refuses on policy. The state between the steps is a type, so no
+//! Everything that can refuse a request is in [`Exchange::admit`]; nothing after it refuses on policy. The state between the steps is a type, so no
 //! later step can ask for what an earlier one did not establish. `report` runs for every request, refused ones included.
 
+mod classified;
 mod cut_off;
 
 use std::borrow::Cow;
@@ -15,6 +15,7 @@ use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 use tollgate_policy::access::{self, Grant, Outcome, Witness};
 use tollgate_policy::classify::Unclassified;
+use tollgate_policy::quota::CostSource;
 
 use crate::api::Api;
 use crate::authoriser::Judged;
@@ -25,9 +26,12 @@ use crate::door::target::Target;
 use crate::explain::{self, Ear};
 use crate::identity::{self, Identified, clock};
 use crate::journey::{Asked, Called, Journey, Own, Peer, Shared};
+use crate::overload::Held;
+use crate::quota::{self, Bill, Reservation, Said};
 use crate::report::UpstreamStory;
 use crate::telemetry::{OperationMetrics, RequestId, TraceContext};
 use crate::{own, verdict};
+use classified::Classified;
 
 /// One request and its answer.
 #[derive(Debug)]
@@ -54,6 +58,16 @@ pub struct Exchange {
     last_step: Instant,
     pub(crate) series: Option<Arc<OperationMetrics>>,
     pub(crate) reported: bool,
+    /// Only described, for an explanation: nothing is charged.
+    is_described: bool,
+    /// Bytes of the answer's body that went to the client, or are about to.
+    pub(crate) body_sent: u64,
+    /// What the service said about the cost of the call.
+    pub(crate) said: SmallVec<[Said; 1]>,
+    pub(crate) is_settled: bool,
+    /// What the call came to, once it is settled.
+    pub(crate) bill: Bill,
+    pub(crate) held: Held,
     ear: Ear,
 }
 
@@ -75,6 +89,12 @@ impl Exchange {
             last_step: now,
             series: None,
             reported: false,
+            is_described: false,
+            body_sent: 0,
+            said: SmallVec::new(),
+            is_settled: false,
+            bill: Bill::default(),
+            held: Held::default(),
             ear: Ear::default(),
         }
     }
@@ -83,7 +103,10 @@ impl Exchange {
     pub async fn admit(&mut self, head: &RequestHeader, peer: &Peer) -> Result<(), Denial> {
         self.begin(head);
         let mut found = Found::default();
-        let arrived = self.journey_to_admission(head, peer, &mut found).await;
+        let arrived = match self.enter(peer) {
+            Ok(()) => self.journey_to_admission(head, peer, &mut found).await,
+            Err(denial) => Err(denial),
+        };
         self.series = Some(match (&found.api, found.operation) {
             (Some(api), Some(index)) => api.operations.get(index).map_or_else(
                 || api.unclassified.clone(),
@@ -108,6 +131,7 @@ impl Exchange {
                     operation: found.operation,
                     identified: found.identified,
                 };
+                self.pause(&denial).await;
                 Err(denial)
             }
         }
@@ -127,6 +151,8 @@ impl Exchange {
         }
         let classified = self.classify(head, &host, &target, found);
         self.step("classify");
+        let classified = classified?;
+        self.take_place(&classified)?;
         let asked = Asked {
             request: identity::Request {
                 head,
@@ -138,7 +164,7 @@ impl Exchange {
             host: host.as_str(),
             path: target.path,
         };
-        match classified? {
+        match classified {
             Classified::Operation(called) => self.admit_call(called, &asked, found).await,
             Classified::Own { api, base_length } => self.admit_own(api, base_length, &asked).await,
         }
@@ -171,9 +197,17 @@ impl Exchange {
         self.step("identify");
         self.ear = ear;
         let identified = identified?;
-        match self.judge(&called, &identified, asked).await {
-            Ok(grant) => {
-                let admitted = called.admitted(identified, grant)?;
+        let judged = self.judge(&called, &identified, asked).await;
+        let reserved = match judged {
+            Ok(mut grant) => {
+                let reserved = self.reserve(&called, &identified, asked, &mut grant).await;
+                reserved.map(|reservation| (grant, reservation))
+            }
+            Err(denial) => Err(denial),
+        };
+        match reserved {
+            Ok((grant, reservation)) => {
+                let admitted = called.admitted(identified, grant, reservation)?;
                 Ok(Journey::Admitted(Box::new(admitted)))
             }
             Err(denial) => {
@@ -345,6 +379,51 @@ impl Exchange {
         }
     }
 
+    /// Takes what the call costs of everything it counts against.
+    async fn reserve(
+        &mut self,
+        called: &Called,
+        identified: &Identified,
+        asked: &Asked<'_>,
+        grant: &mut Grant,
+    ) -> Result<Option<Reservation>, Denial> {
+        let shared = Arc::clone(&self.shared);
+        if identified.identity.caller.is_some() && !shared.metering.admits() {
+            return Err(Denial::Unrecordable);
+        }
+        let call = quota::Call {
+            api: &called.api,
+            operation: called.operation,
+            identified,
+            client: asked.request.client,
+        };
+        let Some(charges) = shared.quotas.charges(&call) else {
+            return Ok(None);
+        };
+        let now = shared.quotas.ticks(self.started);
+        if self.is_described {
+            quota::verdict::tell(&charges, None, now, &mut self.ear);
+            return Ok(None);
+        }
+        let value = |source: &CostSource| quota::verdict::cost_of(source, &called.api, asked);
+        let reserved = shared
+            .quotas
+            .reserve(Arc::clone(&charges), value, now)
+            .await;
+        self.step("reserve");
+        quota::verdict::tell(&charges, reserved.as_ref().err(), now, &mut self.ear);
+        match reserved {
+            Ok(reservation) => {
+                grant.shadowed.extend(reservation.shadowed.iter().cloned());
+                Ok(Some(reservation))
+            }
+            Err(why) => {
+                self.reason = quota::verdict::reason_of(&why);
+                Err(quota::verdict::unreserved(why))
+            }
+        }
+    }
+
     fn count_shadows(&self) {
         let Journey::Admitted(admitted) = &self.journey else {
             return;
@@ -366,6 +445,7 @@ impl Exchange {
         let mut exchange = Self::new(shared);
         exchange.begin(head);
         exchange.ear = Ear::listening();
+        exchange.is_described = true;
         let mut found = Found::default();
         let journey = exchange.journey_to_admission(head, peer, &mut found).await;
         let journey = journey.unwrap_or_else(|denial| Journey::Refused {
@@ -400,6 +480,7 @@ impl Exchange {
 
     /// A refusal after admission: the upstream failed, or the body turned out unacceptable.
     pub fn fail(&mut self, denial: Denial) {
+        self.settle(false);
         // Who called stays known: report names it, however the call ended.
         let journey = std::mem::replace(&mut self.journey, Journey::Arrived);
         self.journey = journey.refused(denial);
@@ -427,19 +508,6 @@ impl Exchange {
             self.ear = Ear::listening();
         }
     }
-}
-
-/// What classification came to.
-enum Classified {
-    /// An operation of the file.
-    Operation(Called),
-    /// What Tollgate itself answers.
-    Own {
-        /// The API.
-        api: Arc<Api>,
-        /// Length of the base path.
-        base_length: usize,
-    },
 }
 
 /// The policy that holds for this caller now: the snapshot of the API, and what was sold to the caller.

@@ -146,6 +146,8 @@ fn identity(plan: PlanApi, terms: bool) -> Identity {
         apis: vec![plan],
         roles: vec!["reader".into()],
         terms: Vec::new(),
+        limits: Vec::new(),
+        price: Default::default(),
         origin: Defined::File(Place::file("plans.yaml")),
     };
     let version = |version, effective| TermsVersion {
@@ -173,6 +175,7 @@ fn identity(plan: PlanApi, terms: bool) -> Identity {
             api: "bench".into(),
             plan: plan.into(),
             duties: if terms { vec![duty] } else { Vec::new() },
+            limits: Vec::new(),
         }],
         origin: Defined::Store,
     };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::finding::Place;
+use crate::quota::Limit;
 use crate::settings::Network;
 use crate::time::Timestamp;
 
@@ -56,6 +57,8 @@ pub struct Subscription {
     pub plan: Arc<Plan>,
     /// The terms plan and API require, and what of them was accepted.
     pub duties: Vec<TermsDuty>,
+    /// The plan's limits, with the consumer's overrides applied.
+    pub limits: Vec<Arc<Limit>>,
 }
 
 /// Limits and rights sold to a consumer.
@@ -69,8 +72,30 @@ pub struct Plan {
     pub roles: Vec<Arc<str>>,
     /// Names of the terms it requires.
     pub terms: Vec<Arc<str>>,
+    /// How much it allows.
+    pub limits: Vec<Arc<Limit>>,
+    /// By what prices its calls are billed.
+    pub price: Price,
     /// Where it was defined.
     pub origin: Defined,
+}
+
+/// By what prices a plan's calls are billed. What an operation costs in money is written with the operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Price {
+    /// Counts up whenever prices change; usage records carry it, so that what was sold at old prices is billed at old prices.
+    pub version: u32,
+    /// ISO 4217, such as `EUR`.
+    pub currency: Arc<str>,
+}
+
+impl Default for Price {
+    fn default() -> Self {
+        Self {
+            version: 1,
+            currency: "EUR".into(),
+        }
+    }
 }
 
 /// What a plan opens of one API.

@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod directory;
 pub mod finding;
 pub mod openapi;
+pub mod quota;
 pub mod settings;
 pub mod source;
 pub mod time;

@@ -160,6 +160,8 @@ fn identity() -> Identity {
         }],
         roles: vec!["reader".into()],
         terms: vec!["fair-use".into()],
+        limits: Vec::new(),
+        price: Default::default(),
         origin: Defined::File(Place::file("plans.yaml")),
     };
     let version = TermsVersion {
@@ -187,6 +189,7 @@ fn identity() -> Identity {
             api: "bookstore".into(),
             plan: plan.into(),
             duties: vec![duty],
+            limits: Vec::new(),
         }],
         origin: Defined::Store,
     };

@@ -71,11 +71,19 @@ impl Control {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// GETs a text, and the path of the page after it.
+    pub(super) fn text(&self, path: &str) -> anyhow::Result<(String, Option<String>)> {
+        let answer = self.fetch("GET", path, None)?;
+        let (head, body) = good(&answer)?;
+        Ok((body.to_owned(), next_page(head)))
+    }
+
     /// All entries of a list, page by page.
     pub(super) fn list(&self, path: &str) -> anyhow::Result<Vec<Value>> {
         let (mut all, mut after) = (Vec::new(), String::new());
         loop {
-            let mut page = self.get(&format!("{path}?limit={PAGE}{after}"))?;
+            let joint = if path.contains('?') { '&' } else { '?' };
+            let mut page = self.get(&format!("{path}{joint}limit={PAGE}{after}"))?;
             match page.get_mut("items").map(Value::take) {
                 Some(Value::Array(items)) => all.extend(items),
                 Some(_) | None => bail!("the answer is no list"),
@@ -117,6 +125,10 @@ impl Control {
     }
 
     fn exchange(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        understand(&self.fetch(method, path, body)?)
+    }
+
+    fn fetch(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<String> {
         let address = self.address()?;
         let credential = self.credential()?;
         let body = body.map(Value::to_string).unwrap_or_default();
@@ -135,7 +147,7 @@ impl Control {
         let mut answer = String::new();
         let read = stream.take(MAX_ANSWER_BYTES).read_to_string(&mut answer);
         read.with_context(|| format!("{address} did not answer in full"))?;
-        understand(&answer)
+        Ok(answer)
     }
 
     fn address(&self) -> anyhow::Result<SocketAddr> {
@@ -189,14 +201,31 @@ fn read(file: &Path) -> anyhow::Result<String> {
 
 /// The body of a good answer; of another, what it says is wrong.
 fn understand(answer: &str) -> anyhow::Result<Value> {
+    let (_, body) = good(answer)?;
+    if body.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(body).context("the answer is no JSON")
+}
+
+/// Where the header `Link` (RFC 8288) says that the next page is.
+fn next_page(head: &str) -> Option<String> {
+    let mut lines = head.lines();
+    let link = lines.find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("link").then(|| value.trim())
+    })?;
+    let (target, relation) = link.strip_prefix('<')?.split_once('>')?;
+    relation.contains("rel=\"next\"").then(|| target.to_owned())
+}
+
+/// Head and body of a good answer; of another, what it says is wrong.
+fn good(answer: &str) -> anyhow::Result<(&str, &str)> {
     let parts = answer.split_once("\r\n\r\n");
     let (head, body) = parts.context("the answer is no HTTP")?;
     let status = head.split(' ').nth(1).unwrap_or_default();
     if status.starts_with('2') {
-        if body.is_empty() {
-            return Ok(Value::Null);
-        }
-        return serde_json::from_str(body).context("the answer is no JSON");
+        return Ok((head, body));
     }
     let problem: Value = serde_json::from_str(body).unwrap_or_default();
     match problem.get("detail").and_then(Value::as_str) {

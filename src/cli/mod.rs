@@ -13,10 +13,12 @@ mod gateway;
 mod keys;
 mod plans;
 mod projects;
+mod quota;
 mod revocations;
 mod shadow_report;
 mod status;
 mod terms;
+mod usage;
 mod version;
 
 use std::process::ExitCode;
@@ -71,6 +73,12 @@ enum Command {
     /// Revoke tokens, subjects, certificates and consumers
     #[command(after_help = revocations::EXAMPLES)]
     Revocations(revocations::Args),
+    /// Show how much of their limits subjects have used
+    #[command(after_help = quota::EXAMPLES)]
+    Quota(quota::Args),
+    /// Show what was used, who reported it and what is missing
+    #[command(after_help = usage::EXAMPLES)]
+    Usage(usage::Args),
     /// Read and verify the audit log
     #[command(after_help = audit::EXAMPLES)]
     Audit(audit::Args),
@@ -102,6 +110,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Keys(args) => keys::run(args),
         Command::Terms(args) => terms::run(args),
         Command::Revocations(args) => revocations::run(args),
+        Command::Quota(args) => quota::run(args),
+        Command::Usage(args) => usage::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Backup(args) => backup::run(args),
         Command::Version => version::run(),

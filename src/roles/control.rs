@@ -90,6 +90,7 @@ impl Beside {
             pepper,
             files: directory.map(|directory| reader(directory, state_dir)),
             key_environment: KEY_ENVIRONMENT.to_owned(),
+            usage: tollgate_control::UsageSettings::default(),
         };
         let (stop, stopped) = oneshot::channel();
         let (started, starting) = mpsc::channel();

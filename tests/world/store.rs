@@ -25,12 +25,17 @@ impl Store {
     }
 
     pub fn at(state_dir: &Path) -> Self {
+        Self::named(state_dir, "control.db")
+    }
+
+    /// Another database of the state directory.
+    pub fn named(state_dir: &Path, file: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
         Self {
-            path: state_dir.join("control.db"),
+            path: state_dir.join(file),
             runtime,
         }
     }

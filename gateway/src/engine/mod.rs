@@ -25,7 +25,11 @@ use crate::journey::Shared;
 use crate::listener::handover::TakenOver;
 use crate::listener::{self, Drain, Lock, TlsKeys, handover};
 use crate::live::{Live, Origin, state_dir};
+use crate::metering::Metering;
+use crate::overload::Overload;
+use crate::quota::renewal::Renewal;
 use crate::telemetry::{AccessLog, Metrics};
+use crate::usage::Shipper;
 use sites::{Site, bind_admin, open, predecessor};
 
 /// How long the access log may take to write what is queued at the end.
@@ -34,6 +38,10 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(2);
 /// How long a start waits for the first resolution of the services' names before it serves anyway.
 const NAMES_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long the end waits until quota that was not used is given back.
+const QUOTA_LIMIT: Duration = Duration::from_secs(1);
+/// How long the end waits until usage is taken; what is not is sent by the next start.
+const USAGE_LIMIT: Duration = Duration::from_secs(3);
 /// How long the end waits for the audit log.
 const AUDIT_LIMIT: Duration = Duration::from_secs(3);
 
@@ -61,6 +69,7 @@ pub struct Engine {
     metrics: Arc<Metrics>,
     shared: Arc<Shared>,
     delivery: Option<Delivery>,
+    shipper: Option<Shipper>,
     on_reload: Option<OnReload>,
     access_log: AccessLog,
     drain: Drain,
@@ -139,6 +148,9 @@ impl Engine {
         shared.max_body = process.limits.body_bytes;
         shared.max_fields = process.limits.head_fields;
         shared.fast_path = process.fast_path;
+        shared.overload = Overload::new(&process.overload);
+        let (metering, shipper) = Metering::start(&process);
+        shared.metering = metering;
         let mut engine = Self {
             process: Arc::new(process),
             live,
@@ -147,6 +159,7 @@ impl Engine {
             drain: Drain::new(),
             shared: Arc::new(shared),
             delivery: Some(delivery),
+            shipper,
             on_reload: None,
             ready: Arc::new(AtomicBool::new(false)),
             workers: Vec::new(),
@@ -206,7 +219,7 @@ impl Engine {
             let started = started.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{index}"))
-                .spawn(move || worker::work(mine, shared, door, drain, started))
+                .spawn(move || worker::work(index, mine, shared, door, drain, started))
                 .map_err(|error| format!("a worker thread cannot be started: {error}"))?;
             self.workers.push(thread);
         }
@@ -257,6 +270,10 @@ impl Engine {
         if let Some(delivery) = self.delivery.take() {
             tokio::spawn(audit::deliver(delivery, directory.control().clone()));
         }
+        if let Some(shipper) = self.shipper.take() {
+            tokio::spawn(shipper.run(directory.control().clone()));
+        }
+        let renewal = Renewal::start(self.shared.quotas.clone());
         let apis = self.live.apis().load_full();
         for api in apis.all() {
             api.cluster.ready(NAMES_LIMIT).await;
@@ -271,6 +288,7 @@ impl Engine {
         self.drain.start();
         tracing::info!(connections = self.drain.connections(), "draining");
         let auditor = self.shared.auditor.clone();
+        let shared = self.shared.clone();
         let ended = self.drain.wait_idle(self.process.drain_timeout);
         let idle = async {
             let idle = ended.await;
@@ -282,6 +300,8 @@ impl Engine {
                     "decisions are not in the audit log: it did not take them in time"
                 );
             }
+            renewal.end(QUOTA_LIMIT).await;
+            shared.metering.close(USAGE_LIMIT).await;
             idle
         };
         tokio::pin!(idle);

@@ -43,6 +43,7 @@ pub(super) fn door(limits: &DoorLimits, shared: &Arc<Shared>) -> Door {
 
 /// Serves until the drain is over. Runs on a thread of its own; says `started` once it accepts.
 pub(super) fn work(
+    index: usize,
     mine: Vec<Share>,
     shared: Arc<Shared>,
     door: Arc<Door>,
@@ -59,10 +60,12 @@ pub(super) fn work(
             return;
         }
     };
+    shared.metering.bind(index);
     runtime.block_on(async move {
         let limits = door.limits.clone();
         let withdrawals = shared.identities.directory.withdrawals();
         tokio::spawn(standing::enforce(withdrawals));
+        tokio::spawn(shared.overload.clone().watch_worker());
         let app = Arc::new(Guarded::new(proxy(&shared), shared, limits));
         for share in mine {
             let listener = match share.socket.into_listener() {

@@ -109,6 +109,7 @@ impl Forwarder {
         service.read_timeout = Some(self.patience(passage));
         service.write_timeout = peer.options.write_timeout;
         let head = self.head_for_service(session, passage)?;
+        passage.exchange.upstream.sent = true;
         if let Err(error) = service.write_request_header(Box::new(head)).await {
             return Ok(self.broken(session, passage, reused, error));
         }
@@ -125,6 +126,7 @@ impl Forwarder {
             end = push(&mut tasks, task)?;
         }
         service.read_timeout = self.idle(passage);
+        passage.exchange.releases(&tasks, end);
         session
             .write_response_tasks(tasks)
             .await
@@ -145,7 +147,7 @@ impl Forwarder {
         &self,
         session: &mut Session,
         service: &mut ClientSession,
-        passage: &Passage,
+        passage: &mut Passage,
     ) -> Result<()> {
         loop {
             let task = tokio::select! {
@@ -167,6 +169,7 @@ impl Forwarder {
             }
             let mut tasks = Vec::with_capacity(1);
             let end = push(&mut tasks, task)?;
+            passage.exchange.releases(&tasks, end);
             session
                 .write_response_tasks(tasks)
                 .await

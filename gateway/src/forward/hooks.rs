@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora_core::modules::http::HttpModules;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, ErrorSource, ErrorType, Result};
@@ -34,6 +35,14 @@ fn watched(session: &mut Session, deadline: Option<Instant>) -> Option<Arc<Watch
         watch.body_begins();
     }
     Some(watch)
+}
+
+/// Whether an answer ends with its head: then no piece of a body announces its end.
+fn has_no_body(session: &Session, answer: &ResponseHeader) -> bool {
+    let empty = answer.headers.get(http::header::CONTENT_LENGTH);
+    session.req_header().method == http::Method::HEAD
+        || matches!(answer.status.as_u16(), 204 | 304)
+        || empty.is_some_and(|length| length == "0")
 }
 
 /// How long one read or write of the pump may take, and how long the head of the answer, which is a matter of the watch: the pump
@@ -130,6 +139,7 @@ impl ProxyHttp for Forwarder {
             watch.answer_within(limit);
         }
         let origin = origin_of(session);
+        passage.exchange.upstream.sent = true;
         let Journey::Admitted(admitted) = &passage.exchange.journey else {
             return Error::e_explain(ErrorType::InternalError, "forward before admission");
         };
@@ -190,14 +200,31 @@ impl ProxyHttp for Forwarder {
     where
         Self::CTX: Send + Sync,
     {
-        self.dress(session, passage, answer)
+        self.dress(session, passage, answer)?;
+        if has_no_body(session, answer) {
+            passage.exchange.settle(true);
+        }
+        Ok(())
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        _trailers: &mut HeaderMap,
+        passage: &mut Passage,
+    ) -> Result<Option<Bytes>>
+    where
+        Self::CTX: Send + Sync,
+    {
+        passage.exchange.settle(true);
+        Ok(None)
     }
 
     fn response_body_filter(
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         passage: &mut Passage,
     ) -> Result<Option<Duration>>
     where
@@ -210,6 +237,11 @@ impl ProxyHttp for Forwarder {
             && session.was_upgraded()
         {
             passage.frames.get_or_insert_default().pass(bytes);
+        }
+        let length = body.as_ref().map_or(0, Bytes::len);
+        passage.exchange.body_sent += u64::try_from(length).unwrap_or(u64::MAX);
+        if end {
+            passage.exchange.settle(true);
         }
         Ok(None)
     }

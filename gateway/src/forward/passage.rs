@@ -18,6 +18,8 @@ use crate::explain;
 use crate::journey::{Journey, Peer, Shared};
 use crate::listener::Handshake;
 use crate::own;
+use crate::quota::Said;
+use crate::quota::fields::Told;
 use crate::report::Seen;
 use crate::request::Exchange;
 use crate::upstream::{EndpointAddress, InFlight, Outcome, Picked};
@@ -196,6 +198,7 @@ impl Forwarder {
     /// Notes the head of the answer.
     pub(super) fn answer_began(&self, passage: &mut Passage, status: u16) {
         passage.answered = true;
+        passage.exchange.upstream.status = status;
         let failed = status >= 500 && status != 501;
         passage.finish_attempt(if failed {
             Outcome::ServerError
@@ -208,7 +211,7 @@ impl Forwarder {
     pub(super) fn dress(
         &self,
         session: &mut Session,
-        passage: &Passage,
+        passage: &mut Passage,
         answer: &mut ResponseHeader,
     ) -> Result<()> {
         if self.shared.draining.load(Ordering::Relaxed) {
@@ -225,6 +228,7 @@ impl Forwarder {
         if let Some(explanation) = passage.exchange.explanation() {
             answer.insert_header(explain::FIELD, explanation)?;
         }
+        tell_quota(&mut passage.exchange, answer)?;
         if let Journey::Admitted(admitted) = &passage.exchange.journey
             && let Some((terms, version, enforced)) = &admitted.grant.grace
         {
@@ -312,6 +316,32 @@ pub(super) fn exhausted(error: &Error) -> bool {
         cause = inner.source();
     }
     false
+}
+
+/// How the limit that is closest to its end stands; and what the service says the call cost, which is for us alone.
+fn tell_quota(exchange: &mut Exchange, answer: &mut ResponseHeader) -> Result<()> {
+    let Journey::Admitted(admitted) = &exchange.journey else {
+        return Ok(());
+    };
+    let Some(reservation) = &admitted.reservation else {
+        return Ok(());
+    };
+    let charges = reservation.charges();
+    let now = exchange.shared.quotas.ticks(exchange.started);
+    if let Some(told) = Told::closest(charges, now) {
+        answer.insert_header("ratelimit-policy", told.policy())?;
+        answer.insert_header("ratelimit", told.state())?;
+    }
+    for header in charges.response_headers() {
+        let Some(value) = answer.remove_header(&**header) else {
+            continue;
+        };
+        if let Some(value) = value.to_str().ok().and_then(|it| it.trim().parse().ok()) {
+            let header = header.clone();
+            exchange.said.push(Said { header, value });
+        }
+    }
+    Ok(())
 }
 
 /// Deals with a length or coding of a body that cannot be there (RFC 9110, section 8.6; RFC 9112, section 6.1): a client that

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::overload::network_of;
+
 /// Buckets: 8 bytes each.
 const BUCKETS: usize = 4096;
 
@@ -74,14 +76,6 @@ impl MissBudget {
             (next <= now + BURST * refill).then_some(next)
         });
         took.is_ok()
-    }
-}
-
-/// One customer has a whole /64 of IPv6.
-fn network_of(address: IpAddr) -> u128 {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => u128::from(v4.to_bits()),
-        IpAddr::V6(v6) => v6.to_bits() >> 64 << 64,
     }
 }
 

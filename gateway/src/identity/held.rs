@@ -373,6 +373,8 @@ impl Directory {
                 self.changed.note(Whom::These(consumers.to_vec()));
             }
             Announcement::Everything { generation } => self.forget_everything(Some(*generation)),
+            // For those who watch quota.
+            Announcement::Quota { .. } => {}
         }
     }
 

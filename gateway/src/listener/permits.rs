@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::overload::network_of;
+
 /// Connections open, of all listeners and workers.
 #[derive(Debug, Default)]
 pub(super) struct Permits {
@@ -25,7 +27,7 @@ impl Permits {
 
     /// A permit for one more connection from this address, unless `limit` are open.
     pub(super) fn address(self: &Arc<Self>, ip: IpAddr, limit: usize) -> Option<AddressPermit> {
-        let key = key(ip);
+        let key = network_of(ip);
         let mut addresses = self.addresses.lock();
         let open = addresses.entry(key).or_insert(0);
         if *open >= limit {
@@ -81,14 +83,6 @@ impl Drop for AddressPermit {
                 addresses.remove(&self.key);
             }
         }
-    }
-}
-
-/// IPv4 as it is (mapped into IPv6); IPv6 by /64, because one subscriber owns a whole /64.
-fn key(ip: IpAddr) -> u128 {
-    match ip.to_canonical() {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(v6) => v6.to_bits() & !u128::from(u64::MAX),
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
-use tokio::sync::{Mutex, MutexGuard, broadcast};
+use tokio::sync::{Mutex, MutexGuard, Notify, broadcast};
 use tokio::task::JoinHandle;
 use tollgate_policy::credentials::key::{Pepper, is_environment};
 use tollgate_policy::directory::Revoked;
@@ -22,9 +22,11 @@ use tollgate_proto::{Announcement, ControlServer};
 
 use crate::audit::{self, Entry, Head, Verdict};
 use crate::index::{Edit, Effects, Index};
+use crate::quota::Quota;
 use crate::refusal::{Refusal, chain};
 use crate::store::{Connection, Contents, Store, StoreError, Transaction, next_generation};
-use crate::{follow, secret_file, service};
+use crate::usage::{Usage, UsageSettings};
+use crate::{expiry, follow, secret_file, service, usage};
 
 /// How long a lock of another process on the store is waited for.
 const BUSY: Duration = Duration::from_secs(2);
@@ -42,6 +44,8 @@ pub struct Options {
     pub files: Option<FileReader>,
     /// Middle part of keys made here: `tg_<environment>_…`.
     pub key_environment: String,
+    /// How usage is kept.
+    pub usage: UsageSettings,
 }
 
 impl std::fmt::Debug for Options {
@@ -97,11 +101,16 @@ pub(crate) struct Inner {
     facts_known: AtomicBool,
     /// The store, or why there is none.
     store: RwLock<Result<Store, Arc<str>>>,
+    /// Hands out quota.
+    pub(crate) quota: Quota,
     /// Changes the store had seen when it was last read here, or written.
     pub(crate) seen: AtomicU64,
     /// Held by whoever changes something: the last record of the audit log.
-    writer: Mutex<Head>,
+    pub(crate) writer: Mutex<Head>,
     announcements: broadcast::Sender<Announcement>,
+    /// Another override may be the next to expire.
+    pub(crate) overrides_changed: Notify,
+    pub(crate) usage: Usage,
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -136,7 +145,10 @@ impl Control {
         let seen = AtomicU64::new(contents.generation);
         let mut index = Index::merge(&files, contents, |secret| pepper.digest(secret));
         index.generation += 1;
+        index.expire(now(), &mut Effects::default());
         log_remarks(&index.remarks);
+        let (quota, granting) = Quota::new(state_dir.clone(), server.announcements.clone());
+        let (taking, waiting) = Usage::new(options.usage);
         let control = Self {
             inner: Arc::new(Inner {
                 state_dir,
@@ -147,9 +159,12 @@ impl Control {
                 files: options.files,
                 facts_known: AtomicBool::new(store.is_ok()),
                 store: RwLock::new(store),
+                quota,
                 seen,
                 writer: Mutex::new(head),
                 announcements: server.announcements,
+                overrides_changed: Notify::new(),
+                usage: taking,
                 tasks: parking_lot::Mutex::default(),
             }),
         };
@@ -158,7 +173,12 @@ impl Control {
         control.announce_everything();
         let answering = tokio::spawn(service::answer(control.clone(), server.questions));
         let following = tokio::spawn(follow::follow(control.clone()));
-        control.inner.tasks.lock().extend([answering, following]);
+        let granting = tokio::spawn(granting);
+        let expiring = tokio::spawn(expiry::expire(control.clone()));
+        let intake = tokio::spawn(usage::intake(control.clone(), waiting));
+        let keeping = tokio::spawn(usage::keep_house(control.clone()));
+        let tasks = [answering, following, granting, expiring, intake, keeping];
+        control.inner.tasks.lock().extend(tasks);
         Ok(control)
     }
 
@@ -183,6 +203,7 @@ impl Control {
         };
         let seen = contents.generation;
         let mut merged = Index::merge(&files, contents, |secret| self.inner.pepper.digest(secret));
+        merged.expire(now(), &mut Effects::default());
         log_remarks(&merged.remarks);
         let reloaded = {
             let mut index = self.inner.index.write();
@@ -197,6 +218,7 @@ impl Control {
         };
         // After the index: whoever is answered from now on is judged by what was revoked.
         self.inner.facts_known.fetch_or(opened, Ordering::Release);
+        self.inner.overrides_changed.notify_one();
         self.announce_everything();
         drop(head);
         if held.is_none() {
@@ -283,6 +305,23 @@ impl Control {
         let mut change = self.begin().await?;
         change.note(entry);
         change.commit().await
+    }
+
+    /// Forgets the overrides that have expired, and tells whom it concerns.
+    pub(crate) async fn expire_overrides(&self) {
+        // As every change: one at a time, so that announcements come in the order of what happened.
+        let _head = self.inner.writer.lock().await;
+        let mut effects = Effects::default();
+        let generation = {
+            let mut index = self.inner.index.write();
+            index.expire(now(), &mut effects);
+            if effects.consumers.is_empty() {
+                return;
+            }
+            index.generation += 1;
+            index.generation
+        };
+        announce(&self.inner.announcements, generation, effects);
     }
 
     fn announce_everything(&self) {
@@ -386,6 +425,7 @@ impl Change<'_> {
         if !self.edits.is_empty() {
             let (generation, effects) = apply(&self.inner.index, self.edits);
             announce(&self.inner.announcements, generation, effects);
+            self.inner.overrides_changed.notify_one();
         }
         keep_head(&self.inner.state_dir, &self.head).await;
         Ok(())

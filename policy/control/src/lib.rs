@@ -7,16 +7,20 @@
 
 mod audit;
 mod control;
+mod expiry;
 mod follow;
 pub mod http;
 mod index;
+mod quota;
 mod refusal;
 mod secret_file;
 mod service;
 mod store;
 mod text;
+mod usage;
 
 pub use audit::{Broken, Verdict};
 pub use control::{Control, FileReader, Options, ReloadError, Reloaded, StartError};
 pub use secret_file::load_or_make_pepper;
 pub use store::{Store, StoreError};
+pub use usage::{MAX_BATCH as MAX_USAGE_BATCH, UsageFigures, UsageSettings};

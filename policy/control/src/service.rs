@@ -18,6 +18,7 @@ use crate::index::{Edit, Index};
 use crate::refusal::Refusal;
 use crate::store::{AcceptanceRow, KeyRow};
 use crate::text::put;
+use crate::{quota, usage};
 
 /// Questions that wait to be written.
 const WRITES: usize = 256;
@@ -83,6 +84,18 @@ fn sort(
                 drop(place);
             });
         }
+        Question::Lease(holder, asks) => control.inner.quota.ask(holder, asks, back),
+        Question::Usage(batch) => control.inner.usage.offer(batch, back),
+        Question::OwnUsage { consumer, api } => {
+            let Ok(place) = Arc::clone(overviews).try_acquire_owned() else {
+                return;
+            };
+            let control = control.clone();
+            tokio::spawn(async move {
+                let _ = back.send(own_usage(&control, &consumer, &api).await);
+                drop(place);
+            });
+        }
         Question::Accept(_) | Question::Audit(_) => {
             if let Err(full) = writes.try_send((question, back)) {
                 let (_, back) = full.into_inner();
@@ -111,7 +124,10 @@ async fn write(control: &Control, mut queue: mpsc::Receiver<Asked>) {
                 Question::Resolve(_)
                 | Question::Terms { .. }
                 | Question::Revocations
-                | Question::Overview { .. } => {}
+                | Question::Overview { .. }
+                | Question::Lease(..)
+                | Question::Usage(_)
+                | Question::OwnUsage { .. } => {}
             }
         }
         if reporters.is_empty() {
@@ -276,6 +292,28 @@ async fn overview(control: &Control, consumer: &str) -> Answer {
     }
     put(&mut shown, "keys", keys);
     Answer::Overview(shown)
+}
+
+/// What a consumer has used; of itself alone.
+async fn own_usage(control: &Control, consumer: &str, api: &str) -> Answer {
+    let read = async {
+        let store = control.store()?;
+        let mut connection = store.read().await?;
+        let mut shown = usage::own(&mut connection, consumer, api, now()).await?;
+        drop(connection);
+        let known = control.inner.index.read().consumer(consumer);
+        if let Some(known) = &known
+            && let Some(held) = known.subscription(api)
+        {
+            let quota = quota::own(&control.inner.quota, known, held, now()).await?;
+            put(&mut shown, "quota", quota);
+        }
+        Ok::<_, Refusal>(shown)
+    };
+    match read.await {
+        Ok(shown) => Answer::OwnUsage(shown),
+        Err(refusal) => Answer::Refused(refusal.to_string()),
+    }
 }
 
 fn own_view(index: &Index, name: &str, now: Timestamp) -> Option<Value> {

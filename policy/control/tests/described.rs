@@ -117,6 +117,22 @@ async fn answers_have_the_described_shape() {
             json!({ "kind": "certificate", "name": "x" }),
             "Revocation",
         ),
+        (
+            "/v1/plans",
+            json!({ "name": "m", "apis": [{ "api": "*" }], "price": { "version": 2 },
+                "limits": [{ "name": "calls", "amount": 5, "window": "1d", "operations": ["a"] }] }),
+            "Plan",
+        ),
+        (
+            "/v1/usage/records",
+            json!({
+                "source": "s",
+                "run": "0123456789abcdef0123456789abcdef",
+                "first": 1,
+                "records": [{ "at": "2026-11-21T16:00:00Z", "consumer": "c", "api": "a", "operation": "o" }],
+            }),
+            "UsageReceipt",
+        ),
         ("/v1/nothing", json!({}), "Problem"),
     ] {
         fits(&document, schema, &world.post(path, body).await.1);
@@ -130,12 +146,30 @@ async fn answers_have_the_described_shape() {
         ("/v1/terms/t/acceptances", "AcceptancePage", "Acceptance"),
         ("/v1/revocations", "RevocationPage", "Revocation"),
         ("/v1/audit", "AuditPage", "AuditRecord"),
+        ("/v1/usage", "UsagePage", "Usage"),
+        ("/v1/usage/senders", "UsageSenderPage", "UsageSender"),
+        ("/v1/usage/gaps", "UsageGapPage", "UsageGap"),
     ] {
         let (_, shown) = world.get(path).await;
         fits(&document, page, &shown);
         fits(&document, item, &shown["items"][0]);
     }
+    let path = "/v1/consumers/c/overrides/m/calls";
+    let body = json!({ "extra": 5, "owner": "ada", "reason": "launch",
+        "expires": "2999-01-01T00:00:00Z" });
+    let (_, shown) = world.call("PUT", path, Some(body)).await;
+    fits(&document, "Override", &shown);
+    let (_, shown) = world.get("/v1/consumers/c/overrides").await;
+    fits(&document, "OverridePage", &shown);
+    let (_, shown) = world.get("/v1/plans/m").await;
+    fits(&document, "Limit", &shown["limits"][0]);
+    fits(&document, "Price", &shown["price"]);
     fits(&document, "Health", &world.get("/v1/health").await.1);
+    fits(
+        &document,
+        "UsageBalance",
+        &world.get("/v1/usage/balance").await.1,
+    );
     fits(&document, "Verdict", &world.get("/v1/audit/verify").await.1);
     fits(
         &document,

@@ -3,13 +3,19 @@
 //! In one process it travels over the channel below; the messages are the same wherever the other side runs. Every question has a
 //! deadline and the queue is bounded: a control plane that does not answer is [`Unavailable`], never a wait without end.
 
+pub mod usage;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tollgate_policy::directory::{Caller, CredentialRef, Revoked};
+use tollgate_policy::quota::CounterKey;
 use tollgate_policy::time::Timestamp;
+
+pub use tollgate_policy::quota::{Counter, HolderId, LeaseAsk, LeaseGrant};
+pub use usage::{RunId, UsageBatch, UsageOutcome, UsageReceipt, UsageRecord};
 
 /// Questions that may wait for the control plane; more are refused at once.
 const QUEUE: usize = 4096;
@@ -43,6 +49,17 @@ pub enum Question {
     Revocations,
     /// Decisions for the audit log.
     Audit(Vec<AuditRecord>),
+    /// Quota, for several cells of one holder.
+    Lease(HolderId, Vec<LeaseAsk>),
+    /// What was served.
+    Usage(UsageBatch),
+    /// What a consumer has used and has left, at one API.
+    OwnUsage {
+        /// The consumer.
+        consumer: Arc<str>,
+        /// The API it asks at.
+        api: Arc<str>,
+    },
 }
 
 /// What the control plane answers.
@@ -60,6 +77,12 @@ pub enum Answer {
     Revocations(Vec<Revoked>),
     /// To [`Question::Audit`].
     Noted,
+    /// To [`Question::Lease`]: one grant per ask, in the same order.
+    Leased(Vec<LeaseGrant>),
+    /// To [`Question::Usage`].
+    Received(UsageReceipt),
+    /// To [`Question::OwnUsage`].
+    OwnUsage(serde_json::Value),
     /// The question cannot be granted: why, for the caller.
     Refused(String),
 }
@@ -161,6 +184,17 @@ pub enum Announcement {
     Everything {
         /// State of the directory after it.
         generation: u64,
+    },
+    /// A limit is used up to a share that operators want to hear of.
+    Quota {
+        /// The counter.
+        key: CounterKey,
+        /// 50, 80 or 100.
+        percent: u8,
+        /// Begin of the window it happened in.
+        begins: Timestamp,
+        /// Its end; `None` for never.
+        ends: Option<Timestamp>,
     },
 }
 

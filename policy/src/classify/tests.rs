@@ -35,6 +35,7 @@ fn description<S: AsRef<str>>(routes: &[(S, S)]) -> Description {
         }
     });
     Description {
+        limits: Vec::new(),
         file: "test.yaml".into(),
         title: String::new(),
         version: String::new(),

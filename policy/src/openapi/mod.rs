@@ -6,6 +6,7 @@
 mod extension;
 mod finder;
 mod issuer;
+mod management;
 mod model;
 mod name;
 mod parameter;
@@ -60,6 +61,7 @@ fn describe(library: &Library) -> Result<Description, Vec<Finding>> {
     let file = root.document.file.clone();
     let title = info("title").unwrap_or_else(|| file_name(&file));
     let version = info("version").unwrap_or_default();
+    let limits = extension::limits(root, &mut finder);
     let paths = paths::read(library, dialect, &mut finder);
     Ok(Description {
         file,
@@ -68,6 +70,7 @@ fn describe(library: &Library) -> Result<Description, Vec<Finding>> {
         dialect,
         operations: paths.operations,
         settings: paths.settings,
+        limits,
         servers: server::hints(root.node, dialect),
         findings: finder.into_findings(),
         files: library.files(),

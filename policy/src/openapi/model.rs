@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::finding::{Finding, Place};
+use crate::quota::Limit;
 use crate::settings::{IssuerConfig, KeySource, OperationSettings};
 
 /// Which dialect the file is written in.
@@ -33,6 +34,9 @@ pub struct Description {
     pub operations: Vec<Operation>,
     /// `x-tollgate` of the document, with `x-google-*` merged below it.
     pub settings: OperationSettings,
+    /// `limits` of the document's `x-tollgate`, and those of `x-google-management` with other names. Their `id` is their name: under
+    /// what id they are counted is known where the API is, by [`ApiConfig::limits_for`](crate::settings::ApiConfig::limits_for).
+    pub limits: Vec<Arc<Limit>>,
     /// Server URLs that name a host (for `--upstream` hints), as written with defaults filled in.
     pub servers: Vec<String>,
     /// What was found, errors excepted (those fail the load).

@@ -37,8 +37,8 @@ pub(super) struct Paths {
 /// Reads `paths`. A description may have none (webhooks only).
 pub(super) fn read(library: &Library, dialect: Dialect, finder: &mut Finder) -> Paths {
     let root = library.root();
-    let own = extension::tollgate(root, finder);
-    let google = extension::google(root);
+    let own = extension::document(root, finder);
+    let google = extension::google(root, finder);
     let bases = if dialect == Dialect::Swagger20 {
         server::swagger_base(root, finder)
     } else {
@@ -322,10 +322,11 @@ impl<'l> Reader<'l, '_> {
 
     /// Its own settings, then those of its path item, then the document's; what is ours wins over what is Google's.
     fn settings_of(&mut self, spot: Spot<'_>, item: &Item<'_>) -> OperationSettings {
+        let google = extension::google(spot, self.finder);
         extension::tollgate(spot, self.finder)
             .or(&item.settings)
             .or(&self.own)
-            .or(&extension::google(spot))
+            .or(&google)
             .or(&self.google)
     }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::quota::Limit;
+
 use super::{AuthConfig, AuthoriserConfig, NetworkLists, OperationSettings, RuleConfig};
 
 /// One API, as meant: complete and checked.
@@ -30,6 +32,8 @@ pub struct ApiConfig {
     pub acl: Vec<RuleConfig>,
     /// Addresses that may call.
     pub networks: NetworkLists,
+    /// Limits on this API's calls, whatever plan they are made under.
+    pub limits: Vec<Arc<Limit>>,
     /// An external judge; `None`: none.
     pub authoriser: Option<AuthoriserConfig>,
     /// How the forwarded request differs from the one that came.

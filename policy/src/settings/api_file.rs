@@ -10,6 +10,7 @@ use super::acl_file::{Scope, WrittenNetworks, WrittenRule, networks, rules};
 use super::auth_file::{WrittenAuth, auth};
 use super::authoriser_file::{WrittenAuthoriser, authoriser};
 use super::decode::Text;
+use super::limit_file::{Owner, WrittenLimit, api_limit, limits};
 use super::operation_file::{WrittenOperation, settings};
 use super::reader::Reader;
 use super::upstream_file::{WrittenUpstream, plain, target, upstream};
@@ -20,6 +21,7 @@ use super::{
 };
 use crate::finding::{Finding, Place, Severity};
 use crate::openapi;
+use crate::quota::Limit;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +34,7 @@ struct Written {
     auth: Option<WrittenAuth>,
     acl: Option<Vec<WrittenRule>>,
     networks: Option<WrittenNetworks>,
+    limits: Option<Vec<WrittenLimit>>,
     authoriser: Option<WrittenAuthoriser>,
     rewrite: Option<WrittenRewrite>,
     defaults: Option<WrittenOperation>,
@@ -128,6 +131,9 @@ fn config(reader: &mut Reader, path: &Path, written: &Written) -> Option<Placed>
     let acl = written.acl.as_deref().unwrap_or_default();
     let acl = rules(reader, "acl", acl, Scope::Api);
     let networks = networks(reader, written.networks.as_ref());
+    let limits = written.limits.as_deref().unwrap_or_default();
+    let owner = Owner::Api(name.as_deref().unwrap_or_default());
+    let limits = self::limits(reader, "limits", limits, owner);
     let authoriser = authoriser(reader, written.authoriser.as_ref());
     let rewrite = rewrite(reader, written.rewrite.as_ref());
     let defaults = written.defaults.as_ref();
@@ -143,6 +149,7 @@ fn config(reader: &mut Reader, path: &Path, written: &Written) -> Option<Placed>
         auth,
         acl,
         networks,
+        limits,
         authoriser,
         rewrite,
         defaults: defaults.unwrap_or_default(),
@@ -291,11 +298,25 @@ impl ApiConfig {
             auth: AuthConfig::default(),
             acl: Vec::new(),
             networks: NetworkLists::default(),
+            limits: Vec::new(),
             authoriser: None,
             rewrite: Rewrite::default(),
             defaults: OperationSettings::default(),
             operations: BTreeMap::new(),
         })
+    }
+
+    /// All limits of this API, by the ids they are counted under: those of its file, and of those its description carries the ones
+    /// whose name the file does not use.
+    pub fn limits_for(&self, description: &openapi::Description) -> Vec<Arc<Limit>> {
+        let unsaid = |limit: &&Arc<Limit>| self.limits.iter().all(|own| own.name != limit.name);
+        let described = description.limits.iter().filter(unsaid).map(|limit| {
+            Arc::new(Limit {
+                id: api_limit(&self.name, &limit.name),
+                ..Limit::clone(limit)
+            })
+        });
+        self.limits.iter().cloned().chain(described).collect()
     }
 
     /// What holds for one operation: the file's entry for it, then the file's defaults, then what the description says.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::api_file::read_with_places;
 use super::directory_file::read_with_mentions;
+use super::limit_check::{self, Charge};
 use super::mention::{self, Named};
 use super::{
     ApiConfig, HostPattern, ProcessConfig, SecurityMode, plain_file, read_process, reader,
@@ -195,6 +196,9 @@ fn objects(
             report.findings.extend(directory.warnings.iter().cloned());
             if let Some(apis) = apis {
                 report.findings.extend(mention::across(&directory, apis));
+                report
+                    .findings
+                    .extend(limit_check::across(&directory, apis));
             }
         }
         Err(findings) => report.findings.extend(findings),
@@ -222,9 +226,11 @@ fn api(
     };
     let (description, bases) = description(&placed.config.spec, report)?;
     let (access, mut found) = ApiAccess::compile(&placed.config, &description);
-    let named = Named::of(&access);
+    let charges = Charge::all(&placed.config, &description);
+    let named = Named::of(&access, charges);
     found.append(&mut placed.warnings);
     found.extend(mention::own(&placed, &named, &description));
+    found.extend(limit_check::own(&placed.config, &description));
     found.sort_by(|one, other| order(one).cmp(&order(other)));
     report.findings.append(&mut found);
     let config = placed.config;
@@ -243,9 +249,13 @@ fn alone(path: &Path, report: &mut Report) {
     // The service does not matter for who may call.
     let service = "http://127.0.0.1";
     match ApiConfig::for_spec(path, service, SecurityMode::Enforce) {
-        Ok(config) => report
-            .findings
-            .extend(ApiAccess::compile(&config, &description).1),
+        Ok(config) => {
+            let found = ApiAccess::compile(&config, &description).1;
+            report.findings.extend(found);
+            report
+                .findings
+                .extend(limit_check::own(&config, &description));
+        }
         Err(finding) => report.findings.push(finding),
     }
 }

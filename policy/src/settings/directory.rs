@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Network;
+use super::{Network, Override};
 use crate::directory::{Plan, Secret, TermsVersion};
 use crate::finding::Place;
 use crate::time::Timestamp;
@@ -70,6 +70,8 @@ pub struct ConsumerConfig {
     pub users: Vec<(Arc<str>, Secret)>,
     /// Keys given by reference (`${NAME}`, `file:`); others are made by `tollgate keys create`.
     pub keys: Vec<KeyConfig>,
+    /// Limits of its plans that are others for it, at most one each.
+    pub overrides: Vec<Override>,
     /// Where it is said.
     pub place: Place,
 }

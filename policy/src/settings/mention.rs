@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::api_file::Placed;
 use super::decode::nearest;
 use super::directory_file::Directory;
+use super::limit_check::Charge;
 use super::{ApiConfig, Effect, RuleConfig};
 use crate::access::ApiAccess;
 use crate::finding::{Finding, Place, Severity};
@@ -31,17 +32,25 @@ pub(super) struct Named {
     issuers: HashSet<Arc<str>>,
     /// Its rules, also those of the description, which hold names of the directory.
     rules: Vec<RuleConfig>,
+    /// What calls cost.
+    pub(super) charges: Vec<Charge>,
 }
 
 impl Named {
     /// What there is to name of an API that could be read.
-    pub(super) fn of(access: &ApiAccess) -> Self {
+    pub(super) fn of(access: &ApiAccess, charges: Vec<Charge>) -> Self {
         let issuers = access.issuers.iter();
         Self {
             operations: access.operation_names().map(str::to_owned).collect(),
             issuers: issuers.map(|it| Arc::clone(&it.config.issuer)).collect(),
             rules: access.rules().cloned().collect(),
+            charges,
         }
+    }
+
+    /// Whether nothing is known of it, because it could not be read.
+    pub(super) fn is_unread(&self) -> bool {
+        self.operations.is_empty()
     }
 }
 
@@ -193,14 +202,21 @@ fn names<'n>(all: impl Iterator<Item = &'n Arc<str>>) -> HashSet<&'n str> {
     all.map(|name| &**name).collect()
 }
 
-fn unknown_operation(key: &str, place: &Place, known: &HashSet<String>, of: &str) -> Finding {
+/// A name that no operation has.
+pub(super) fn unknown_operation(
+    key: &str,
+    place: &Place,
+    known: &HashSet<String>,
+    of: &str,
+) -> Finding {
     let what = format!("`{key}` is no operation {of}");
     let near = nearest(key, known.iter().map(String::as_str));
     let otherwise = "write an operationId, or method and template as in the file";
     warning("unknown-operation", place, what, near, otherwise)
 }
 
-fn warning(
+/// A warning whose remedy is the name that is near, or something else.
+pub(super) fn warning(
     code: &'static str,
     place: &Place,
     what: String,

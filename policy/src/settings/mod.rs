@@ -4,20 +4,27 @@
 //! complete and checked before any port opens.
 
 mod acl_file;
+mod amount;
 mod api;
 mod api_file;
 mod auth;
 mod auth_file;
 mod authoriser_file;
 pub mod check;
+mod cost_file;
 mod decode;
 mod directory;
 mod directory_file;
+mod limit_check;
+mod limit_file;
 mod mention;
 mod mistake;
 mod names;
 pub mod operation;
 mod operation_file;
+mod overload;
+mod overload_file;
+mod override_file;
 mod plain_file;
 mod process;
 mod process_file;
@@ -26,6 +33,8 @@ mod reference;
 mod roots_file;
 mod upstream_file;
 pub(crate) mod url;
+mod usage;
+mod usage_file;
 mod value;
 
 #[cfg(test)]
@@ -37,7 +46,12 @@ pub use auth::*;
 pub(crate) use decode::nearest;
 pub use directory::*;
 pub use directory_file::read_directory;
+pub(crate) use limit_file::limits_from_node;
+pub use limit_file::{stored_limits, stored_price, written_limits};
 pub use operation::OperationSettings;
+pub use overload::{OverloadConfig, Priority};
+pub use override_file::{Override, Quantity, overridden, stored_override};
 pub use process::*;
 pub use process_file::read_process;
+pub use usage::UsageConfig;
 pub use value::{parse_access_log, parse_duration, parse_listen_address};

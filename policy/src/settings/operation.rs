@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::RuleConfig;
+use super::cost_file::merged;
 pub use super::operation_file::{from_node, unreadable};
+use super::{Priority, RuleConfig};
+use crate::quota::Cost;
 
 /// `x-tollgate` on the document, path item or operation. `None`: not said here, ask one level out.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,11 +22,15 @@ pub struct OperationSettings {
     pub websocket: Option<bool>,
     /// `max_body`: bytes of a request body.
     pub max_body: Option<u64>,
+    /// `priority`: what a call is worth when not every one can be served.
+    pub priority: Option<Priority>,
     /// `security: off`: what the file demands of callers is left to the service.
     pub security_off: Option<bool>,
     /// `acl`: rules about the operations these settings hang on, besides those of the API file's own `acl`. The innermost
     /// place that has `acl` counts alone.
     pub acl: Option<Vec<RuleConfig>>,
+    /// `cost`: what a call costs, by metric. Each metric counts as said in the innermost place that has it.
+    pub costs: Option<Vec<Cost>>,
 }
 
 impl OperationSettings {
@@ -38,8 +44,10 @@ impl OperationSettings {
             retries: self.retries.or(outer.retries),
             websocket: self.websocket.or(outer.websocket),
             max_body: self.max_body.or(outer.max_body),
+            priority: self.priority.or(outer.priority),
             security_off: self.security_off.or(outer.security_off),
             acl: self.acl.as_ref().or(outer.acl.as_ref()).cloned(),
+            costs: merged(self.costs.as_ref(), outer.costs.as_ref()),
         }
     }
 }

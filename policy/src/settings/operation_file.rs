@@ -1,11 +1,11 @@
 //! `x-tollgate` and the operation entries of the API file: as written, and turned into what they mean.
 
-use std::path::Path;
-
 use serde::Deserialize;
 
 use super::acl_file::{Scope, WrittenRule, rules};
+use super::cost_file::{WrittenCosts, costs};
 use super::decode::{Text, decode};
+use super::overload_file::priority;
 use super::reader::Reader;
 use super::reference::References;
 use super::value::{self, Wrong};
@@ -20,8 +20,10 @@ pub(super) struct WrittenOperation {
     retries: Option<Text>,
     upgrade: Option<Vec<Text>>,
     max_body: Option<Text>,
+    priority: Option<Text>,
     security: Option<Text>,
     acl: Option<Vec<WrittenRule>>,
+    cost: Option<WrittenCosts>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -38,10 +40,7 @@ struct WrittenTimeouts {
 /// # Errors
 /// The first mistake, with its place.
 pub fn from_node(document: &Document, node: &Node) -> Result<OperationSettings, Finding> {
-    let references = References {
-        environment: None,
-        directory: Path::new(""),
-    };
+    let references = References::unread();
     let (written, findings) = decode::<WrittenOperation>(document, node, &references);
     if let Some(finding) = findings.into_iter().next() {
         return Err(finding);
@@ -108,8 +107,11 @@ pub(super) fn settings(
     );
     let acl = written.acl.as_ref();
     let acl = acl.map(|list| rules(reader, &format!("{field}.acl"), list, Scope::Operation));
+    let cost = written.cost.as_ref();
+    let costs = cost.map(|it| costs(reader, &format!("{field}.cost"), it));
     OperationSettings {
         acl,
+        costs,
         total,
         first_byte,
         idle,
@@ -123,6 +125,11 @@ pub(super) fn settings(
             &format!("{field}.max_body"),
             written.max_body.as_ref(),
             value::size,
+        ),
+        priority: reader.value(
+            &format!("{field}.priority"),
+            written.priority.as_ref(),
+            priority,
         ),
         security_off: security.map(|mode| mode == SecurityMode::Off),
     }

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::{OverloadConfig, UsageConfig};
+
 /// The process, as meant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProcessConfig {
@@ -23,6 +25,10 @@ pub struct ProcessConfig {
     pub trusted_hops: u8,
     /// Limits at the door.
     pub limits: DoorLimits,
+    /// What holds when strangers or everybody ask for too much.
+    pub overload: OverloadConfig,
+    /// How what was served is written down.
+    pub usage: UsageConfig,
     /// Where access records go.
     pub access_log: AccessLogTarget,
     /// The short way for plain requests (default true); off, every request takes the pump. For comparing the two.

@@ -7,12 +7,14 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::decode::Text;
+use super::overload_file::{WrittenOverload, overload};
 use super::reader::Reader;
 use super::upstream_file::WrittenPair;
+use super::usage_file::{WrittenUsage, usage};
 use super::value::{self, Wrong};
 use super::{
     AccessLogTarget, ClientCertificates, DoorLimits, ListenAddress, ListenerConfig, ListenerTls,
-    ProcessConfig,
+    OverloadConfig, ProcessConfig, UsageConfig,
 };
 use crate::finding::Finding;
 
@@ -27,6 +29,8 @@ struct Written {
     drain_timeout: Option<Text>,
     trusted_hops: Option<Text>,
     limits: Option<WrittenLimits>,
+    overload: Option<WrittenOverload>,
+    usage: Option<WrittenUsage>,
     access_log: Option<Text>,
     fast_path: Option<Text>,
 }
@@ -88,6 +92,8 @@ impl ProcessConfig {
             drain_timeout: Duration::from_secs(30),
             trusted_hops: 0,
             limits: DoorLimits::default(),
+            overload: OverloadConfig::default(),
+            usage: UsageConfig::default(),
             access_log: AccessLogTarget::Stdout,
             fast_path: true,
         }
@@ -155,6 +161,14 @@ fn config(reader: &mut Reader, unsaid: ProcessConfig, written: &Written) -> Proc
         limits: match &written.limits {
             Some(written) => limits(reader, unsaid.limits, written),
             None => unsaid.limits,
+        },
+        overload: match &written.overload {
+            Some(written) => overload(reader, unsaid.overload, written),
+            None => unsaid.overload,
+        },
+        usage: match &written.usage {
+            Some(written) => usage(reader, unsaid.usage, written),
+            None => unsaid.usage,
         },
         access_log,
         fast_path: reader

@@ -23,6 +23,14 @@ pub(super) struct References<'a> {
 }
 
 impl References<'_> {
+    /// References are text like any other, in what strangers write.
+    pub(super) fn unread() -> References<'static> {
+        References {
+            environment: None,
+            directory: Path::new(""),
+        }
+    }
+
     /// `written` with its references replaced. `$${` stands for a literal `${`.
     pub(super) fn resolve(&self, written: &str) -> Result<String, Wrong> {
         let Some(environment) = self.environment else {

@@ -68,7 +68,8 @@ pub(super) fn days(text: &str) -> Result<Duration, Wrong> {
     }
 }
 
-fn milliseconds(text: &str) -> Option<u64> {
+/// A whole number and a unit, as milliseconds.
+pub(super) fn milliseconds(text: &str) -> Option<u64> {
     let split = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());

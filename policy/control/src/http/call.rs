@@ -1,6 +1,7 @@
 //! One request as its operation sees it, and the answer.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use axum::body::Body;
 use axum::extract::{Query, RawPathParams, Request};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue, LINK};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tollgate_policy::time::Timestamp;
@@ -41,31 +42,69 @@ pub(super) struct Call {
 pub(super) struct Reply {
     status: StatusCode,
     body: Value,
+    text: Option<Text>,
+}
+
+/// A body that is no JSON object.
+#[derive(Debug)]
+struct Text {
+    content: &'static str,
+    text: String,
+    /// Where the next page is (RFC 8288).
+    next: Option<String>,
 }
 
 impl Reply {
     /// Here it is.
     pub(super) fn shown(body: Value) -> Self {
-        let status = StatusCode::OK;
-        Self { status, body }
+        Self::of(StatusCode::OK, body)
+    }
+
+    /// Here it is, in another form than JSON, and where the next page is.
+    pub(super) fn text(content: &'static str, text: String, next: Option<String>) -> Self {
+        let text = Some(Text {
+            content,
+            text,
+            next,
+        });
+        Self {
+            text,
+            ..Self::of(StatusCode::OK, Value::Null)
+        }
     }
 
     /// It was made.
     pub(super) fn created(body: Value) -> Self {
-        let status = StatusCode::CREATED;
-        Self { status, body }
+        Self::of(StatusCode::CREATED, body)
     }
 
     /// It is done, and there is nothing to show.
     pub(super) fn done() -> Self {
-        let status = StatusCode::NO_CONTENT;
-        let body = Value::Null;
-        Self { status, body }
+        Self::of(StatusCode::NO_CONTENT, Value::Null)
+    }
+
+    fn of(status: StatusCode, body: Value) -> Self {
+        Self {
+            status,
+            body,
+            text: None,
+        }
     }
 }
 
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
+        if let Some(text) = self.text {
+            let mut response = Response::new(Body::from(text.text));
+            let content = HeaderValue::from_static(text.content);
+            response.headers_mut().insert(CONTENT_TYPE, content);
+            let link = text.next.map(|next| format!("<{next}>; rel=\"next\""));
+            // It is escaped: there is nothing in it that a header may not hold.
+            if let Some(Ok(link)) = link.map(HeaderValue::try_from) {
+                response.headers_mut().insert(LINK, link);
+            }
+            return response;
+        }
         if self.body.is_null() {
             return self.status.into_response();
         }
@@ -107,8 +146,12 @@ impl Page {
 }
 
 impl Call {
-    /// Reads a request within its bounds.
-    pub(super) async fn read(path: &RawPathParams, request: Request) -> Result<Self, Problem> {
+    /// Reads a request within its bounds. Its query has `parameters`, and those of a page.
+    pub(super) async fn read(
+        path: &RawPathParams,
+        request: Request,
+        parameters: &[&str],
+    ) -> Result<Self, Problem> {
         let bad = |code, why: String| Problem::new(StatusCode::BAD_REQUEST, code, why);
         let from = request.extensions().get::<SocketAddr>();
         let from = from.map(|peer| peer.ip().to_canonical());
@@ -116,9 +159,11 @@ impl Call {
         let Query(pairs) = query.map_err(|error| bad("bad_query", error.to_string()))?;
         let mut query = BTreeMap::new();
         for (name, value) in pairs {
-            if !matches!(name.as_str(), "after" | "limit") || query.contains_key(&name) {
-                let why = "only `after` and `limit`, each once, are understood";
-                return Err(bad("bad_query", why.to_owned()));
+            let known = matches!(name.as_str(), "after" | "limit");
+            if !(known || parameters.contains(&&*name)) || query.contains_key(&name) {
+                let all: Vec<&str> = [&["after", "limit"], parameters].concat();
+                let why = format!("only {}, each once, are understood", all.join(", "));
+                return Err(bad("bad_query", why));
             }
             query.insert(name, value);
         }
@@ -141,6 +186,22 @@ impl Call {
     /// A parameter of the path; empty where the route has none of that name.
     pub(super) fn path(&self, name: &str) -> &str {
         self.path.get(name).map_or("", String::as_str)
+    }
+
+    /// A parameter of the query.
+    pub(super) fn query(&self, name: &str) -> Option<&str> {
+        self.query.get(name).map(String::as_str)
+    }
+
+    /// The reference to the next page of this list at `path`.
+    pub(super) fn next_link(&self, path: &str, after: &str) -> String {
+        let asked = self.query.iter().map(|(name, value)| (&**name, &**value));
+        let kept = asked.filter(|(name, _)| *name != "after");
+        let pairs = kept.chain([("after", after)]);
+        let pairs: Vec<String> = pairs
+            .map(|(name, value)| format!("{name}={}", escaped(value)))
+            .collect();
+        format!("{path}?{}", pairs.join("&"))
     }
 
     /// The body as JSON of this shape; an empty body is `{}`.
@@ -186,6 +247,20 @@ impl Call {
     pub(super) fn from(&self) -> Option<IpAddr> {
         self.from
     }
+}
+
+/// A text as one value of a query (RFC 3986 section 2.1).
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
 }
 
 /// A name for something new.

@@ -8,14 +8,17 @@ mod call;
 mod consumers;
 mod door;
 mod keys;
+mod overrides;
 mod ownership;
 mod plans;
 mod problem;
 mod projects;
+mod quotas;
 mod revocations;
 mod routes;
 mod system;
 mod terms;
+mod usage;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -171,7 +174,7 @@ async fn answer(
     path: &RawPathParams,
     request: Request,
 ) -> Response {
-    let call = match Call::read(path, request).await {
+    let call = match Call::read(path, request, operation.parameters()).await {
         Ok(call) => call,
         Err(problem) => return problem.into_response(),
     };
@@ -216,6 +219,9 @@ fn perform<'a>(control: &'a Control, operation: Operation, call: &'a Call) -> Pe
             Operation::CreatePlan => plans::create(control, call).await,
             Operation::ShowPlan => plans::show(control, call),
             Operation::DeletePlan => plans::delete(control, call).await,
+            Operation::ListOverrides => overrides::list(control, call),
+            Operation::PutOverride => overrides::put(control, call).await,
+            Operation::DeleteOverride => overrides::delete(control, call).await,
             Operation::ListKeys => keys::list(control, call).await,
             Operation::CreateKey => keys::create(control, call).await,
             Operation::RotateKey => keys::rotate(control, call).await,
@@ -230,6 +236,12 @@ fn perform<'a>(control: &'a Control, operation: Operation, call: &'a Call) -> Pe
             Operation::RecordAcceptance => terms::record_acceptance(control, call).await,
             Operation::ListRevocations => revocations::list(control, call).await,
             Operation::CreateRevocation => revocations::create(control, call).await,
+            Operation::ListQuotas => quotas::list(control, call).await,
+            Operation::ListUsage => usage::list(control, call).await,
+            Operation::ListUsageSenders => usage::senders(control, call).await,
+            Operation::ListUsageGaps => usage::gaps(control, call).await,
+            Operation::ShowUsageBalance => usage::show_balance(control).await,
+            Operation::ReportUsage => usage::report(control, call).await,
             Operation::ListAudit => system::list_audit(control, call).await,
             Operation::VerifyAudit => system::verify_audit(control).await,
             Operation::Backup => system::backup(control, call).await,

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tollgate_policy::directory::Plan;
+use tollgate_policy::finding::Finding;
+use tollgate_policy::settings::{stored_limits, stored_price, written_limits};
 
 use super::call::{Call, Reply, bounded, new_name, text, texts};
 use super::ownership::{changeable, same, shown};
@@ -25,6 +27,9 @@ struct NewPlan {
     roles: Vec<String>,
     #[serde(default)]
     terms: Vec<String>,
+    /// In the shape of plans.yaml.
+    limits: Option<Value>,
+    price: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -50,13 +55,32 @@ impl NewPlan {
             return Err(Refusal::invalid("apis", "an API is named twice"));
         }
         apis.sort();
+        let name = new_name("name", &self.name)?;
+        let limits = self.limits.map(|limits| {
+            let read = stored_limits(&name, &limits.to_string());
+            read.map_err(|findings| Refusal::invalid("limits", told(&findings)))
+        });
+        let price = self.price.map(|price| {
+            let read = stored_price(&price.to_string());
+            read.map_err(|findings| Refusal::invalid("price", told(&findings)))
+        });
         Ok(PlanRow {
-            name: new_name("name", &self.name)?,
+            name,
+            limits: limits.transpose()?.unwrap_or_default(),
+            price: price.transpose()?.unwrap_or_default(),
             apis,
             roles: texts("roles", &self.roles)?,
             terms: texts("terms", &self.terms)?,
         })
     }
+}
+
+/// What is wrong, as one text: places would be those of a body nobody sees.
+pub(super) fn told(findings: &[Finding]) -> String {
+    let told = findings
+        .iter()
+        .map(|it| format!("{}; {}", it.what, it.remedy));
+    told.collect::<Vec<_>>().join(". ")
 }
 
 fn view(plan: &Plan) -> Value {
@@ -68,6 +92,8 @@ fn view(plan: &Plan) -> Value {
         "apis": apis.collect::<Vec<_>>(),
         "roles": plain(&plan.roles),
         "terms": plain(&plan.terms),
+        "limits": written_limits(&plan.limits),
+        "price": { "version": plan.price.version, "currency": &*plan.price.currency },
         "origin": shown(&plan.origin),
     })
 }
@@ -81,6 +107,8 @@ fn equal(plan: &Plan, row: &PlanRow) -> bool {
     let apis = plan.apis.iter().map(|held| (&held.api, &held.operations));
     plan.roles == row.roles
         && plan.terms == row.terms
+        && plan.limits == row.limits
+        && plan.price == row.price
         && apis.eq(row.apis.iter().map(|(api, operations)| (api, operations)))
 }
 
@@ -115,6 +143,7 @@ pub(super) async fn create(control: &Control, call: &Call) -> Result<Reply, Prob
         }
     }
     let detail = json!({ "after": { "terms": plain(&row.terms), "roles": plain(&row.roles),
+        "limits": written_limits(&row.limits), "price_version": row.price.version,
         "apis": row.apis.iter().map(|(api, _)| &**api).collect::<Vec<_>>() }});
     let entry = call.entry("plan.create", &name, detail);
     row.insert(change.on(), entry.at).await?;

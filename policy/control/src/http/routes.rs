@@ -2,6 +2,8 @@
 
 use http::Method;
 
+use super::{quotas, usage};
+
 /// What can be asked for. Names are the `operationId`s of `openapi-specs/control.yaml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
@@ -27,6 +29,9 @@ pub(super) enum Operation {
     CreatePlan,
     ShowPlan,
     DeletePlan,
+    ListOverrides,
+    PutOverride,
+    DeleteOverride,
     ListKeys,
     CreateKey,
     RotateKey,
@@ -41,10 +46,28 @@ pub(super) enum Operation {
     RecordAcceptance,
     ListRevocations,
     CreateRevocation,
+    ListQuotas,
+    ListUsage,
+    ListUsageSenders,
+    ListUsageGaps,
+    ShowUsageBalance,
+    ReportUsage,
     ListAudit,
     VerifyAudit,
     Backup,
     Reload,
+}
+
+impl Operation {
+    /// Parameters of its query, besides those that all have.
+    pub(super) fn parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::ListQuotas => quotas::PARAMETERS,
+            Self::ListUsage => usage::PARAMETERS,
+            Self::ListUsageSenders => usage::SENDER_PARAMETERS,
+            _ => &[],
+        }
+    }
 }
 
 /// Where an operation is found.
@@ -139,6 +162,21 @@ pub(super) const ROUTES: &[Route] = &[
     route(Operation::ShowPlan, Method::GET, "/v1/plans/{plan}"),
     route(Operation::DeletePlan, Method::DELETE, "/v1/plans/{plan}"),
     route(
+        Operation::ListOverrides,
+        Method::GET,
+        "/v1/consumers/{consumer}/overrides",
+    ),
+    route(
+        Operation::PutOverride,
+        Method::PUT,
+        "/v1/consumers/{consumer}/overrides/{plan}/{limit}",
+    ),
+    route(
+        Operation::DeleteOverride,
+        Method::DELETE,
+        "/v1/consumers/{consumer}/overrides/{plan}/{limit}",
+    ),
+    route(
         Operation::ListKeys,
         Method::GET,
         "/v1/consumers/{consumer}/keys",
@@ -172,6 +210,20 @@ pub(super) const ROUTES: &[Route] = &[
     ),
     route(Operation::ListRevocations, Method::GET, "/v1/revocations"),
     route(Operation::CreateRevocation, Method::POST, "/v1/revocations"),
+    route(Operation::ListQuotas, Method::GET, "/v1/quotas"),
+    route(Operation::ListUsage, Method::GET, "/v1/usage"),
+    route(
+        Operation::ListUsageSenders,
+        Method::GET,
+        "/v1/usage/senders",
+    ),
+    route(Operation::ListUsageGaps, Method::GET, "/v1/usage/gaps"),
+    route(
+        Operation::ShowUsageBalance,
+        Method::GET,
+        "/v1/usage/balance",
+    ),
+    route(Operation::ReportUsage, Method::POST, "/v1/usage/records"),
     route(Operation::ListAudit, Method::GET, "/v1/audit"),
     route(Operation::VerifyAudit, Method::GET, "/v1/audit/verify"),
     route(Operation::Backup, Method::POST, "/v1/backup"),

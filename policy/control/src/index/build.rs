@@ -93,6 +93,9 @@ impl Index {
             built: OnceLock::new(),
         };
         self.consumers.insert(Arc::clone(&found.name), held);
+        for one in &found.overrides {
+            self.put_override(&found.name, one.clone());
+        }
         for key in &found.keys {
             self.add_file_key(&found.name, key, digest(key.secret.reveal()));
         }
@@ -166,6 +169,9 @@ impl Index {
             self.put_key(row);
         }
         self.withdrawn = contents.withdrawn.into_iter().collect();
+        for (consumer, found) in contents.overrides {
+            self.put_override(&consumer, found);
+        }
         for (consumer, terms, version) in contents.acceptances {
             self.put_acceptance(&consumer, &terms, version);
         }

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use tollgate_policy::credentials::Digest;
 use tollgate_policy::directory::{CredentialRef, Defined, Plan, PlanApi, Revoked, TermsVersion};
+use tollgate_policy::settings::Override;
 
 use super::{Held, Index, Limits, Organisation, Others, Project, Registered, Terms};
 use crate::store::{ConsumerRow, KeyRow, OrganisationRow, PlanRow, ProjectRow, TermsRow};
@@ -53,6 +54,14 @@ pub(crate) enum Edit {
         consumer: Arc<str>,
         terms: Arc<str>,
         version: u32,
+    },
+    Override {
+        consumer: Arc<str>,
+        found: Override,
+    },
+    NoOverride {
+        consumer: Arc<str>,
+        limit: Arc<str>,
     },
     Revoked(Revoked),
 }
@@ -167,6 +176,14 @@ impl Index {
                 self.put_acceptance(&consumer, &terms, version);
                 self.touch(consumer, effects);
             }
+            Edit::Override { consumer, found } => {
+                self.put_override(&consumer, found);
+                self.touch(consumer, effects);
+            }
+            Edit::NoOverride { consumer, limit } => {
+                self.drop_override(&consumer, &limit);
+                self.touch(consumer, effects);
+            }
             Edit::Revoked(what) => {
                 if let Revoked::Consumer(name) = &what {
                     self.touch(Arc::clone(name), effects);
@@ -190,6 +207,7 @@ impl Index {
         self.consumers.remove(&name);
         self.suspended.remove(&name);
         self.accepted.remove(&name);
+        self.overrides.remove(&name);
         for reference in credentials {
             self.credentials.remove(reference);
             match reference {
@@ -215,7 +233,7 @@ impl Index {
     }
 
     /// What was made of a consumer is made anew.
-    fn touch(&mut self, consumer: Arc<str>, effects: &mut Effects) {
+    pub(super) fn touch(&mut self, consumer: Arc<str>, effects: &mut Effects) {
         if let Some(held) = self.consumers.get_mut(&consumer) {
             held.built = OnceLock::new();
         }
@@ -251,6 +269,8 @@ impl Index {
             apis: row.apis.into_iter().map(opens).collect(),
             roles: row.roles,
             terms: row.terms,
+            limits: row.limits,
+            price: row.price,
             origin: Defined::Store,
         };
         self.plans.insert(row.name, Arc::new(plan));

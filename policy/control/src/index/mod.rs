@@ -6,6 +6,7 @@
 
 mod build;
 mod edit;
+mod overrides;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
@@ -15,7 +16,7 @@ use tollgate_policy::directory::{
     Caller, Consumer, Credential, CredentialRef, Defined, Plan, Revoked, Secret, Subscription,
     TermsDuty, TermsVersion,
 };
-use tollgate_policy::settings::Network;
+use tollgate_policy::settings::{Network, overridden};
 use tollgate_policy::time::Timestamp;
 use tollgate_proto::{Resolved, TermsText};
 
@@ -43,6 +44,8 @@ pub(crate) struct Index {
     /// Per consumer: terms, with the highest version accepted.
     accepted: HashMap<Arc<str>, Vec<(Arc<str>, u32)>>,
     revoked: HashSet<Revoked>,
+    /// What is granted beside the plans, until it expires.
+    overrides: overrides::Overrides,
     /// What the merge found: clashes and references that lead nowhere.
     pub(crate) remarks: Vec<String>,
 }
@@ -241,6 +244,7 @@ impl Index {
             api: Arc::clone(api),
             plan: Arc::clone(plan),
             duties,
+            limits: overridden(&plan.limits, self.overrides(consumer)),
         })
     }
 

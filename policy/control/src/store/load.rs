@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use sqlx::Row as _;
 use std::time::Duration;
-use tollgate_policy::directory::{CredentialRef, Revoked, Secret, TermsVersion};
+use tollgate_policy::directory::{CredentialRef, Price, Revoked, Secret, TermsVersion};
+use tollgate_policy::settings::{Override, stored_limits};
 
 use super::facts::RevocationRow;
-use super::rows::{list, number, optional_list, text, time};
+use super::rows::{list, number, optional_list, strange, text, time};
 use super::{
-    Connection, ConsumerRow, KeyRow, OrganisationRow, PlanRow, ProjectRow, Row, StoreError,
-    TermsRow,
+    Connection, ConsumerRow, KeyRow, OrganisationRow, OverrideRow, PlanRow, ProjectRow, Row,
+    StoreError, TermsRow,
 };
 
 /// Rows read at a time.
@@ -47,6 +48,8 @@ pub(crate) struct Contents {
     pub(crate) revocations: Vec<Revoked>,
     /// Logins and certificates of consumers that were deleted, with the consumer's name.
     pub(crate) withdrawn: Vec<(CredentialRef, Arc<str>)>,
+    /// Overrides with their consumers, expired ones as well.
+    pub(crate) overrides: Vec<(Arc<str>, Override)>,
 }
 
 impl Contents {
@@ -65,6 +68,7 @@ impl Contents {
             acceptances: acceptances(on, &mut names).await?,
             revocations: revocations(on).await?,
             withdrawn: withdrawn(on, &mut names).await?,
+            overrides: OverrideRow::all(on).await?,
         })
     }
 }
@@ -126,12 +130,19 @@ async fn plans(on: &mut Connection) -> Result<Vec<PlanRow>, StoreError> {
         let opens = (text(row, "api")?, optional_list(row, "operations")?);
         opened.entry(text(row, "plan")?).or_default().push(opens);
     }
-    let rows = rows(on, "SELECT name, roles, terms FROM plans").await?;
+    let statement = "SELECT name, roles, terms, limits, price_version, currency FROM plans";
+    let rows = rows(on, statement).await?;
     let mut plans = Vec::with_capacity(rows.len());
     for row in &rows {
         let name = text(row, "name")?;
+        let limits = stored_limits(&name, row.try_get("limits")?);
         plans.push(PlanRow {
             apis: opened.remove(&name).unwrap_or_default(),
+            limits: limits.map_err(|findings| strange(&findings))?,
+            price: Price {
+                version: number(row, "price_version")?,
+                currency: text(row, "currency")?,
+            },
             name,
             roles: list(row, "roles")?,
             terms: list(row, "terms")?,

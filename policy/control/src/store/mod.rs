@@ -8,6 +8,7 @@ mod error;
 mod facts;
 mod load;
 mod objects;
+mod overrides;
 mod rows;
 
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -23,7 +24,9 @@ pub(crate) use facts::suspend;
 pub(crate) use facts::{AcceptanceRow, RevocationRow};
 pub(crate) use load::Contents;
 pub(crate) use objects::{generation, next_generation};
+pub(crate) use overrides::OverrideRow;
 pub(crate) use rows::{ConsumerRow, KeyRow, OrganisationRow, PlanRow, ProjectRow, TermsRow};
+pub(crate) use rows::{number, optional_time, text, time};
 
 /// The database, by one name.
 pub(crate) type Database = sqlx::Sqlite;
@@ -177,6 +180,12 @@ impl Store {
                 "withdrawn",
                 include_str!("../../migrations/0003_withdrawn.sql"),
             ),
+            step(
+                4,
+                "limits",
+                include_str!("../../migrations/0004_limits.sql"),
+            ),
+            step(5, "usage", include_str!("../../migrations/0005_usage.sql")),
         ]);
         // A task of its own: the compiler cannot see that the migrator's future may move between threads with its borrows.
         let pool = self.pool.clone();

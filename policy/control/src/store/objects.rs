@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sqlx::Row as _;
 use tollgate_policy::directory::{CredentialRef, TermsVersion};
+use tollgate_policy::settings::written_limits;
 use tollgate_policy::time::Timestamp;
 
 use super::rows::written;
@@ -59,13 +60,19 @@ impl ProjectRow {
 
 impl PlanRow {
     pub(crate) async fn insert(&self, on: &mut Connection, at: Timestamp) -> Done {
-        sqlx::query("INSERT INTO plans (name, roles, terms, created_at) VALUES ($1, $2, $3, $4)")
-            .bind(&*self.name)
-            .bind(written(&self.roles))
-            .bind(written(&self.terms))
-            .bind(at.millis())
-            .execute(&mut *on)
-            .await?;
+        sqlx::query(
+            "INSERT INTO plans (name, roles, terms, limits, price_version, currency, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(&*self.name)
+        .bind(written(&self.roles))
+        .bind(written(&self.terms))
+        .bind(written_limits(&self.limits).to_string())
+        .bind(i64::from(self.price.version))
+        .bind(&*self.price.currency)
+        .bind(at.millis())
+        .execute(&mut *on)
+        .await?;
         for (api, operations) in &self.apis {
             sqlx::query("INSERT INTO plan_apis (plan, api, operations) VALUES ($1, $2, $3)")
                 .bind(&*self.name)
@@ -194,6 +201,7 @@ impl ConsumerRow {
              ON CONFLICT (name) DO UPDATE SET consumer = excluded.consumer",
             "DELETE FROM keys WHERE consumer = $1",
             "DELETE FROM suspensions WHERE consumer = $1",
+            "DELETE FROM overrides WHERE consumer = $1",
             "DELETE FROM consumers WHERE name = $1",
         ] {
             sqlx::query(statement).bind(name).execute(&mut *on).await?;

@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
 use tollgate_policy::credentials::Digest;
-use tollgate_policy::directory::{CredentialRef, Secret};
+use tollgate_policy::directory::{CredentialRef, Price, Secret};
+use tollgate_policy::finding::Finding;
+use tollgate_policy::quota::Limit;
 use tollgate_policy::settings::Network;
 use tollgate_policy::time::Timestamp;
 
@@ -39,6 +41,8 @@ pub(crate) struct PlanRow {
     pub(crate) apis: Vec<OpenedApi>,
     pub(crate) roles: Vec<Arc<str>>,
     pub(crate) terms: Vec<Arc<str>>,
+    pub(crate) limits: Vec<Arc<Limit>>,
+    pub(crate) price: Price,
 }
 
 /// A consumer, with all that hangs on it but its keys.
@@ -94,24 +98,30 @@ pub(crate) struct TermsRow {
     pub(crate) shadow: bool,
 }
 
+/// What was written here and cannot be read any more.
+pub(super) fn strange(findings: &[Finding]) -> StoreError {
+    let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    StoreError::Strange(lines.join("; "))
+}
+
 /// A text column.
-pub(super) fn text(row: &Row, column: &str) -> Result<Arc<str>, StoreError> {
+pub(crate) fn text(row: &Row, column: &str) -> Result<Arc<str>, StoreError> {
     Ok(Arc::from(row.try_get::<&str, _>(column)?))
 }
 
 /// A number that must fit.
-pub(super) fn number<N: TryFrom<i64>>(row: &Row, column: &str) -> Result<N, StoreError> {
+pub(crate) fn number<N: TryFrom<i64>>(row: &Row, column: &str) -> Result<N, StoreError> {
     let number: i64 = row.try_get(column)?;
     N::try_from(number).map_err(|_| StoreError::Strange(format!("{column} {number}")))
 }
 
 /// A time.
-pub(super) fn time(row: &Row, column: &str) -> Result<Timestamp, StoreError> {
+pub(crate) fn time(row: &Row, column: &str) -> Result<Timestamp, StoreError> {
     Ok(Timestamp::from_millis(row.try_get(column)?))
 }
 
 /// A time or none.
-pub(super) fn optional_time(row: &Row, column: &str) -> Result<Option<Timestamp>, StoreError> {
+pub(crate) fn optional_time(row: &Row, column: &str) -> Result<Option<Timestamp>, StoreError> {
     let millis: Option<i64> = row.try_get(column)?;
     Ok(millis.map(Timestamp::from_millis))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tollgate_control::{Control, FileReader, Options};
+use tollgate_control::{Control, FileReader, Options, UsageSettings};
 use tollgate_policy::directory::{Caller, CredentialRef, Secret};
 use tollgate_policy::finding::Place;
 use tollgate_policy::settings::{
@@ -50,6 +50,7 @@ impl World {
             pepper: PEPPER,
             files: Some(reader),
             key_environment: "test".to_owned(),
+            usage: UsageSettings::default(),
         };
         let control = Control::start(options, server).await.unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -82,6 +83,7 @@ impl World {
             pepper: PEPPER,
             files: Some(reader),
             key_environment: "test".to_owned(),
+            usage: UsageSettings::default(),
         };
         (Control::start(options, server).await.unwrap(), client)
     }
@@ -95,6 +97,14 @@ impl World {
 
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         self.call("GET", path, None).await
+    }
+
+    /// Head and body of an answer that is no JSON object.
+    pub(crate) async fn text(&self, path: &str) -> (String, String) {
+        let bearer = format!("Bearer {}", self.credential);
+        let host = self.address.to_string();
+        let headers = [("authorization", bearer.as_str())];
+        self.exchange("GET", path, &host, &headers, None).await
     }
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> (u16, Value) {
@@ -130,6 +140,19 @@ impl World {
         headers: &[(&str, &str)],
         body: Option<Value>,
     ) -> (u16, Value) {
+        let (head, body) = self.exchange(method, path, host, headers, body).await;
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(&body).unwrap_or(Value::Null))
+    }
+
+    async fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        host: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> (String, String) {
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n");
         for (name, value) in headers {
@@ -147,8 +170,7 @@ impl World {
         let _ = read.expect("an answer in time");
         let answer = String::from_utf8(answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+        (head.to_owned(), body.to_owned())
     }
 
     pub(crate) async fn resolve(&self, reference: CredentialRef) -> Option<Arc<Caller>> {
@@ -202,6 +224,7 @@ pub(crate) fn files() -> DirectoryConfig {
                 referrers: Vec::new(),
                 place: place.clone(),
             }],
+            overrides: Vec::new(),
             place,
         }],
         plans: Vec::new(),

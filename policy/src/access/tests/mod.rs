@@ -271,6 +271,8 @@ fn consumer() -> Consumer {
         }],
         roles: arcs(&["reader"]),
         terms: Vec::new(),
+        limits: Vec::new(),
+        price: Default::default(),
         origin: Defined::File(Place::file("plans.yaml")),
     };
     let duty = TermsDuty {
@@ -284,11 +286,13 @@ fn consumer() -> Consumer {
         api: arc("films"),
         plan: plan.clone().into(),
         duties: Vec::new(),
+        limits: Vec::new(),
     };
     let held = Subscription {
         api: arc("bookstore"),
         plan: plan.into(),
         duties: vec![duty],
+        limits: Vec::new(),
     };
     Consumer {
         name: arc("shop-web"),

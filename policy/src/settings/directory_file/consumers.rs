@@ -9,13 +9,14 @@ use serde::Deserialize;
 use super::super::decode::Text;
 use super::super::mention::Mention;
 use super::super::names;
+use super::super::override_file::{WrittenOverride, overrides};
 use super::super::plain_file;
 use super::super::reader::Reader;
 use super::super::value::{self, Wrong};
 use super::super::{ConsumerConfig, KeyConfig, OrganisationConfig, ProjectConfig};
 use super::plans::Plans;
 use super::{File, Taken, title, unknown};
-use crate::directory::Secret;
+use crate::directory::{Defined, Secret};
 use crate::finding::{Finding, Place, Severity};
 
 /// Consumers that files define. Whoever has more keeps them in the store.
@@ -55,6 +56,7 @@ struct WrittenConsumer {
     certificates: Option<Vec<Text>>,
     users: Option<Vec<WrittenUser>>,
     keys: Option<Vec<WrittenKey>>,
+    overrides: Option<Vec<WrittenOverride>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -197,6 +199,8 @@ impl Consumers {
         let certificates = certificates(reader, unique, written);
         let users = users(reader, unique, written);
         let keys = keys(reader, unique, written);
+        let overrides = written.overrides.as_deref().unwrap_or_default();
+        let overrides = self::overrides(reader, "consumers.overrides", overrides);
         Some(ConsumerConfig {
             name: name?,
             project: Arc::clone(project),
@@ -208,6 +212,7 @@ impl Consumers {
             certificates,
             users,
             keys,
+            overrides,
             place: reader.place(at),
         })
     }
@@ -258,6 +263,57 @@ impl Consumers {
                     ),
                     remedy: format!("add `{api}` to the plan's `apis`, or choose another plan"),
                 });
+            }
+        }
+    }
+
+    /// Overrides of limits that no plan has, that the consumer has no part in, or of which they are no amount.
+    pub(super) fn check_overrides(&self, plans: &Plans, findings: &mut Vec<Finding>) {
+        let limits = plans.plans.iter().flat_map(|plan| &plan.limits);
+        let limits: HashMap<_, _> = limits.map(|it| (&it.id, it)).collect();
+        for consumer in &self.consumers {
+            for one in &consumer.overrides {
+                let Defined::File(place) = &one.origin else {
+                    continue;
+                };
+                let Some(limit) = limits.get(&one.limit) else {
+                    let known = limits.keys().copied();
+                    let remedy = "write it in plans.yaml";
+                    findings.push(unknown(&one.limit, "limit", place, known, remedy));
+                    continue;
+                };
+                let mut found = |severity, code, what: String, remedy: &str| {
+                    findings.push(Finding {
+                        severity,
+                        code,
+                        place: place.clone(),
+                        what,
+                        remedy: remedy.to_owned(),
+                    });
+                };
+                if one.applied(limit).is_none() {
+                    let metric = limit.metric.as_str();
+                    let what = format!(
+                        "`{}` counts {metric}, and this is no amount of it",
+                        one.limit
+                    );
+                    found(
+                        Severity::Error,
+                        "bad-value",
+                        what,
+                        "write it as the limit does",
+                    );
+                }
+                let plan = one.limit.split('/').nth(1).unwrap_or_default();
+                if !consumer
+                    .subscriptions
+                    .iter()
+                    .any(|(_, sold)| **sold == *plan)
+                {
+                    let what = format!("`{}` has no part in plan `{plan}`", consumer.name);
+                    let remedy = "name a limit of a plan it subscribed to";
+                    found(Severity::Warning, "useless-override", what, remedy);
+                }
             }
         }
     }

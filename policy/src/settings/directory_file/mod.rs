@@ -65,6 +65,7 @@ pub(super) fn read_with_mentions(
     // What refers to a file that is broken itself is not judged: one mistake should not look like a hundred.
     if let (Some(plans), Some(consumers)) = (&plans, &consumers) {
         consumers.check_plans(plans, &mut findings);
+        consumers.check_overrides(plans, &mut findings);
     }
     if let (Some(plans), Some(terms)) = (&plans, &terms) {
         plans.check_terms(terms, &mut findings);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::super::decode::Text;
+use super::super::limit_file::{Owner, WrittenLimit, WrittenPrice, limits, price};
 use super::super::mention::Mention;
 use super::super::names;
 use super::super::reader::Reader;
@@ -27,6 +28,8 @@ struct WrittenPlan {
     apis: BTreeMap<Text, WrittenOperations>,
     roles: Option<Vec<Text>>,
     terms: Option<Vec<Text>>,
+    limits: Option<Vec<WrittenLimit>>,
+    price: Option<WrittenPrice>,
 }
 
 /// `all`, or a list.
@@ -90,11 +93,18 @@ impl Plans {
             self.terms.push((Arc::clone(&name), reader.place(one)));
             terms.push(name);
         }
+        let limits = written.limits.as_deref().unwrap_or_default();
+        let owner = Owner::Plan(&at.text);
+        let limits = self::limits(reader, &field("limits"), limits, owner);
+        let price = written.price.as_ref();
+        let price = price.map(|it| self::price(reader, &field("price"), it));
         Some(Plan {
             name: name?,
             apis,
             roles,
             terms,
+            limits,
+            price: price.unwrap_or_default(),
             origin: Defined::File(reader.place(at)),
         })
     }

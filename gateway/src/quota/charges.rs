@@ -1,0 +1,233 @@
+//! What a call is charged: its limits and its cost in each metric, put together once per caller and operation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tollgate_policy::access::RuleRef;
+use tollgate_policy::directory::Caller;
+use tollgate_policy::quota::cell::{Closest, Ticks};
+use tollgate_policy::quota::{
+    Cost, CostSource, Counter, CounterKey, Limit, Metric, OnUnavailable, Scope, Subject,
+};
+
+use super::cells::{HeldCell, Varying};
+use super::{Call, Exceeded, rule_of};
+
+/// All tolls of one caller's calls to one operation.
+#[derive(Debug)]
+pub struct Charges {
+    pub(super) tolls: Vec<Toll>,
+}
+
+/// A cost in one metric, and the cell it is taken from.
+#[derive(Debug)]
+pub struct Toll {
+    pub(super) held: Arc<HeldCell>,
+    cost: Charged,
+    /// The first of its limits.
+    first: Arc<Limit>,
+}
+
+/// How much is taken.
+#[derive(Debug)]
+enum Charged {
+    /// As the operation says.
+    Said(Cost),
+    /// Request and response bodies, known in the end.
+    Bodies,
+}
+
+/// A cost the service tells in a response header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The header, lower case.
+    pub header: Arc<str>,
+    /// Its whole number.
+    pub value: u64,
+}
+
+/// What is known of a call when it ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Settled<'s> {
+    /// It reached the service.
+    pub reached: bool,
+    /// Bytes of request body.
+    pub request_bytes: u64,
+    /// Bytes of response body.
+    pub response_bytes: u64,
+    /// What the service's response headers say about costs.
+    pub said: &'s [Said],
+}
+
+impl Charges {
+    /// Response headers of the service that costs are read from.
+    pub fn response_headers(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.tolls.iter().filter_map(Toll::response_header)
+    }
+}
+
+impl Toll {
+    /// What has to be there before the call.
+    pub fn reserve(&self, value: impl Fn(&CostSource) -> Option<u64>) -> u64 {
+        match &self.cost {
+            // One byte, so that nothing passes once all is used.
+            Charged::Bodies => 1,
+            Charged::Said(cost) => match cost.source {
+                CostSource::Query(_) | CostSource::Header(_) => {
+                    value(&cost.source).unwrap_or(cost.reserve)
+                }
+                CostSource::Fixed => cost.reserve,
+                CostSource::ResponseHeader(_) | CostSource::ResponseBytes { .. } => {
+                    cost.reserve.max(1)
+                }
+            },
+        }
+    }
+
+    /// What it came to, where `reserved` was taken.
+    pub fn actual(&self, reserved: u64, settled: &Settled<'_>) -> u64 {
+        if !settled.reached {
+            return 0;
+        }
+        match &self.cost {
+            Charged::Bodies => settled.request_bytes.saturating_add(settled.response_bytes),
+            Charged::Said(cost) => match &cost.source {
+                CostSource::Fixed | CostSource::Query(_) | CostSource::Header(_) => reserved,
+                CostSource::ResponseHeader(name) => {
+                    let said = settled.said.iter().find(|said| said.header == *name);
+                    said.map_or(cost.reserve, |said| said.value)
+                }
+                CostSource::ResponseBytes { per } => settled.response_bytes.div_ceil(*per.max(&1)),
+            },
+        }
+    }
+
+    /// The service's response header the cost is read from.
+    pub fn response_header(&self) -> Option<&Arc<str>> {
+        match &self.cost {
+            Charged::Said(Cost {
+                source: CostSource::ResponseHeader(name),
+                ..
+            }) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// What is counted.
+    pub fn metric(&self) -> &Metric {
+        &self.first.metric
+    }
+
+    /// Whether it is only counted.
+    pub fn is_shadow(&self) -> bool {
+        self.held.cell.is_shadow()
+    }
+
+    /// The limit closest to its end, and how it stands.
+    pub fn closest(&self, now: Ticks) -> (&Arc<Limit>, Closest) {
+        let closest = self.held.cell.closest(now);
+        let counter = self.held.cell.counters().get(closest.counter);
+        (counter.map_or(&self.first, |it| &it.limit), closest)
+    }
+
+    /// All its limits.
+    pub fn limits(&self) -> impl Iterator<Item = &Arc<Limit>> {
+        self.held.cell.counters().iter().map(|it| &it.limit)
+    }
+
+    /// The rule it is, by its closest limit.
+    pub fn rule(&self) -> Arc<RuleRef> {
+        rule_of(self.closest(0).0)
+    }
+
+    pub(super) fn exceeded(&self, now: Ticks) -> Exceeded {
+        let (limit, closest) = self.closest(now);
+        Exceeded {
+            limit: Arc::clone(limit),
+            left: closest.left,
+            retry: closest.reset,
+        }
+    }
+
+    pub(super) fn strictest(&self) -> Arc<Limit> {
+        let closed = |it: &&Arc<Limit>| it.on_unavailable == OnUnavailable::FailClosed;
+        Arc::clone(self.limits().find(closed).unwrap_or(&self.first))
+    }
+}
+
+/// What a call touches; `None`: nothing.
+pub(super) fn of(
+    call: &Call<'_>,
+    sold: &[Arc<Limit>],
+    varying: &Varying,
+    cell: impl Fn(Vec<Counter>) -> Arc<HeldCell>,
+) -> Option<Arc<Charges>> {
+    let operation = call.api.operations.get(call.operation)?;
+    let caller = call.identified.identity.caller.as_deref();
+    let access = call.api.access.operations.get(call.operation)?;
+    let is_about = |limit: &Arc<Limit>| {
+        let names = limit.operations.as_ref();
+        names.is_none_or(|names| access.is_named_in(names))
+    };
+    let mut groups: BTreeMap<(Metric, bool), Vec<Counter>> = BTreeMap::new();
+    for limit in call.api.limits.iter().chain(sold).filter(|it| is_about(it)) {
+        let named = |held: bool, name: &Arc<str>| if held { name.clone() } else { "".into() };
+        let key = CounterKey {
+            limit: Arc::clone(&limit.id),
+            api: named(limit.scope != Scope::Everything, &call.api.config.name),
+            operation: named(limit.scope == Scope::Operation, &operation.name),
+            subject: subject(limit.subject, caller, varying),
+        };
+        let group = groups.entry((limit.metric.clone(), limit.shadow));
+        group.or_default().push(Counter {
+            key,
+            limit: Arc::clone(limit),
+        });
+    }
+    let tolls = groups.into_iter().filter_map(|((metric, _), counters)| {
+        let cost = charged(&metric, &operation.settings.costs)?;
+        let first = Arc::clone(&counters.first()?.limit);
+        let held = cell(counters);
+        Some(Toll { held, cost, first })
+    });
+    let tolls: Vec<Toll> = tolls.collect();
+    (!tolls.is_empty()).then(|| Arc::new(Charges { tolls }))
+}
+
+/// What the operation costs in a metric; `None`: nothing.
+fn charged(metric: &Metric, said: &[Cost]) -> Option<Charged> {
+    if let Some(cost) = said.iter().find(|cost| cost.metric == *metric) {
+        let free = cost.source == CostSource::Fixed && cost.reserve == 0;
+        return (!free).then(|| Charged::Said(cost.clone()));
+    }
+    match metric {
+        Metric::Calls | Metric::Concurrent => Some(Charged::Said(Cost {
+            metric: metric.clone(),
+            reserve: 1,
+            source: CostSource::Fixed,
+        })),
+        Metric::Bytes => Some(Charged::Bodies),
+        Metric::Money | Metric::Units(_) => None,
+    }
+}
+
+/// Whose counter it is. A caller that is nobody counts by its address, one without address with all others like it.
+fn subject(subject: Subject, caller: Option<&Caller>, varying: &Varying) -> Arc<str> {
+    let address = || match varying.address {
+        Some(address) => format!("address:{address}"),
+        None => "address:unknown".to_owned(),
+    };
+    let name = match (subject, caller) {
+        (Subject::Everybody, _) => "everybody".to_owned(),
+        (Subject::Address, _) | (_, None) => address(),
+        (Subject::Organisation, Some(it)) => format!("organisation:{}", it.consumer.organisation),
+        (Subject::Project, Some(it)) => format!("project:{}", it.consumer.project),
+        (Subject::Consumer, Some(it)) => format!("consumer:{}", it.consumer.name),
+        (Subject::Credential, Some(it)) => format!("credential:{}", it.credential.id),
+        (Subject::EndUser, Some(it)) => match &varying.user {
+            Some(user) => format!("user:{}:{user}", it.consumer.name),
+            None => format!("credential:{}", it.credential.id),
+        },
+    };
+    name.into()
+}

@@ -1,0 +1,242 @@
+//! Quota at the data plane: the steps `reserve` and `settle`.
+//!
+//! What a call costs is taken from cells, one per set of counters and metric, with one atomic step each. A call waits only where a
+//! cell is empty, and then not for long: what nobody can say is answered as the limit's policy wants. Asking the grantor is
+//! [`renewal`]'s, beside the request path.
+
+mod cells;
+mod charges;
+mod exceeded;
+pub mod fields;
+pub mod renewal;
+mod reservation;
+pub(crate) mod verdict;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tollgate_policy::access::RuleRef;
+use tollgate_policy::directory::Defined;
+use tollgate_policy::quota::cell::{Taken, Ticks, Untaken};
+use tollgate_policy::quota::{CostSource, HolderId, Limit, OnUnavailable};
+use tollgate_proto::ControlClient;
+
+pub use charges::{Charges, Said, Settled, Toll};
+pub use exceeded::Exceeded;
+pub use reservation::{Bill, Reservation};
+
+use crate::api::Api;
+use crate::identity::Identified;
+use cells::{Cells, HeldCell};
+
+/// How long a call waits for quota.
+const PATIENCE: Duration = Duration::from_millis(150);
+/// How long a grantor that did not answer is not waited for, in milliseconds.
+const AWAY: u64 = 1_000;
+/// Cells that wait to be asked for; more count as a grantor that is away.
+const QUEUE: usize = 4096;
+/// How often a call that waits looks again: others may take what was granted.
+const LOOKS: usize = 4;
+
+/// All that is needed to charge calls. One per process.
+#[derive(Debug)]
+pub struct Quotas {
+    started: Instant,
+    holder: HolderId,
+    cells: Cells,
+    empty: mpsc::Sender<Arc<HeldCell>>,
+    /// Until then the grantor is known not to answer.
+    away_until: AtomicU64,
+    /// Taken by the one who renews.
+    renewed: Mutex<Option<(ControlClient, mpsc::Receiver<Arc<HeldCell>>)>>,
+}
+
+/// Who calls what, as far as counters depend on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'c> {
+    /// The snapshot.
+    pub api: &'c Arc<Api>,
+    /// Index of its operation.
+    pub operation: usize,
+    /// Who calls.
+    pub identified: &'c Identified,
+    /// From where.
+    pub client: Option<IpAddr>,
+}
+
+/// Why a call could not be charged.
+#[derive(Debug, PartialEq)]
+pub enum Unreserved {
+    /// A limit is reached.
+    Exceeded(Box<Exceeded>),
+    /// Nobody can say whether one is, and its policy refuses then.
+    Unknown(Arc<Limit>),
+}
+
+/// How a toll turned out that did not stop the call.
+enum Paid {
+    Taken(Taken),
+    /// Passed without anything at hand, and counted as owed.
+    Owed,
+    /// A shadow would have refused.
+    Shadowed,
+}
+
+impl Quotas {
+    /// With nothing at hand. [`renewal::renew`] asks `control` for more.
+    pub fn new(control: ControlClient) -> Arc<Self> {
+        let (empty, emptied) = mpsc::channel(QUEUE);
+        Arc::new(Self {
+            started: Instant::now(),
+            holder: HolderId(random()),
+            cells: Cells::new(),
+            empty,
+            away_until: AtomicU64::new(0),
+            renewed: Mutex::new(Some((control, emptied))),
+        })
+    }
+
+    /// The holder's clock.
+    pub fn ticks(&self, at: Instant) -> Ticks {
+        let since = at.saturating_duration_since(self.started);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// What a call touches; `None`: no limit is about it.
+    pub fn charges(&self, call: &Call<'_>) -> Option<Arc<Charges>> {
+        self.cells.charges(call)
+    }
+
+    /// Takes what a call costs from all it touches, or nothing of any. `value` reads whole numbers from the request.
+    ///
+    /// # Errors
+    /// A limit is reached, or cannot be checked.
+    pub async fn reserve(
+        &self,
+        charges: Arc<Charges>,
+        value: impl Fn(&CostSource) -> Option<u64>,
+        now: Ticks,
+    ) -> Result<Reservation, Unreserved> {
+        let mut reservation = Reservation::new(Arc::clone(&charges));
+        for toll in &charges.tolls {
+            // Dropped on the way out, the reservation gives back what it holds.
+            match self.pay(toll, toll.reserve(&value), now).await? {
+                Paid::Taken(taken) => reservation.took(Some(taken)),
+                Paid::Owed => reservation.took(None),
+                Paid::Shadowed => {
+                    reservation.shadowed.push(toll.rule());
+                    reservation.took(None);
+                }
+            }
+        }
+        Ok(reservation)
+    }
+
+    async fn pay(&self, toll: &Toll, cost: u64, now: Ticks) -> Result<Paid, Unreserved> {
+        let held = &toll.held;
+        let first = held.cell.take(cost, now);
+        if let Ok(taken) = first {
+            if held.cell.is_low(taken) {
+                self.ask_ahead(held);
+            }
+            return Ok(Paid::Taken(taken));
+        }
+        let (outcome, now) = if first == Err(Untaken::Refused) {
+            (Waited::Refused, now)
+        } else {
+            self.wait(held, cost).await
+        };
+        let refused = match outcome {
+            Waited::Taken(taken) => return Ok(Paid::Taken(taken)),
+            Waited::Refused => true,
+            Waited::Away => false,
+        };
+        if held.cell.is_shadow() {
+            held.cell.charge(cost);
+            return Ok(if refused { Paid::Shadowed } else { Paid::Owed });
+        }
+        if refused {
+            return Err(Unreserved::Exceeded(Box::new(toll.exceeded(now))));
+        }
+        match held.cell.on_unavailable() {
+            OnUnavailable::FailOpen => {
+                held.cell.charge(cost);
+                Ok(Paid::Owed)
+            }
+            OnUnavailable::Degraded if held.cell.take_credit(cost, now) => Ok(Paid::Owed),
+            OnUnavailable::Degraded | OnUnavailable::FailClosed => {
+                Err(Unreserved::Unknown(toll.strictest()))
+            }
+        }
+    }
+
+    /// Waits until somebody says whether there is more.
+    async fn wait(&self, held: &Arc<HeldCell>, cost: u64) -> (Waited, Ticks) {
+        let begun = Instant::now();
+        for _ in 0..LOOKS {
+            let now = self.ticks(Instant::now());
+            if now < self.away_until.load(Ordering::Relaxed) {
+                return (Waited::Away, now);
+            }
+            let mut answered = std::pin::pin!(held.answered.notified());
+            answered.as_mut().enable();
+            held.waiting.fetch_add(cost, Ordering::AcqRel);
+            if !self.ask_ahead(held) {
+                return (Waited::Away, now);
+            }
+            let left = PATIENCE.saturating_sub(begun.elapsed());
+            if tokio::time::timeout(left, answered).await.is_err() {
+                return (Waited::Away, self.ticks(Instant::now()));
+            }
+            let now = self.ticks(Instant::now());
+            match held.cell.take(cost, now) {
+                Ok(taken) => return (Waited::Taken(taken), now),
+                Err(Untaken::Refused) => return (Waited::Refused, now),
+                Err(Untaken::Empty) => {}
+            }
+        }
+        // Others were faster each time.
+        (Waited::Refused, self.ticks(Instant::now()))
+    }
+
+    /// Has more asked for, once. False: there is no place to wait.
+    fn ask_ahead(&self, held: &Arc<HeldCell>) -> bool {
+        if held.queued.swap(true, Ordering::AcqRel) {
+            return true;
+        }
+        let queued = self.empty.try_send(Arc::clone(held)).is_ok();
+        if !queued {
+            held.queued.store(false, Ordering::Release);
+        }
+        queued
+    }
+}
+
+/// How waiting ended.
+enum Waited {
+    Taken(Taken),
+    Refused,
+    Away,
+}
+
+/// The rule a limit is, for explanations, shadows and the log.
+pub fn rule_of(limit: &Limit) -> Arc<RuleRef> {
+    Arc::new(RuleRef {
+        kind: "limit",
+        name: Arc::clone(&limit.id),
+        place: match &limit.origin {
+            Defined::File(place) => Some(place.clone()),
+            Defined::Store => None,
+        },
+    })
+}
+
+/// Unlike any other, and not for secrets.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}

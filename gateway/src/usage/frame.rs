@@ -1,0 +1,448 @@
+//! How a segment is laid out, byte by byte.
+//!
+//! A segment is a header of 256 bytes and frames that follow on each other, each beginning at a multiple of 8:
+//!
+//! ```text
+//! commit word, 8 bytes: length of the body (16 bits), kind (8), mark (8), CRC-32 (32)
+//! body, padded with zeros to a multiple of 8
+//! ```
+//!
+//! The commit word is written last, so a frame is there or it is not. A body holds no reference to another record: sequence number and
+//! time are absolute, so one broken frame takes no other with it. Names are the exception: they are defined once and then referred to by
+//! number; no number is used twice in a segment, so a lost definition makes records unreadable and never somebody else's. The checksum
+//! also covers where the frame stands and is seeded with run, shard and index of the segment: bytes that were moved, or that somebody
+//! wrote into a name, are no frame. Numbers are little-endian, or variable-length with 7 bits a byte (LEB128).
+
+use std::sync::Arc;
+
+use crc32fast::Hasher;
+use tollgate_policy::time::Timestamp;
+use tollgate_proto::{RunId, UsageOutcome, UsageRecord};
+
+/// Bytes of a segment's header.
+pub const HEADER: usize = 256;
+
+/// Frames begin at multiples of this.
+pub const ALIGN: usize = 8;
+
+/// Bytes of a commit word.
+pub const WORD: usize = 8;
+
+/// Longest body: a definition with the longest name.
+pub const LONGEST_BODY: usize = 4 + LONGEST_NAME;
+
+/// Bytes of a name; what is longer is cut. Names come from files whose own limit lies far below.
+pub const LONGEST_NAME: usize = 1024;
+
+/// Bytes of a node's name, so that it fits the header.
+pub const LONGEST_NODE: usize = HEADER - NODE_AT - 4;
+
+const NODE_AT: usize = 52;
+const MAGIC: &[u8; 8] = b"TGUSAGE\0";
+const VERSION: u32 = 1;
+const MARK: u8 = 0xA7;
+const NAME: u8 = 1;
+const RECORD: u8 = 2;
+const CLOSING: u8 = 3;
+
+/// Names a record refers to.
+pub const NAMES_PER_RECORD: usize = 6;
+
+/// Which segment this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The life of the process that wrote it.
+    pub run: RunId,
+    /// The writer within the process.
+    pub shard: u32,
+    /// Counted from 0 for each shard.
+    pub index: u64,
+}
+
+impl Place {
+    /// What the checksums of this segment begin with.
+    pub fn seed(&self) -> u32 {
+        let mut hasher = Hasher::new();
+        hasher.update(&self.run.0.to_le_bytes());
+        hasher.update(&self.shard.to_le_bytes());
+        hasher.update(&self.index.to_le_bytes());
+        hasher.finalize()
+    }
+}
+
+/// What a segment says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The node that wrote it.
+    pub node: Arc<str>,
+    /// Which segment it is.
+    pub place: Place,
+    /// Sequence number of its first record.
+    pub first: u64,
+}
+
+/// Why there is no header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoHeader {
+    /// Nothing was written yet: a segment that was prepared and never used.
+    Blank,
+    /// Another version of this program wrote it.
+    Version(u32),
+    /// It does not verify.
+    Damaged,
+}
+
+impl Header {
+    /// As written to disk. A node's name longer than [`LONGEST_NODE`] is cut.
+    pub fn encode(&self) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        let node = cut(&self.node, LONGEST_NODE);
+        let mut rest: &mut [u8] = &mut bytes;
+        put(&mut rest, MAGIC);
+        put(&mut rest, &VERSION.to_le_bytes());
+        put(&mut rest, &self.place.shard.to_le_bytes());
+        put(&mut rest, &self.place.run.0.to_le_bytes());
+        put(&mut rest, &self.place.index.to_le_bytes());
+        put(&mut rest, &self.first.to_le_bytes());
+        put(
+            &mut rest,
+            &u32::try_from(node.len()).unwrap_or(0).to_le_bytes(),
+        );
+        put(&mut rest, node.as_bytes());
+        if let Some((covered, crc)) = bytes.split_last_chunk_mut::<4>() {
+            *crc = crc32fast::hash(covered).to_le_bytes();
+        }
+        bytes
+    }
+
+    /// Reads a header.
+    ///
+    /// # Errors
+    /// See [`NoHeader`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, NoHeader> {
+        let bytes = bytes.get(..HEADER).ok_or(NoHeader::Damaged)?;
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Err(NoHeader::Blank);
+        }
+        let (covered, crc) = bytes.split_last_chunk::<4>().ok_or(NoHeader::Damaged)?;
+        if crc32fast::hash(covered) != u32::from_le_bytes(*crc) {
+            return Err(NoHeader::Damaged);
+        }
+        Self::fields(covered)?.ok_or(NoHeader::Damaged)
+    }
+
+    fn fields(covered: &[u8]) -> Result<Option<Self>, NoHeader> {
+        let mut rest = Rest(covered);
+        if rest.array::<8>().as_ref() != Some(MAGIC) {
+            return Ok(None);
+        }
+        match rest.array().map(u32::from_le_bytes) {
+            Some(VERSION) => {}
+            Some(other) => return Err(NoHeader::Version(other)),
+            None => return Ok(None),
+        }
+        Ok((|| {
+            let shard = u32::from_le_bytes(rest.array()?);
+            let run = RunId(u128::from_le_bytes(rest.array()?));
+            let index = u64::from_le_bytes(rest.array()?);
+            let first = u64::from_le_bytes(rest.array()?);
+            let length = usize::try_from(u32::from_le_bytes(rest.array()?)).ok()?;
+            let node = std::str::from_utf8(rest.0.get(..length)?).ok()?;
+            Some(Self {
+                node: node.into(),
+                place: Place { run, shard, index },
+                first,
+            })
+        })())
+    }
+}
+
+fn put(rest: &mut &mut [u8], bytes: &[u8]) {
+    if let Some((head, tail)) = std::mem::take(rest).split_at_mut_checked(bytes.len()) {
+        head.copy_from_slice(bytes);
+        *rest = tail;
+    }
+}
+
+/// The longest beginning of `text` that has at most `limit` bytes and ends between characters.
+fn cut(text: &str, limit: usize) -> &str {
+    text.get(..text.floor_char_boundary(limit)).unwrap_or(text)
+}
+
+/// A frame being put together. It is kept and used again: nothing is allocated.
+#[derive(Debug)]
+pub struct Frame {
+    /// Offset (4), length (2), kind (1), 0 (1): what the checksum covers before the body. Then the body, then zeros.
+    bytes: [u8; WORD + LONGEST_BODY],
+    /// Bytes in use, with the first eight.
+    length: usize,
+}
+
+impl Default for Frame {
+    fn default() -> Self {
+        Self {
+            bytes: [0; WORD + LONGEST_BODY],
+            length: WORD,
+        }
+    }
+}
+
+impl Frame {
+    /// A definition: `number` stands for `name` from here on.
+    pub fn name(&mut self, number: u32, name: &str) {
+        self.begin(NAME);
+        self.put(&number.to_le_bytes());
+        self.put(cut(name, LONGEST_NAME).as_bytes());
+    }
+
+    /// A record, with the numbers of its names in the order of [`names`].
+    pub fn record(&mut self, sequence: u64, record: &UsageRecord, names: [u32; NAMES_PER_RECORD]) {
+        self.begin(RECORD);
+        self.put(&sequence.to_le_bytes());
+        let at = record.at.millis();
+        // Signed to unsigned so that small numbers of either sign stay short.
+        self.varint(((at << 1) ^ (at >> 63)).cast_unsigned());
+        for number in names {
+            self.varint(number.into());
+        }
+        self.varint(record.price_version.into());
+        self.put(&[outcome_code(record.outcome)]);
+        self.varint(record.calls.into());
+        self.varint(record.units);
+        self.varint(record.money);
+        self.varint(record.request_bytes);
+        self.varint(record.response_bytes);
+        self.varint(record.cpu_nanos);
+        self.varint(record.micros);
+    }
+
+    /// The end: no record has the number `next` or a later one.
+    pub fn closing(&mut self, next: u64) {
+        self.begin(CLOSING);
+        self.put(&next.to_le_bytes());
+    }
+
+    /// Bytes it takes in a segment: word, body, padding.
+    pub fn size(&self) -> usize {
+        self.length.next_multiple_of(ALIGN)
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        self.bytes.get(WORD..self.length).unwrap_or_default()
+    }
+
+    /// The commit word of this frame at `offset` of a segment with this seed.
+    pub fn word(&mut self, offset: u32, seed: u32) -> u64 {
+        let length = u16::try_from(self.length - WORD).unwrap_or(0);
+        let [.., kind, _] = *self.prefix();
+        *self.prefix() = prefix(offset, length, kind);
+        let mut hasher = Hasher::new_with_initial(seed);
+        hasher.update(self.bytes.get(..self.length).unwrap_or_default());
+        word(length, kind, hasher.finalize())
+    }
+
+    fn begin(&mut self, kind: u8) {
+        *self.prefix() = prefix(0, 0, kind);
+        self.length = WORD;
+    }
+
+    fn prefix(&mut self) -> &mut [u8; WORD] {
+        let (first, _) = self.bytes.as_chunks_mut::<WORD>();
+        match first {
+            [prefix, ..] => prefix,
+            // The array is longer than that.
+            [] => unreachable!(),
+        }
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.length + bytes.len();
+        if let Some(room) = self.bytes.get_mut(self.length..end) {
+            room.copy_from_slice(bytes);
+            self.length = end;
+        } else {
+            debug_assert!(false, "a body is never longer than the longest");
+        }
+    }
+
+    #[inline]
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.put(&[low_byte(value) | 0x80]);
+            value >>= 7;
+        }
+        self.put(&[low_byte(value)]);
+    }
+}
+
+fn low_byte(value: u64) -> u8 {
+    let [byte, ..] = value.to_le_bytes();
+    byte
+}
+
+fn prefix(offset: u32, length: u16, kind: u8) -> [u8; WORD] {
+    let [a, b, c, d] = offset.to_le_bytes();
+    let [e, f] = length.to_le_bytes();
+    [a, b, c, d, e, f, kind, 0]
+}
+
+fn word(length: u16, kind: u8, crc: u32) -> u64 {
+    u64::from(length) | u64::from(kind) << 16 | u64::from(MARK) << 24 | u64::from(crc) << 32
+}
+
+/// The names of a record, in the order their numbers are written.
+pub fn names(record: &UsageRecord) -> [&Arc<str>; NAMES_PER_RECORD] {
+    [
+        &record.organisation,
+        &record.project,
+        &record.consumer,
+        &record.api,
+        &record.operation,
+        &record.plan,
+    ]
+}
+
+/// What a frame says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    /// A number and what it stands for.
+    Name(u32, Arc<str>),
+    /// A record and its sequence number.
+    Record(u64, UsageRecord),
+    /// No record has this number or a later one.
+    Closing(u64),
+    /// It verifies, and refers to a name whose definition is lost, or says what this version does not know.
+    Unreadable,
+}
+
+/// What stands at a place.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Frames {
+    /// A frame that verifies, and the bytes it takes.
+    One(Entry, usize),
+    /// What might be one, and goes on beyond the end of these bytes.
+    Cut,
+    /// No commit word.
+    Blank,
+    /// A commit word that does not fit what follows.
+    Broken,
+}
+
+/// Reads the frame at the beginning of `bytes`, which stand at `offset` of the segment. `name` finds defined names.
+pub fn read(
+    bytes: &[u8],
+    offset: u32,
+    seed: u32,
+    name: impl Fn(u32) -> Option<Arc<str>>,
+) -> Frames {
+    let Some((word, rest)) = bytes.split_first_chunk::<WORD>() else {
+        return Frames::Cut;
+    };
+    let [low, high, kind, mark, crc @ ..] = *word;
+    if *word == [0; WORD] {
+        return Frames::Blank;
+    }
+    let length = u16::from_le_bytes([low, high]);
+    let taken = usize::from(length);
+    if mark != MARK || taken > LONGEST_BODY {
+        return Frames::Broken;
+    }
+    let Some(body) = rest.get(..taken) else {
+        return Frames::Cut;
+    };
+    let mut hasher = Hasher::new_with_initial(seed);
+    hasher.update(&prefix(offset, length, kind));
+    hasher.update(body);
+    if hasher.finalize() != u32::from_le_bytes(crc) {
+        return Frames::Broken;
+    }
+    let entry = match kind {
+        NAME => definition(body),
+        RECORD => record(body, name),
+        CLOSING => body
+            .as_array()
+            .map(|next| Entry::Closing(u64::from_le_bytes(*next))),
+        _ => None,
+    };
+    let size = (WORD + taken).next_multiple_of(ALIGN);
+    Frames::One(entry.unwrap_or(Entry::Unreadable), size)
+}
+
+fn definition(body: &[u8]) -> Option<Entry> {
+    let (number, name) = body.split_first_chunk()?;
+    let name = std::str::from_utf8(name).ok()?;
+    Some(Entry::Name(u32::from_le_bytes(*number), name.into()))
+}
+
+fn record(body: &[u8], name: impl Fn(u32) -> Option<Arc<str>>) -> Option<Entry> {
+    let mut rest = Rest(body);
+    let sequence = u64::from_le_bytes(rest.array()?);
+    let at = rest.varint()?;
+    let at = (at >> 1).cast_signed() ^ -(at & 1).cast_signed();
+    let mut named = || name(u32::try_from(rest.varint()?).ok()?);
+    let (organisation, project, consumer) = (named()?, named()?, named()?);
+    let (api, operation, plan) = (named()?, named()?, named()?);
+    let record = UsageRecord {
+        at: Timestamp::from_millis(at),
+        organisation,
+        project,
+        consumer,
+        api,
+        operation,
+        plan,
+        price_version: u32::try_from(rest.varint()?).ok()?,
+        outcome: {
+            let [code] = rest.array()?;
+            *UsageOutcome::ALL.get(usize::from(code))?
+        },
+        calls: u32::try_from(rest.varint()?).ok()?,
+        units: rest.varint()?,
+        money: rest.varint()?,
+        request_bytes: rest.varint()?,
+        response_bytes: rest.varint()?,
+        cpu_nanos: rest.varint()?,
+        micros: rest.varint()?,
+    };
+    rest.0.is_empty().then_some(Entry::Record(sequence, record))
+}
+
+/// Position in [`UsageOutcome::ALL`].
+fn outcome_code(outcome: UsageOutcome) -> u8 {
+    match outcome {
+        UsageOutcome::Served => 0,
+        UsageOutcome::ClientError => 1,
+        UsageOutcome::ServerError => 2,
+        UsageOutcome::Failed => 3,
+        UsageOutcome::Aborted => 4,
+    }
+}
+
+/// What is left to read.
+struct Rest<'a>(&'a [u8]);
+
+impl Rest<'_> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let [byte] = self.array()?;
+            let bits = u64::from(byte & 0x7F);
+            // The tenth byte has room for one bit.
+            if shift == 63 && bits > 1 {
+                return None;
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,284 @@
+//! How counters stand, on disk: `quota.db` beside the store, so that counting never waits for administration.
+//!
+//! Promises: a change that was committed survives the death of the process; two processes at work on one ledger (a hand-over) see
+//! each other's changes before they make their own. A power cut may take back the last moments.
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::Row as _;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{QueryBuilder, SqlSafeStr};
+use tollgate_policy::quota::{Counter, CounterKey, Instance, Limit, Standing};
+use tollgate_policy::settings::{stored_limits, written_limits};
+use tollgate_policy::time::Timestamp;
+
+use crate::store::{Database, Row, StoreError, Transaction};
+
+/// How long another process's lock is waited for: a call waits meanwhile.
+const BUSY: Duration = Duration::from_millis(500);
+/// Counters of a statement; each takes eleven of its parameters.
+const ROWS: usize = 500;
+/// How long windows that are over are kept.
+const KEPT: Duration = Duration::from_secs(86_400);
+
+/// The open ledger.
+#[derive(Clone, Debug)]
+pub(super) struct Ledger {
+    pool: sqlx::Pool<Database>,
+    path: PathBuf,
+}
+
+/// How a counter stands.
+pub(crate) type Counted = (Counter, Standing);
+
+impl Ledger {
+    /// Opens it, and makes it where there is none.
+    pub(super) async fn open(state_dir: &Path) -> Result<Self, StoreError> {
+        let path = state_dir.join("quota.db");
+        let made = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path);
+        made.map_err(|source| StoreError::Open {
+            path: path.clone(),
+            source,
+        })?;
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(BUSY);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(2)
+            .acquire_timeout(BUSY + Duration::from_secs(1))
+            .connect_with(options)
+            .await
+            .map_err(|error| StoreError::of(&path, error))?;
+        let ledger = Self { pool, path };
+        ledger.migrate().await?;
+        Ok(ledger)
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let sql = include_str!("../../migrations/quota/0001_counters.sql").into_sql_str();
+        let first = Migration::new(1, "counters".into(), MigrationType::Simple, sql, false);
+        let migrator = Migrator::with_migrations(vec![first]);
+        // A task of its own, for the same reason as the store's.
+        let pool = self.pool.clone();
+        let migrated = tokio::spawn(async move { migrator.run(&pool).await }).await;
+        match migrated {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(StoreError::Strange(format!(
+                "{}: {error}",
+                self.path.display()
+            ))),
+            Err(error) => Err(StoreError::Strange(error.to_string())),
+        }
+    }
+
+    /// Begins a change; another process's waits.
+    pub(super) async fn begin(&self) -> Result<Transaction, StoreError> {
+        let begun = self.pool.begin_with("BEGIN IMMEDIATE").await;
+        begun.map_err(|error| self.error(error))
+    }
+
+    /// How often the ledger was changed.
+    pub(super) async fn version(&self, on: &mut Transaction) -> Result<i64, StoreError> {
+        sqlx::query_scalar("SELECT value FROM meta WHERE name = 'version'")
+            .fetch_one(&mut **on)
+            .await
+            .map_err(|error| self.error(error))
+    }
+
+    /// How counters stand; those never stored are left out.
+    pub(super) async fn load(
+        &self,
+        on: &mut Transaction,
+        keys: &[CounterKey],
+    ) -> Result<Vec<(CounterKey, Standing)>, StoreError> {
+        let mut found = Vec::new();
+        for key in keys {
+            let row = sqlx::query(
+                "SELECT * FROM counters
+                 WHERE limit_id = $1 AND subject = $2 AND api = $3 AND operation = $4",
+            )
+            .bind(&*key.limit)
+            .bind(&*key.subject)
+            .bind(&*key.api)
+            .bind(&*key.operation)
+            .fetch_optional(&mut **on)
+            .await
+            .map_err(|error| self.error(error))?;
+            if let Some(row) = row {
+                found.push((key.clone(), standing(&row)?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Stores how counters stand now, and counts the change.
+    pub(super) async fn store(
+        &self,
+        on: &mut Transaction,
+        changes: &[Counted],
+    ) -> Result<i64, StoreError> {
+        for some in changes.chunks(ROWS) {
+            let mut statement = QueryBuilder::<Database>::new("INSERT INTO counters ");
+            statement.push_values(some, |mut row, (counter, standing)| {
+                let key = &counter.key;
+                let stored = Stored::from(*standing);
+                row.push_bind(key.limit.to_string())
+                    .push_bind(key.api.to_string())
+                    .push_bind(key.operation.to_string())
+                    .push_bind(key.subject.to_string())
+                    .push_bind(written(&counter.limit))
+                    .push_bind(stored.kind)
+                    .push_bind(stored.begin)
+                    .push_bind(stored.end)
+                    .push_bind(stored.total)
+                    .push_bind(stored.level)
+                    .push_bind(stored.at);
+            });
+            statement.push(
+                " ON CONFLICT (limit_id, subject, api, operation) DO UPDATE SET
+                    written = excluded.written, kind = excluded.kind, begin_at = excluded.begin_at, end_at = excluded.end_at,
+                    total = excluded.total, level = excluded.level, level_at = excluded.level_at",
+            );
+            let done = statement.build().execute(&mut **on).await;
+            done.map_err(|error| self.error(error))?;
+        }
+        sqlx::query_scalar(
+            "UPDATE meta SET value = value + 1 WHERE name = 'version' RETURNING value",
+        )
+        .fetch_one(&mut **on)
+        .await
+        .map_err(|error| self.error(error))
+    }
+
+    /// Counters of some subjects, or of all, by limit and subject; at most `limit` after a place in that order.
+    pub(super) async fn list(
+        &self,
+        subject: Option<&str>,
+        limit_id: Option<&str>,
+        after: &CounterKey,
+        limit: u32,
+    ) -> Result<Vec<Counted>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM counters
+             WHERE ($1 = '' OR subject = $1) AND ($2 = '' OR limit_id = $2)
+               AND (limit_id, subject, api, operation) > ($3, $4, $5, $6)
+             ORDER BY limit_id, subject, api, operation LIMIT $7",
+        )
+        .bind(subject.unwrap_or_default())
+        .bind(limit_id.unwrap_or_default())
+        .bind(&*after.limit)
+        .bind(&*after.subject)
+        .bind(&*after.api)
+        .bind(&*after.operation)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|error| self.error(error))?;
+        rows.iter().map(counted).collect()
+    }
+
+    /// Forgets windows that were over long ago.
+    pub(super) async fn forget(&self, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM counters WHERE kind = 'window' AND end_at < $1")
+            .bind(now.minus(KEPT).millis())
+            .execute(&self.pool)
+            .await
+            .map_err(|error| self.error(error))?;
+        Ok(())
+    }
+
+    /// Tells an error apart, knowing the file.
+    pub(super) fn error(&self, error: sqlx::Error) -> StoreError {
+        StoreError::of(&self.path, error)
+    }
+}
+
+struct Stored {
+    kind: &'static str,
+    begin: i64,
+    end: i64,
+    total: i64,
+    level: String,
+    at: i64,
+}
+
+impl From<Standing> for Stored {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Window { window, total } => Self {
+                kind: "window",
+                begin: window.begin,
+                end: window.end,
+                total: i64::try_from(total).unwrap_or(i64::MAX),
+                level: String::new(),
+                at: 0,
+            },
+            Standing::Bucket { level, at } => Self {
+                kind: "bucket",
+                begin: 0,
+                end: i64::MAX,
+                total: 0,
+                level: level.to_string(),
+                at: at.millis(),
+            },
+        }
+    }
+}
+
+/// A limit as JSON, in the shape it is written in.
+fn written(limit: &Arc<Limit>) -> String {
+    written_limits(std::slice::from_ref(limit)).to_string()
+}
+
+fn counted(row: &Row) -> Result<Counted, StoreError> {
+    let key = CounterKey {
+        limit: text(row, "limit_id")?,
+        api: text(row, "api")?,
+        operation: text(row, "operation")?,
+        subject: text(row, "subject")?,
+    };
+    let written = text(row, "written")?;
+    let read = stored_limits("", &written).map_err(|_| strange("written"))?;
+    let limit = read.into_iter().next().ok_or_else(|| strange("written"))?;
+    Ok((Counter { key, limit }, standing(row)?))
+}
+
+fn standing(row: &Row) -> Result<Standing, StoreError> {
+    match &*text(row, "kind")? {
+        "window" => Ok(Standing::Window {
+            window: Instance {
+                begin: number(row, "begin_at")?,
+                end: number(row, "end_at")?,
+            },
+            total: u64::try_from(number(row, "total")?).map_err(|_| strange("total"))?,
+        }),
+        "bucket" => Ok(Standing::Bucket {
+            level: text(row, "level")?.parse().map_err(|_| strange("level"))?,
+            at: Timestamp::from_millis(number(row, "level_at")?),
+        }),
+        _ => Err(strange("kind")),
+    }
+}
+
+fn strange(what: &str) -> StoreError {
+    StoreError::Strange(format!("a counter with {what}"))
+}
+
+fn text(row: &Row, name: &str) -> Result<Arc<str>, StoreError> {
+    let text: Result<String, _> = row.try_get(name);
+    text.map(Arc::from).map_err(|_| strange(name))
+}
+
+fn number(row: &Row, name: &str) -> Result<i64, StoreError> {
+    row.try_get(name).map_err(|_| strange(name))
+}

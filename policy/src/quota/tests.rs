@@ -1,0 +1,295 @@
+//! One holder, one grantor, nothing lost between them. What happens when things are lost is `tests/quota_simulation.rs`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cell::{Taken, Untaken};
+use super::*;
+use crate::time::Timestamp;
+
+const HOLDER: HolderId = HolderId(1);
+
+fn limit(amount: u64, window: Window, burst: Option<u64>) -> Limit {
+    Limit {
+        id: "plan/basic/calls".into(),
+        name: "calls".into(),
+        metric: if window == Window::Gauge {
+            Metric::Concurrent
+        } else {
+            Metric::Calls
+        },
+        amount,
+        window,
+        burst,
+        subject: Subject::Consumer,
+        scope: Scope::Api,
+        operations: None,
+        on_unavailable: OnUnavailable::Degraded,
+        shadow: false,
+        origin: Defined::Store,
+    }
+}
+
+fn counter(name: &str, limit: Limit) -> Counter {
+    let key = CounterKey {
+        limit: name.into(),
+        api: "a".into(),
+        operation: "".into(),
+        subject: "consumer:shop".into(),
+    };
+    Counter {
+        key,
+        limit: Arc::new(limit),
+    }
+}
+
+fn minute(amount: u64) -> Limit {
+    limit(amount, Window::Span(Duration::from_secs(60)), None)
+}
+
+/// A cell and a grantor that hear each other at once.
+struct Pair {
+    grantor: Grantor,
+    cell: Cell,
+    /// Milliseconds since the holder's start.
+    now: u64,
+    /// The grantor's clock at that start.
+    begin: i64,
+}
+
+impl Pair {
+    fn new(counters: Vec<Counter>) -> Self {
+        Self {
+            grantor: Grantor::default(),
+            cell: Cell::new(7, counters.into()),
+            now: 1,
+            begin: 1_800_000_000_000 - 1_800_000_000_000 % 3_600_000,
+        }
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp::from_millis(self.begin + i64::try_from(self.now).unwrap())
+    }
+
+    fn renew(&mut self, needed: u64) {
+        if let Some(ask) = self.cell.ask(needed, self.now) {
+            let grant = self.grantor.ask(self.wall(), HOLDER, &ask);
+            self.cell.answered(&grant, needed);
+        }
+    }
+
+    /// A call that costs `tokens`, waiting for what it needs.
+    fn call(&mut self, tokens: u64) -> Option<Taken> {
+        for _ in 0..3 {
+            match self.cell.take(tokens, self.now) {
+                Ok(taken) => return Some(taken),
+                Err(Untaken::Refused) => return None,
+                Err(Untaken::Empty) => self.renew(tokens),
+            }
+        }
+        self.cell.take(tokens, self.now).ok()
+    }
+
+    fn calls(&mut self, number: usize) -> usize {
+        (0..number).filter(|_| self.call(1).is_some()).count()
+    }
+
+    fn left(&self) -> u64 {
+        self.cell.closest(self.now).left
+    }
+}
+
+#[test]
+fn exactly_the_amount_passes_in_a_window_and_again_in_the_next() {
+    let mut pair = Pair::new(vec![counter("m", minute(100))]);
+    assert_eq!(pair.calls(250), 100);
+    assert_eq!(pair.left(), 0);
+    pair.now += 59_999;
+    assert_eq!(pair.calls(5), 5, "the next minute has begun");
+    assert_eq!(pair.left(), 95);
+}
+
+#[test]
+fn what_is_left_counts_down_call_by_call() {
+    let mut pair = Pair::new(vec![counter("m", minute(10))]);
+    for expected in (0..10).rev() {
+        assert!(pair.call(1).is_some());
+        assert_eq!(pair.left(), expected);
+        pair.now += 3;
+    }
+    assert!(pair.call(1).is_none());
+    let closest = pair.cell.closest(pair.now);
+    assert_eq!(closest.reset, Some(Duration::from_millis(60_000 - 31)));
+}
+
+#[test]
+fn the_tightest_of_several_limits_decides() {
+    let day = limit(15, Window::Day(chrono_tz::UTC), None);
+    let mut pair = Pair::new(vec![counter("m", minute(10)), counter("d", day)]);
+    assert_eq!(pair.calls(20), 10);
+    assert_eq!(pair.cell.closest(pair.now).counter, 0);
+    pair.now += 60_000;
+    assert_eq!(pair.calls(20), 5);
+    assert_eq!(pair.cell.closest(pair.now).counter, 1);
+}
+
+#[test]
+fn a_dear_call_that_does_not_fit_leaves_room_for_a_cheap_one() {
+    let mut pair = Pair::new(vec![counter("m", minute(10))]);
+    assert!(pair.call(7).is_some());
+    assert!(pair.call(5).is_none());
+    assert!(pair.call(3).is_some());
+    assert!(pair.call(1).is_none());
+}
+
+#[test]
+fn a_bucket_gives_its_burst_and_then_its_rate() {
+    let rate = limit(10, Window::Span(Duration::from_secs(1)), Some(20));
+    let mut pair = Pair::new(vec![counter("r", rate)]);
+    assert_eq!(pair.calls(100), 20);
+    let mut passed = 0;
+    for _ in 0..300 {
+        pair.now += 10;
+        passed += pair.calls(1);
+    }
+    assert!((27..=30).contains(&passed), "{passed} in three seconds");
+}
+
+#[test]
+fn slots_come_back_when_calls_end() {
+    let mut pair = Pair::new(vec![counter("c", limit(3, Window::Gauge, None))]);
+    let held: Vec<_> = (0..3).map(|_| pair.call(1).unwrap()).collect();
+    assert!(pair.call(1).is_none());
+    pair.cell.settle(held[0], 0);
+    pair.now += 200;
+    let again = pair.call(1).unwrap();
+    for taken in [held[1], held[2], again] {
+        pair.cell.settle(taken, 1);
+    }
+    // Unused slots are given back.
+    pair.renew(0);
+    let balance = pair.grantor.balances(pair.wall()).next().unwrap();
+    assert_eq!(balance.used, 0);
+    assert_eq!(pair.calls(4), 3);
+}
+
+#[test]
+fn slots_outlive_every_lease_as_long_as_their_holder_asks() {
+    let mut pair = Pair::new(vec![counter("c", limit(2, Window::Gauge, None))]);
+    let held = pair.call(1).unwrap();
+    for _ in 0..50 {
+        pair.now += 1_000;
+        pair.renew(0);
+        pair.grantor.sweep(pair.wall());
+    }
+    assert!(pair.call(1).is_some());
+    assert!(pair.call(1).is_none());
+    pair.cell.settle(held, 1);
+}
+
+#[test]
+fn a_call_that_never_reached_the_service_is_not_charged() {
+    let mut pair = Pair::new(vec![counter("m", minute(2))]);
+    let taken = pair.call(1).unwrap();
+    pair.cell.settle(taken, 0);
+    assert_eq!(pair.calls(3), 2);
+}
+
+#[test]
+fn a_token_of_a_lease_that_ended_does_not_come_back_into_the_next() {
+    let mut pair = Pair::new(vec![counter("m", minute(2))]);
+    let taken = pair.call(1).unwrap();
+    pair.now += 60_000;
+    assert_eq!(pair.calls(1), 1);
+    pair.cell.settle(taken, 0);
+    assert_eq!(pair.calls(5), 1);
+}
+
+#[test]
+fn a_cost_known_afterwards_is_owed() {
+    let mut pair = Pair::new(vec![counter("m", minute(100))]);
+    let taken = pair.call(1).unwrap();
+    pair.cell.settle(taken, 130);
+    assert!(pair.call(1).is_none(), "30 too many are gone");
+    pair.now += 60_000;
+    assert_eq!(pair.calls(200), 100, "a debt ends with its window");
+}
+
+#[test]
+fn many_calls_cost_few_questions() {
+    let rate = limit(1_000_000, Window::Span(Duration::from_secs(60)), None);
+    let mut pair = Pair::new(vec![counter("m", rate)]);
+    let mut asked = 0;
+    for call in 0..20_000 {
+        if call % 4 == 0 {
+            pair.now += 1;
+        }
+        let taken = match pair.cell.take(1, pair.now) {
+            Ok(taken) => taken,
+            Err(_) => {
+                asked += 1;
+                pair.call(1).unwrap()
+            }
+        };
+        // What the holder does beside the request path.
+        if pair.cell.is_low(taken) || pair.cell.ends_soon(pair.now) {
+            pair.renew(0);
+        }
+    }
+    assert!(asked <= 20, "{asked} of 20,000 calls waited");
+}
+
+#[test]
+fn a_grantor_that_starts_anew_grants_nothing_twice() {
+    let mut pair = Pair::new(vec![counter("m", minute(100))]);
+    assert_eq!(pair.calls(60), 60);
+    let stored = pair.grantor.take_changes();
+    pair.grantor = Grantor::default();
+    for (counter, standing) in stored {
+        pair.grantor.restore(&counter.key, &counter.limit, standing);
+    }
+    let passed = pair.calls(100);
+    assert!(passed <= 40, "{passed}");
+}
+
+#[test]
+fn a_clock_set_back_opens_no_window() {
+    let mut pair = Pair::new(vec![counter("m", minute(10))]);
+    assert_eq!(pair.calls(20), 10);
+    pair.begin -= 3_600_000;
+    pair.now += 500;
+    assert_eq!(pair.calls(20), 0);
+}
+
+#[test]
+fn shares_of_a_limit_are_told_once() {
+    let mut pair = Pair::new(vec![counter("m", minute(10))]);
+    let mut told = Vec::new();
+    for _ in 0..12 {
+        pair.call(1);
+        pair.now += 5;
+        told.extend(pair.grantor.take_alerts().into_iter().map(|it| it.percent));
+    }
+    assert_eq!(told, [50, 80, 100]);
+}
+
+#[test]
+fn the_emergency_credit_is_a_twentieth_once_a_window() {
+    let mut pair = Pair::new(vec![counter("m", minute(100))]);
+    pair.call(1).unwrap();
+    let passed = (0..50)
+        .filter(|_| pair.cell.take_credit(1, pair.now))
+        .count();
+    assert_eq!(passed, 5);
+    pair.now += 60_000;
+    assert!(!pair.cell.take_credit(1, pair.now), "nobody renewed it");
+}
+
+#[test]
+fn a_limit_that_was_raised_holds_at_once_and_keeps_what_is_gone() {
+    let mut pair = Pair::new(vec![counter("m", minute(10))]);
+    assert_eq!(pair.calls(20), 10);
+    let cell = Cell::new(8, vec![counter("m", minute(15))].into());
+    pair.cell = cell;
+    assert_eq!(pair.calls(20), 5);
+}

@@ -1,0 +1,376 @@
+//! What was sold is what passes: exactly so much, told with every answer, explained when it is used up, and still right after the
+//! process was killed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod world;
+
+use std::io::Write as _;
+use std::sync::{Arc, Barrier};
+
+use serde_json::{Value, json};
+use world::service::ok;
+use world::shop::{self, Key, shop, shop_with};
+use world::store::Store;
+use world::{Answer, Plan, Service, Then, World, eventually};
+
+/// The shop, whose plan `all` has these limits.
+fn limited(service: &Service, limits: &str) -> Plan {
+    shop(service).file("plans.yaml", &plans(limits))
+}
+
+fn plans(limits: &str) -> String {
+    let all = "    apis: { shop: all }\n";
+    shop::PLANS.replace(all, &format!("{all}    limits: {limits}\n"))
+}
+
+/// Statuses of so many calls.
+fn calls(world: &World, key: &Key, number: usize) -> Vec<u16> {
+    let call = |_| world.get_with(key, "/v1/books").status;
+    (0..number).map(call).collect()
+}
+
+fn passed(statuses: &[u16]) -> usize {
+    statuses.iter().filter(|status| **status == 200).count()
+}
+
+/// What a counter says, by the command line.
+fn used(world: &World, consumer: &str) -> Vec<(String, u64, u64)> {
+    let listed = world
+        .cli(&["quota", "--consumer", consumer, "--json"])
+        .json();
+    let number = |row: &Value, name: &str| row[name].as_u64().unwrap();
+    let rows = listed.as_array().unwrap().iter();
+    rows.map(|row| {
+        let limit = row["limit"].as_str().unwrap().to_owned();
+        (limit, number(row, "used"), number(row, "left"))
+    })
+    .collect()
+}
+
+#[test]
+fn exactly_what_was_sold_passes_and_every_answer_says_what_is_left() {
+    let service = Service::new();
+    let limits = "[{ name: all-time, amount: 5, window: lifetime }, { name: daily, amount: 1000, window: 1d }]";
+    let world = limited(&service, limits).start();
+    let (desk, web) = (world.key("desk"), world.key("web"));
+    for left in (0..5).rev() {
+        let answer = world.get_with(&desk, "/v1/books");
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("ratelimit-policy"), Some("\"all-time\";q=5"));
+        let state = format!("\"all-time\";r={left}");
+        assert_eq!(answer.header("ratelimit"), Some(&*state));
+    }
+    let refused = world.get_with(&desk, "/v1/books");
+    let problem = refused.is_problem(429, "quota_exceeded").json();
+    assert_eq!(problem["violated-policies"], json!(["all-time"]));
+    assert_eq!(
+        problem["detail"],
+        "the limit `all-time` of 5 calls in all is reached"
+    );
+    assert_eq!(refused.header("ratelimit"), Some("\"all-time\";r=0"));
+    assert_eq!(refused.header("retry-after"), None, "it never comes back");
+    // Another consumer, whose plan has no limits, is not told of any.
+    let other = world.get_with(&web, "/v1/books");
+    assert_eq!((other.status, other.header("ratelimit")), (200, None));
+    service.has_calls(6);
+    assert_eq!(
+        service.calls().len(),
+        6,
+        "no refused call reached the service"
+    );
+    let mut counted = used(&world, "desk");
+    counted.sort();
+    assert_eq!(
+        counted,
+        [
+            ("plan/all/all-time".to_owned(), 5, 0),
+            ("plan/all/daily".to_owned(), 5, 995)
+        ]
+    );
+}
+
+#[test]
+fn a_refusal_says_when_to_come_back_and_explains_itself() {
+    let service = Service::new();
+    let world = limited(&service, "[{ name: daily, amount: 1, window: 1d }]").start();
+    let key = world.key("desk");
+    assert_eq!(calls(&world, &key, 1), [200]);
+    let headers = [("x-api-key", &*key.secret), ("x-tollgate-explain", "1")];
+    let refused = world.ask("GET", "/v1/books", &headers, b"");
+    refused.is_problem(429, "quota_exceeded");
+    let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=86_410).contains(&seconds), "{seconds}");
+    let explained = refused.header("x-tollgate-explain").unwrap();
+    let rule = "limit plan/all/daily: refused (0 of 1 calls left)";
+    assert!(explained.contains(rule), "{explained}");
+    assert!(explained.contains("plans.yaml:4:"), "{explained}");
+    // Asking why costs nothing, and says the same.
+    let key_field = format!("x-api-key: {}", key.secret);
+    let told = world.cli(&["explain", "GET", "/v1/books", "-H", &key_field]);
+    assert!(told.out.contains("0 of 1 calls left"), "{told:?}");
+}
+
+#[test]
+fn what_was_used_is_used_after_a_kill_and_not_a_call_more() {
+    let service = Service::new();
+    let plan = || {
+        limited(
+            &service,
+            "[{ name: all-time, amount: 20, window: lifetime }]",
+        )
+    };
+    let world = plan().start();
+    let key = world.key("desk");
+    assert_eq!(passed(&calls(&world, &key, 6)), 6);
+    let home = world.kill();
+    let world = plan().start_again(home.path());
+    let more = passed(&calls(&world, &key, 30));
+    // What was handed out and not used when it died may be lost, never given twice.
+    assert!((10..=14).contains(&more), "{more}");
+    let home = world.kill();
+    let world = plan().start_again(home.path());
+    assert_eq!(passed(&calls(&world, &key, 3)), 0);
+}
+
+#[test]
+fn many_at_once_get_no_more_than_one_would() {
+    let service = Service::new();
+    let world = limited(
+        &service,
+        "[{ name: all-time, amount: 100, window: lifetime }]",
+    )
+    .start();
+    let key = world.key("desk");
+    let begin = Barrier::new(8);
+    let passed: usize = std::thread::scope(|scope| {
+        let (world, key, begin) = (&world, &key, &begin);
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(move || {
+                    begin.wait();
+                    passed(&calls(world, key, 40))
+                })
+            })
+            .collect();
+        threads.into_iter().map(|it| it.join().unwrap()).sum()
+    });
+    assert_eq!(passed, 100);
+}
+
+#[test]
+fn a_call_that_never_reached_the_service_is_not_charged() {
+    let nowhere = shop::bare(&Service::nowhere(), "")
+        .file(
+            "plans.yaml",
+            &plans("[{ name: all-time, amount: 2, window: lifetime }]"),
+        )
+        .file("consumers.yaml", shop::CONSUMERS);
+    let world = nowhere.start();
+    let key = world.key("desk");
+    for status in calls(&world, &key, 6) {
+        assert!(matches!(status, 502 | 503), "{status}");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_early_has_spent_its_call() {
+    let service = Service::stalling();
+    let world = limited(
+        &service,
+        "[{ name: all-time, amount: 2, window: lifetime }]",
+    )
+    .start();
+    let key = world.key("desk");
+    for call in 1..=2 {
+        let mut client = world.client();
+        client.request("GET", "/v1/books", &[("x-api-key", &key.secret)], b"");
+        service.has_calls(call);
+        drop(client);
+    }
+    world
+        .get_with(&key, "/v1/books")
+        .is_problem(429, "quota_exceeded");
+}
+
+#[test]
+fn a_cost_the_service_tells_is_charged_and_not_shown() {
+    let service = Service::answering(|_, stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-rows: 40\r\n\r\nok");
+        Then::Continue
+    });
+    let costs = "operations:\n  listBooks: { cost: { rows: { from: response_header, name: x-rows, reserve: 1 } } }\n";
+    let world = shop_with(&service, costs)
+        .file(
+            "plans.yaml",
+            &plans("[{ name: rows, metric: rows, amount: 100, window: lifetime }]"),
+        )
+        .file("consumers.yaml", shop::CONSUMERS)
+        .start();
+    let key = world.key("desk");
+    let first = world.get_with(&key, "/v1/books");
+    assert_eq!((first.status, first.header("x-rows")), (200, None));
+    // 40, 80, 120: the third call passed, and what it came to is owed.
+    assert_eq!(calls(&world, &key, 4), [200, 200, 429, 429]);
+}
+
+#[test]
+fn money_that_is_spent_answers_402() {
+    let service = Service::new();
+    let costs = "operations:\n  listBooks: { cost: { money: 0.40 } }\n";
+    let world = shop_with(&service, costs)
+        .file(
+            "plans.yaml",
+            &plans("[{ name: cap, metric: money, amount: 1.00, window: month }]"),
+        )
+        .file("consumers.yaml", shop::CONSUMERS)
+        .start();
+    let key = world.key("desk");
+    assert_eq!(calls(&world, &key, 2), [200, 200]);
+    let problem = world.get_with(&key, "/v1/books");
+    problem.is_problem(402, "spend_cap_reached");
+    assert!(
+        problem
+            .text()
+            .contains("the spend cap `cap` of 1.00 per month")
+    );
+}
+
+#[test]
+fn so_many_at_a_time_and_the_next_when_one_has_ended() {
+    let gate = Arc::new(Barrier::new(3));
+    let inside = gate.clone();
+    let service = Service::answering(move |_, stream| {
+        inside.wait();
+        ok(stream, "ok")
+    });
+    let world = limited(
+        &service,
+        "[{ name: at-once, metric: concurrent, amount: 2 }]",
+    )
+    .start();
+    let key = world.key("desk");
+    let mut under_way: Vec<_> = (0..2)
+        .map(|_| {
+            let mut client = world.client();
+            client.request("GET", "/v1/books", &[("x-api-key", &key.secret)], b"");
+            client
+        })
+        .collect();
+    service.has_calls(2);
+    world
+        .get_with(&key, "/v1/books")
+        .is_problem(429, "quota_exceeded");
+    gate.wait();
+    for client in &mut under_way {
+        assert_eq!(client.answer().unwrap().status, 200);
+    }
+    service.now(|_, stream| ok(stream, "ok"));
+    eventually("a place becomes free", || calls(&world, &key, 1) == [200]);
+}
+
+#[test]
+fn a_shadow_limit_refuses_nobody_and_names_whom_it_would() {
+    let service = Service::new();
+    let world = limited(
+        &service,
+        "[{ name: soon, amount: 1, window: 1d, shadow: true }]",
+    )
+    .start();
+    let key = world.key("desk");
+    assert_eq!(passed(&calls(&world, &key, 4)), 4);
+    let reported = world.cli(&["shadow-report"]).out;
+    assert!(
+        reported.contains("plan/all/soon") && reported.contains("desk"),
+        "{reported}"
+    );
+}
+
+#[test]
+fn callers_without_a_name_share_what_their_address_has() {
+    let service = Service::new();
+    let limits = "limits:\n  - { name: per-address, amount: 3, window: 1d, per: address, operations: [readPublic] }\n";
+    let world = shop_with(&service, limits).start();
+    let statuses: Vec<u16> = (0..5).map(|_| world.get("/v1/public").status).collect();
+    assert_eq!(statuses, [200, 200, 200, 429, 429]);
+    let key = world.key("desk");
+    assert_eq!(
+        passed(&calls(&world, &key, 5)),
+        5,
+        "other operations are not counted"
+    );
+}
+
+#[test]
+fn where_nobody_can_count_each_limit_does_as_it_says() {
+    for (policy, expected) in [("fail_open", 200), ("fail_closed", 503)] {
+        let service = Service::new();
+        let limits =
+            format!("[{{ name: daily, amount: 1000, window: 1d, on_unavailable: {policy} }}]");
+        let world = limited(&service, &limits).start();
+        let key = world.key("desk");
+        assert_eq!(calls(&world, &key, 1), [200]);
+        let ledger = Store::named(&world.file("state"), "quota.db");
+        let lock = ledger.lock();
+        eventually("what is at hand is used up", || {
+            calls(&world, &key, 1) == [expected]
+        });
+        assert_eq!(calls(&world, &key, 3), [expected; 3], "{policy}");
+        drop(lock);
+        eventually("it counts again", || {
+            let answer = world.get_with(&key, "/v1/books");
+            answer.status == 200 && answer.header("ratelimit").is_some()
+        });
+    }
+}
+
+/// Calls by operation, by the command line.
+fn listed(world: &World) -> Vec<(String, u64)> {
+    let rows = world
+        .cli(&["usage", "--consumer", "desk", "--by", "operation", "--json"])
+        .json();
+    let rows = rows.as_array().unwrap().iter();
+    rows.map(|row| {
+        let operation = row["operation"].as_str().unwrap().to_owned();
+        (operation, row["calls"].as_u64().unwrap())
+    })
+    .collect()
+}
+
+fn own(world: &World, key: &Key, what: &str) -> Answer {
+    world.get_with(key, &format!("/v1/.tollgate/{what}"))
+}
+
+#[test]
+fn usage_is_listed_by_operation_and_stays_right_after_a_kill() {
+    let service = Service::new();
+    let plan = || limited(&service, "[{ name: daily, amount: 100, window: 1d }]");
+    let world = plan().start();
+    let key = world.key("desk");
+    assert_eq!(passed(&calls(&world, &key, 7)), 7);
+    for _ in 0..3 {
+        assert_eq!(world.get_with(&key, "/v1/books/moby").status, 200);
+    }
+    // At once: some of it was not sent yet.
+    let home = world.kill();
+    let world = plan().start_again(home.path());
+    assert_eq!(world.get_with(&key, "/v1/books/moby").status, 200);
+    let expected = [("getBook".to_owned(), 4), ("listBooks".to_owned(), 7)];
+    eventually("all of it is stored", || {
+        let mut rows = listed(&world);
+        rows.sort();
+        rows == expected
+    });
+    let seen = own(&world, &key, "usage").json();
+    let calls = seen["today"]["total"]["calls"].as_u64();
+    assert!(calls.is_none_or(|calls| calls == 11), "{seen}");
+    let quota = own(&world, &key, "quota").json();
+    assert_eq!(quota["quota"][0]["limit"], "plan/all/daily", "{quota}");
+    let admin = world.admin.to_string();
+    let told = world.cli(&["usage", "reconcile", "--admin", &admin]);
+    assert!(told.status.success(), "{told:?}");
+}
