@@ -152,12 +152,7 @@ impl Api {
             std::mem::take(&mut findings)
         })?;
         // Series come last: an API that cannot be served leaves none behind.
-        let operations = description
-            .operations
-            .iter()
-            .zip(&access.operations)
-            .map(|(operation, access)| Operation::new(&config, operation, &access.demand, metrics))
-            .collect();
+        let operations = operations_of(&config, &description, &access, metrics);
         let api = Self {
             version: std::mem::take(&mut description.version),
             generation,
@@ -269,6 +264,18 @@ fn api_key(place: &str, name: &str) -> Cow<'static, str> {
     } else {
         Cow::Borrowed("ApiKey")
     }
+}
+
+fn operations_of(
+    config: &ApiConfig,
+    description: &Description,
+    access: &ApiAccess,
+    metrics: &Metrics,
+) -> Vec<Operation> {
+    let described = description.operations.iter().zip(&access.operations);
+    described
+        .map(|(operation, access)| Operation::new(config, operation, &access.demand, metrics))
+        .collect()
 }
 
 fn issuers_of(access: &ApiAccess) -> Result<Vec<Arc<Issuer>>, Finding> {

@@ -159,6 +159,21 @@ impl Index {
                 consumer,
                 suspended,
             } => self.suspend(consumer, suspended, effects),
+            Edit::Override { consumer, found } => {
+                self.put_override(&consumer, found);
+                self.touch(consumer, effects);
+            }
+            Edit::NoOverride { consumer, limit } => {
+                self.drop_override(&consumer, &limit);
+                self.touch(consumer, effects);
+            }
+            other => self.apply_fact(other, effects),
+        }
+    }
+
+    /// Keys, and what no file undoes.
+    fn apply_fact(&mut self, edit: Edit, effects: &mut Effects) {
+        match edit {
             Edit::Key(row) => {
                 effects.consumers.push(Arc::clone(&row.consumer));
                 self.put_key(row);
@@ -176,14 +191,6 @@ impl Index {
                 self.put_acceptance(&consumer, &terms, version);
                 self.touch(consumer, effects);
             }
-            Edit::Override { consumer, found } => {
-                self.put_override(&consumer, found);
-                self.touch(consumer, effects);
-            }
-            Edit::NoOverride { consumer, limit } => {
-                self.drop_override(&consumer, &limit);
-                self.touch(consumer, effects);
-            }
             Edit::Revoked(what) => {
                 if let Revoked::Consumer(name) = &what {
                     self.touch(Arc::clone(name), effects);
@@ -199,7 +206,14 @@ impl Index {
             | Edit::NoPlan(_)
             | Edit::Terms(_)
             | Edit::NoTerms(_)
-            | Edit::Version { .. } => debug_assert!(false, "these concern everybody"),
+            | Edit::Version { .. }
+            | Edit::Consumer(_)
+            | Edit::Changed { .. }
+            | Edit::NoConsumer { .. }
+            | Edit::Subscription { .. }
+            | Edit::Suspended { .. }
+            | Edit::Override { .. }
+            | Edit::NoOverride { .. } => debug_assert!(false, "these are no facts"),
         }
     }
 
