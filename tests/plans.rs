@@ -195,3 +195,46 @@ fn administration_needs_its_credential() {
     assert_eq!(world.get("/v1/consumers").status, 404);
     assert!(!world.admin_get("/v1/consumers").contains("desk"));
 }
+
+#[test]
+fn consumers_are_changed_and_unused_terms_deleted_by_the_command_line() {
+    let service = Service::new();
+    let world = shop(&service).start();
+    let cli = |arguments: &[&str]| world.cli(arguments).good().to_owned();
+    let hash = "$argon2id$v=19$m=65536,t=2,p=1$gZiV/M1gPc22ElAH/Jh1Hw$CWOrkoo7oJBQ/iyh7uJ0LO2aLEfrHwTWllSAxT0zRno";
+    cli(&[
+        "consumers",
+        "create",
+        "till",
+        "--project",
+        "floor",
+        "--role",
+        "staff",
+        "--user",
+        "till",
+        hash,
+    ]);
+    let shown = world.cli(&["consumers", "show", "till", "--json"]).json();
+    assert_eq!(shown["users"], json!(["till"]), "{shown}");
+    cli(&["consumers", "change", "till", "--explains", "true"]);
+    cli(&[
+        "consumers",
+        "change",
+        "till",
+        "--role",
+        "night",
+        "--role",
+        "day",
+    ]);
+    let shown = world.cli(&["consumers", "show", "till", "--json"]).json();
+    assert_eq!(shown["roles"], json!(["night", "day"]), "{shown}");
+    assert_eq!(shown["explains"], true, "{shown}");
+    cli(&["consumers", "change", "till", "--no-roles"]);
+    let shown = world.cli(&["consumers", "show", "till", "--json"]).json();
+    assert_eq!(shown["roles"], json!([]), "{shown}");
+    let refused = world.cli(&["consumers", "change", "web", "--no-roles"]);
+    assert!(refused.failed().contains("consumers.yaml"), "{refused:?}");
+    cli(&["terms", "create", "draft"]);
+    assert!(cli(&["terms", "delete", "draft"]).contains("deleted"));
+    assert!(!world.cli(&["terms", "show", "draft"]).status.success());
+}

@@ -140,6 +140,10 @@ impl Api {
             findings.push(authoriser_error(&config, what));
             None
         });
+        let issuers = issuers_of(&access).unwrap_or_else(|finding| {
+            findings.push(finding);
+            Vec::new()
+        });
         let mut findings = only_warnings(findings)?;
         let before = previous.map(|api| &*api.cluster);
         let cluster = Cluster::new(&config.name, &config.upstream, before);
@@ -148,17 +152,12 @@ impl Api {
             std::mem::take(&mut findings)
         })?;
         // Series come last: an API that cannot be served leaves none behind.
-        let operations = description
-            .operations
-            .iter()
-            .zip(&access.operations)
-            .map(|(operation, access)| Operation::new(&config, operation, &access.demand, metrics))
-            .collect();
+        let operations = operations_of(&config, &description, &access, metrics);
         let api = Self {
             version: std::mem::take(&mut description.version),
             generation,
             classifier,
-            issuers: issuers_of(&access),
+            issuers,
             access,
             authoriser,
             operations,
@@ -267,11 +266,30 @@ fn api_key(place: &str, name: &str) -> Cow<'static, str> {
     }
 }
 
-fn issuers_of(access: &ApiAccess) -> Vec<Arc<Issuer>> {
-    let issuers = access.issuers.iter();
-    issuers
-        .map(|issuer| Issuer::new(&issuer.name, &issuer.config))
+fn operations_of(
+    config: &ApiConfig,
+    description: &Description,
+    access: &ApiAccess,
+    metrics: &Metrics,
+) -> Vec<Operation> {
+    let described = description.operations.iter().zip(&access.operations);
+    described
+        .map(|(operation, access)| Operation::new(config, operation, &access.demand, metrics))
         .collect()
+}
+
+fn issuers_of(access: &ApiAccess) -> Result<Vec<Arc<Issuer>>, Finding> {
+    let issuers = access.issuers.iter();
+    let compiled = issuers.map(|issuer| {
+        Issuer::new(&issuer.name, &issuer.config).map_err(|what| Finding {
+            severity: Severity::Error,
+            code: "issuer",
+            place: issuer.config.place.clone(),
+            what: format!("issuer `{}`: {what}", issuer.name),
+            remedy: "correct its `ca`".to_owned(),
+        })
+    });
+    compiled.collect()
 }
 
 fn distinct_bases(description: &Description) -> Vec<Arc<str>> {

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::control::{Control, segment};
+use super::control::{Control, put, segment};
 
 pub(super) const EXAMPLES: &str = "Examples:
   tollgate consumers list
   tollgate consumers create shop --project web --subscribe books=basic
   tollgate consumers subscribe shop books premium
+  tollgate consumers change shop --role staff
   tollgate consumers suspend shop";
 
 /// What to do with consumers.
@@ -30,7 +31,9 @@ enum Act {
     Show { name: String },
     /// Create a consumer
     Create(Create),
-    /// Delete a consumer, its keys and its subscriptions
+    /// Change a consumer; what is not given stays as it is
+    Change(Change),
+    /// Delete a consumer, its keys and its subscriptions; its logins and certificates stay refused
     Delete { name: String },
     /// Refuse whatever a consumer shows, also one from a file
     Suspend { name: String },
@@ -61,12 +64,32 @@ struct Create {
     /// Tokens by which it is known; may be repeated
     #[arg(long = "login", num_args = 2, value_names = ["ISSUER", "CLIENT"])]
     logins: Vec<String>,
+    /// A user of `basic` by which it is known, with the Argon2id hash of its password; may be repeated
+    #[arg(long = "user", num_args = 2, value_names = ["NAME", "PASSWORD_HASH"])]
+    users: Vec<String>,
     /// SPIFFE ID or certificate subject by which it is known; may be repeated
     #[arg(long = "certificate", value_name = "NAME")]
     certificates: Vec<String>,
     /// It may ask for the explanation of a decision
     #[arg(long)]
     explains: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Change {
+    name: String,
+    /// Its project
+    #[arg(long)]
+    project: Option<String>,
+    /// A role rules may ask for, in place of all it has; may be repeated
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<String>,
+    /// It has no roles any more
+    #[arg(long, conflicts_with = "roles")]
+    no_roles: bool,
+    /// It may ask for the explanation of a decision, or not
+    #[arg(long, value_name = "true|false")]
+    explains: Option<bool>,
 }
 
 /// Asks and prints.
@@ -87,6 +110,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         ),
         Act::Show { name } => control.print(&control.get(&of(&name))?),
         Act::Create(create) => control.print(&control.post("/v1/consumers", &body(create)?)?),
+        Act::Change(change) => {
+            let path = of(&change.name);
+            control.print(&control.patch(&path, &changes(change))?)
+        }
         Act::Delete { name } => control.delete(&of(&name), &format!("consumer {name}")),
         Act::Suspend { name } => {
             control.print(&control.post(&format!("{}/suspend", of(&name)), &json!({}))?)
@@ -105,6 +132,20 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
+fn changes(change: Change) -> Value {
+    let mut body = json!({});
+    if let Some(project) = change.project {
+        put(&mut body, "project", project);
+    }
+    if change.no_roles || !change.roles.is_empty() {
+        put(&mut body, "roles", change.roles);
+    }
+    if let Some(explains) = change.explains {
+        put(&mut body, "explains", explains);
+    }
+    body
+}
+
 fn body(create: Create) -> anyhow::Result<Value> {
     let mut subscriptions = Vec::new();
     for pair in &create.subscribe {
@@ -116,7 +157,12 @@ fn body(create: Create) -> anyhow::Result<Value> {
         [issuer, client] => Some(json!({ "issuer": issuer, "client": client })),
         _ => None,
     });
+    let users = create.users.chunks_exact(2).filter_map(|pair| match pair {
+        [name, hash] => Some(json!({ "name": name, "password_hash": hash })),
+        _ => None,
+    });
     Ok(json!({
+        "users": users.collect::<Vec<_>>(),
         "name": create.name,
         "project": create.project,
         "roles": create.roles,

@@ -57,6 +57,11 @@ impl Control {
         self.exchange("PUT", path, Some(body))
     }
 
+    /// PATCHes `path` with `body`.
+    pub(super) fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.exchange("PATCH", path, Some(body))
+    }
+
     /// DELETEs `path` and says so.
     pub(super) fn delete(&self, path: &str, what: &str) -> anyhow::Result<ExitCode> {
         self.exchange("DELETE", path, None)?;

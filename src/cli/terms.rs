@@ -42,6 +42,8 @@ enum Act {
         #[arg(long)]
         shadow: bool,
     },
+    /// Delete terms that nobody requires and nobody accepted
+    Delete { name: String },
     /// Add the next version, from a Markdown file
     Version(Version),
     /// List who accepted
@@ -100,6 +102,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             let body = json!({ "name": name, "title": title, "apis": apis, "shadow": shadow });
             control.print(&control.post("/v1/terms", &body)?)
         }
+        Act::Delete { name } => control.delete(&of(&name), &format!("terms {name}")),
         Act::Version(version) => add(&control, version),
         Act::Acceptances { name } => control.print_list(
             control.list(&format!("{}/acceptances", of(&name)))?,

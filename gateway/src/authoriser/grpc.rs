@@ -17,7 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
 use super::Question;
-use crate::remote::{Bounds, connect, secured};
+use crate::remote::{Bounds, Trust, connect, secured};
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct CheckRequest {
@@ -101,7 +101,7 @@ pub(super) struct Client {
 
 impl Client {
     /// `h2c://` in cleartext, `h2://` by TLS.
-    pub(super) fn new(url: &str, deadline: Duration) -> Result<Self, String> {
+    pub(super) fn new(url: &str, deadline: Duration, trust: Trust) -> Result<Self, String> {
         let (scheme, authority) = url.split_once("://").ok_or("it is no URL")?;
         let tls = matches!(scheme, "h2" | "grpcs" | "https");
         let unusable =
@@ -114,6 +114,7 @@ impl Client {
             host: origin.host().ok_or("it has no host")?.to_owned(),
             port: origin.port_u16().unwrap_or(if tls { 443 } else { 80 }),
             tls,
+            trust,
             deadline,
         };
         let endpoint = Endpoint::from(origin)
@@ -157,6 +158,7 @@ struct Connector {
     host: String,
     port: u16,
     tls: bool,
+    trust: Trust,
     deadline: Duration,
 }
 
@@ -175,7 +177,7 @@ impl Connector {
         let stream = connect(&self.host, self.port, bounds).await?;
         let stream: Box<dyn Stream> = match self.tls {
             false => Box::new(stream),
-            true => Box::new(secured(stream, &self.host, &[b"h2"]).await?),
+            true => Box::new(secured(stream, &self.host, &self.trust, &[b"h2"]).await?),
         };
         Ok(TokioIo::new(stream))
     }

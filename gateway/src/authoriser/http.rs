@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tollgate_policy::settings::AuthoriserConfig;
 
 use super::{Question, Unjudged};
-use crate::remote::{Bounds, Inquiry, ask};
+use crate::remote::{Bounds, Inquiry, Trust, ask};
 
 /// Bytes of an answer that are read; only its status counts.
 const LARGEST: usize = 64 * 1024;
@@ -28,6 +28,7 @@ const OURS: [HeaderName; 8] = [
 
 pub(super) async fn check(
     config: &AuthoriserConfig,
+    trust: &Trust,
     question: &Question<'_>,
 ) -> Result<bool, Unjudged> {
     let inquiry = inquiry(config, question).map_err(Unjudged::Unaskable)?;
@@ -37,7 +38,8 @@ pub(super) async fn check(
         // The operator named it; it usually stands beside the gateway.
         allow_private: true,
     };
-    let told = ask(inquiry, bounds).await.map_err(Unjudged::Unanswered)?;
+    let told = ask(inquiry, trust, bounds).await;
+    let told = told.map_err(Unjudged::Unanswered)?;
     match told.status {
         status if status.is_success() => Ok(true),
         // A judge in trouble has not judged.

@@ -21,6 +21,7 @@ use tollgate_policy::settings::{AuthoriserConfig, AuthoriserTransport, FailureMo
 
 use crate::identity::Identified;
 use crate::journey::{Asked, Called};
+use crate::remote::Trust;
 
 /// Answers kept.
 const CAPACITY: usize = 50_000;
@@ -35,6 +36,7 @@ const AT_ONCE: usize = 512;
 #[derive(Debug)]
 pub struct Authoriser {
     config: AuthoriserConfig,
+    trust: Trust,
     rule: Arc<RuleRef>,
     answers: Cache<String, (bool, Instant)>,
     places: Semaphore,
@@ -96,10 +98,15 @@ impl Authoriser {
     /// Compiles it; connects to nothing yet.
     ///
     /// # Errors
-    /// The URL cannot be used.
+    /// The URL or the root certificates cannot be used.
     pub fn new(config: &AuthoriserConfig) -> Result<Arc<Self>, String> {
+        let trust = Trust::of(config.ca.as_deref())?;
         let grpc = match config.transport {
-            AuthoriserTransport::Grpc => Some(grpc::Client::new(&config.url, config.deadline)?),
+            AuthoriserTransport::Grpc => Some(grpc::Client::new(
+                &config.url,
+                config.deadline,
+                trust.clone(),
+            )?),
             AuthoriserTransport::Http => None,
         };
         Ok(Arc::new(Self {
@@ -109,6 +116,7 @@ impl Authoriser {
                 place: Some(config.place.clone()),
             }),
             config: config.clone(),
+            trust,
             answers: Cache::new(CAPACITY),
             places: Semaphore::new(AT_ONCE),
             grpc,
@@ -202,7 +210,7 @@ impl Authoriser {
         let asking = async {
             match &self.grpc {
                 Some(client) => client.check(question).await.or_else(unanswered),
-                None => http::check(&self.config, question).await,
+                None => http::check(&self.config, &self.trust, question).await,
             }
         };
         tokio::time::timeout(self.config.deadline, asking)

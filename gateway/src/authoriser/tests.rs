@@ -10,6 +10,7 @@ fn authoriser(vary: &[&str]) -> Arc<Authoriser> {
     let config = AuthoriserConfig {
         transport: AuthoriserTransport::Http,
         url: "http://judge.example/check".into(),
+        ca: None,
         deadline: Duration::from_secs(1),
         failure: FailureMode::FailOpen,
         cache: Duration::from_secs(1),

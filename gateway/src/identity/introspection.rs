@@ -21,7 +21,7 @@ use tollgate_policy::time::Timestamp;
 
 use super::budget::MissBudget;
 use super::token::Disbelief;
-use crate::remote::{Bounds, Inquiry, ask};
+use crate::remote::{Bounds, Inquiry, Trust, ask};
 
 /// Questions on their way at once; more are refused rather than queued.
 const AT_ONCE: usize = 64;
@@ -59,6 +59,7 @@ impl Said {
 #[derive(Debug)]
 pub struct Introspector {
     config: IntrospectionConfig,
+    trust: Trust,
     places: Semaphore,
     said: Cache<Digest, Said>,
     strangers: MissBudget,
@@ -71,10 +72,11 @@ pub struct Introspector {
 }
 
 impl Introspector {
-    /// For this endpoint.
-    pub fn new(config: &IntrospectionConfig) -> Self {
+    /// For this endpoint, believed by these roots.
+    pub fn new(config: &IntrospectionConfig, trust: Trust) -> Self {
         Self {
             config: config.clone(),
+            trust,
             places: Semaphore::new(AT_ONCE),
             said: Cache::new(CAPACITY),
             strangers: MissBudget::default(),
@@ -172,7 +174,7 @@ impl Introspector {
             // The operator named this endpoint; inside a network it usually is.
             allow_private: true,
         };
-        let told = ask(inquiry, bounds).await?;
+        let told = ask(inquiry, &self.trust, bounds).await?;
         if !told.status.is_success() {
             return Err(format!("answered {}", told.status));
         }

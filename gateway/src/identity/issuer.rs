@@ -8,6 +8,7 @@ use tollgate_policy::settings::IssuerConfig;
 
 use super::introspection::Introspector;
 use super::keys::IssuerKeys;
+use crate::remote::Trust;
 
 /// One issuer of one API.
 #[derive(Debug)]
@@ -25,15 +26,20 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// Compiles one. Reads no file and asks nobody; see [`IssuerKeys::maintain`].
-    pub fn new(name: &Arc<str>, config: &IssuerConfig) -> Arc<Self> {
+    /// Compiles one. Asks nobody; see [`IssuerKeys::maintain`].
+    ///
+    /// # Errors
+    /// Its root certificates cannot be used.
+    pub fn new(name: &Arc<str>, config: &IssuerConfig) -> Result<Arc<Self>, String> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        Arc::new(Self {
+        let trust = Trust::of(config.ca.as_deref())?;
+        let introspection = config.introspection.as_ref();
+        Ok(Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             name: name.clone(),
             rules: TokenRules::from(config),
-            keys: IssuerKeys::of(config),
-            introspector: config.introspection.as_ref().map(Introspector::new),
-        })
+            keys: IssuerKeys::of(config, &trust),
+            introspector: introspection.map(|it| Introspector::new(it, trust)),
+        }))
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tollgate_policy::credentials::jwks::KeySet;
 use tollgate_policy::settings::{IssuerConfig, KeySource};
 
-use crate::remote::{Bounds, Inquiry, ask};
+use crate::remote::{Bounds, Inquiry, Trust, ask};
 
 /// How often keys are fetched where the issuer does not say, and bounds for where it does.
 const USUAL: Duration = Duration::from_secs(600);
@@ -42,6 +42,7 @@ pub struct IssuerKeys {
     issuer: Arc<str>,
     source: KeySource,
     allow_private: bool,
+    trust: Trust,
     stale_for: Duration,
     current: ArcSwapOption<KeySet>,
     generation: AtomicU64,
@@ -63,13 +64,14 @@ static ALL: Mutex<Vec<Weak<IssuerKeys>>> = Mutex::new(Vec::new());
 impl IssuerKeys {
     /// The keys of this issuer, shared with whoever asks for the same. Files and secrets are read at once; the rest by
     /// [`Self::maintain`].
-    pub fn of(config: &IssuerConfig) -> Arc<Self> {
+    pub fn of(config: &IssuerConfig, trust: &Trust) -> Arc<Self> {
         let mut all = ALL.lock();
         all.retain(|keys| keys.strong_count() > 0);
         let same = |keys: &Arc<Self>| {
             keys.issuer == config.issuer
                 && keys.source == config.keys
                 && keys.allow_private == config.allow_private
+                && keys.trust == *trust
                 && keys.stale_for == config.stale_for
         };
         if let Some(known) = all.iter().filter_map(Weak::upgrade).find(same) {
@@ -82,6 +84,7 @@ impl IssuerKeys {
             issuer: config.issuer.clone(),
             source: config.keys.clone(),
             allow_private: config.allow_private,
+            trust: trust.clone(),
             stale_for: config.stale_for,
             current: ArcSwapOption::new(before.as_ref().and_then(|keys| keys.current())),
             generation: AtomicU64::new(0),
@@ -203,7 +206,7 @@ impl IssuerKeys {
             allow_private: self.allow_private,
         };
         let parsed = url.parse().map_err(|_| format!("`{url}` is no URL"))?;
-        let told = ask(Inquiry::get(parsed), bounds)
+        let told = ask(Inquiry::get(parsed), &self.trust, bounds)
             .await
             .map_err(|error| format!("{url}: {error}"))?;
         match told.status.is_success() {
@@ -359,9 +362,12 @@ mod tests {
             stale_for: Duration::from_secs(1),
             ..first.clone()
         };
-        let keys = IssuerKeys::of(&first);
-        assert!(Arc::ptr_eq(&keys, &IssuerKeys::of(&first)));
-        let changed = IssuerKeys::of(&second);
+        let keys = IssuerKeys::of(&first, &Trust::default());
+        assert!(Arc::ptr_eq(
+            &keys,
+            &IssuerKeys::of(&first, &Trust::default())
+        ));
+        let changed = IssuerKeys::of(&second, &Trust::default());
         assert!(!Arc::ptr_eq(&keys, &changed));
         assert!(changed.current().is_some());
         assert!(changed.age().is_some());
@@ -370,7 +376,10 @@ mod tests {
     #[tokio::test]
     async fn nobody_follows_an_issuer_that_nobody_believes() {
         let folder = tempfile::tempdir().unwrap();
-        let keys = IssuerKeys::of(&config(KeySource::File(folder.path().join("none"))));
+        let keys = IssuerKeys::of(
+            &config(KeySource::File(folder.path().join("none"))),
+            &Trust::default(),
+        );
         let followed = tokio::spawn(follow(Arc::downgrade(&keys)));
         assert!(keys.last_error().contains("none"));
         drop(keys);

@@ -236,7 +236,7 @@ mod tests {
             column: 1,
         };
         let config = IssuerConfig::new("https://id.example".into(), keys, place);
-        Issuer::new(&"id".into(), &config)
+        Issuer::new(&"id".into(), &config).unwrap()
     }
 
     fn claims(id: &str) -> Arc<Claims> {

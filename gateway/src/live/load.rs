@@ -151,11 +151,7 @@ pub(super) fn load_kept(
 ) -> Result<Loaded, Vec<Finding>> {
     contained(source.file(), || {
         let mut config = match &kept.api_file {
-            Some(copy) => {
-                let mut config = Source::File(copy.clone()).read()?;
-                return_to_original(&mut config, copy, source.file());
-                config
-            }
+            Some(copy) => settings::read_kept_api(copy, source.file(), &kept.spec, &environment)?,
             None => source.read()?,
         };
         config.spec.clone_from(&kept.spec);
@@ -197,32 +193,17 @@ fn check_name(source: &Source, name: &str) -> Result<(), Vec<Finding>> {
 /// The certificates and keys an API file names: what they hold is part of the API as well.
 fn pem_files(config: &ApiConfig) -> impl Iterator<Item = &PathBuf> {
     let tls = config.upstream.tls.iter();
-    tls.flat_map(|tls| {
+    let tls = tls.flat_map(|tls| {
         let pair = tls.client_certificate.iter();
         tls.ca
             .iter()
             .chain(pair.flat_map(|(chain, key)| [chain, key]))
-    })
-}
-
-/// PEM files are not copied: their paths lead from the original API file again.
-fn return_to_original(config: &mut ApiConfig, copy: &Path, original: &Path) {
-    let (Some(from), Some(to)) = (copy.parent(), original.parent()) else {
-        return;
-    };
-    let rebase = |path: &mut PathBuf| {
-        if let Ok(relative) = path.strip_prefix(from) {
-            *path = to.join(relative);
-        }
-    };
-    if let Some(tls) = &mut config.upstream.tls {
-        tls.ca.iter_mut().for_each(rebase);
-        if let Some((chain, key)) = &mut tls.client_certificate {
-            rebase(chain);
-            rebase(key);
-        }
-    }
-    config.file = original.to_owned();
+    });
+    let issuers = config.auth.issuers.values();
+    let issuers = issuers.filter_map(|issuer| issuer.ca.as_ref());
+    let authoriser = config.authoriser.as_ref();
+    tls.chain(issuers)
+        .chain(authoriser.and_then(|it| it.ca.as_ref()))
 }
 
 /// Turns a panic into a finding: a fault of ours in one file must not end the process or spare another API its turn.

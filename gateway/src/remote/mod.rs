@@ -4,8 +4,9 @@
 //! name cannot lead to the inside of a network (server-side request forgery). No redirects are followed. Certificates are verified.
 
 mod address;
+mod trust;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +15,6 @@ use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -23,6 +23,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 pub use address::is_private;
+pub use trust::Trust;
 
 /// How an answer is bounded.
 #[derive(Clone, Copy, Debug)]
@@ -86,13 +87,13 @@ pub struct Told {
 ///
 /// # Errors
 /// In words: what went wrong. Never holds what was sent.
-pub async fn ask(inquiry: Inquiry, bounds: Bounds) -> Result<Told, String> {
-    tokio::time::timeout(bounds.deadline, exchange(inquiry, bounds))
+pub async fn ask(inquiry: Inquiry, trust: &Trust, bounds: Bounds) -> Result<Told, String> {
+    tokio::time::timeout(bounds.deadline, exchange(inquiry, trust, bounds))
         .await
         .unwrap_or_else(|_| Err(format!("no answer within {:?}", bounds.deadline)))
 }
 
-async fn exchange(inquiry: Inquiry, bounds: Bounds) -> Result<Told, String> {
+async fn exchange(inquiry: Inquiry, trust: &Trust, bounds: Bounds) -> Result<Told, String> {
     let url = &inquiry.url;
     let authority = url.authority().ok_or("the URL has no host")?;
     if authority.as_str().contains('@') {
@@ -108,7 +109,10 @@ async fn exchange(inquiry: Inquiry, bounds: Bounds) -> Result<Told, String> {
     let stream = connect(host, port, bounds).await?;
     match tls {
         false => converse(stream, inquiry, bounds.bytes).await,
-        true => converse(secured(stream, host, &[]).await?, inquiry, bounds.bytes).await,
+        true => {
+            let stream = secured(stream, host, trust, &[]).await?;
+            converse(stream, inquiry, bounds.bytes).await
+        }
     }
 }
 
@@ -148,18 +152,19 @@ pub async fn connect(host: &str, port: u16, bounds: Bounds) -> Result<TcpStream,
     Err(last)
 }
 
-/// TLS on a connection, its peer proven to be `host`; `protocols` are offered by ALPN.
+/// TLS on a connection, its peer proven to be `host` to whom `trust` believes; `protocols` are offered by ALPN.
 ///
 /// # Errors
 /// In words: what went wrong.
 pub async fn secured(
     stream: TcpStream,
     host: &str,
+    trust: &Trust,
     protocols: &[&[u8]],
 ) -> Result<TlsStream<TcpStream>, String> {
     let name = host.trim_matches(['[', ']']).to_owned();
     let name = ServerName::try_from(name).map_err(|_| "the host is no name for a certificate")?;
-    let mut config = tls_config()?;
+    let mut config = trust.config()?;
     if !protocols.is_empty() {
         let offered = protocols.iter().map(|name| name.to_vec()).collect();
         Arc::make_mut(&mut config).alpn_protocols = offered;
@@ -222,22 +227,6 @@ async fn converse_on(
     })
 }
 
-/// The system's roots, read once.
-fn tls_config() -> Result<Arc<ClientConfig>, String> {
-    static CONFIG: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
-    let made = CONFIG.get_or_init(|| {
-        let mut roots = RootCertStore::empty();
-        let system = rustls_native_certs::load_native_certs()
-            .map_err(|error| format!("the system's root certificates cannot be read: {error}"))?;
-        roots.add_parsable_certificates(system);
-        let config = ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Arc::new(config))
-    });
-    made.clone()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -273,7 +262,9 @@ mod tests {
     #[tokio::test]
     async fn an_answer_is_told_within_its_bounds() {
         let good = party(Some("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")).await;
-        let told = ask(Inquiry::get(good), bounds(true)).await.unwrap();
+        let told = ask(Inquiry::get(good), &Trust::default(), bounds(true))
+            .await
+            .unwrap();
         assert_eq!((told.status, &*told.body), (StatusCode::OK, &b"{}"[..]));
         for (answer, words) in [
             (
@@ -287,9 +278,13 @@ mod tests {
             (Some("garbage"), "broke"),
             (None, "within"),
         ] {
-            let error = ask(Inquiry::get(party(answer).await), bounds(true))
-                .await
-                .unwrap_err();
+            let error = ask(
+                Inquiry::get(party(answer).await),
+                &Trust::default(),
+                bounds(true),
+            )
+            .await
+            .unwrap_err();
             assert!(error.contains(words), "{error}");
         }
     }
@@ -298,14 +293,21 @@ mod tests {
     async fn a_redirect_is_an_answer_and_not_followed() {
         let there =
             "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
-        let told = ask(Inquiry::get(party(Some(there)).await), bounds(true)).await;
+        let told = ask(
+            Inquiry::get(party(Some(there)).await),
+            &Trust::default(),
+            bounds(true),
+        )
+        .await;
         assert_eq!(told.unwrap().status, StatusCode::FOUND);
     }
 
     #[tokio::test]
     async fn a_url_with_a_user_is_not_asked() {
         let url = Uri::from_static("http://user:secret@127.0.0.1:1/");
-        let error = ask(Inquiry::get(url), bounds(true)).await.unwrap_err();
+        let error = ask(Inquiry::get(url), &Trust::default(), bounds(true))
+            .await
+            .unwrap_err();
         assert!(
             error.contains("user") && !error.contains("secret"),
             "{error}"
@@ -315,7 +317,64 @@ mod tests {
     #[tokio::test]
     async fn a_private_address_is_not_asked_unless_allowed() {
         let url = party(Some("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")).await;
-        let error = ask(Inquiry::get(url), bounds(false)).await.unwrap_err();
+        let error = ask(Inquiry::get(url), &Trust::default(), bounds(false))
+            .await
+            .unwrap_err();
         assert!(error.contains("private address"), "{error}");
+    }
+
+    /// A certificate for `localhost` that is its own root, and a party that proves itself with it to as many as come.
+    async fn secure_party() -> (tempfile::NamedTempFile, Uri) {
+        use rustls::ServerConfig;
+        use rustls_pki_types::PrivateKeyDer;
+        let pair = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, pair.cert.pem()).unwrap();
+        let key = PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![pair.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    continue;
+                };
+                let mut head = [0; 1024];
+                let _read = stream.read(&mut head).await.unwrap();
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+                stream.write_all(answer).await.unwrap();
+                let _gone = stream.shutdown().await;
+            }
+        });
+        let url = format!("https://localhost:{port}/keys");
+        (file, url.parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_party_is_believed_by_the_roots_named_for_it_alone() {
+        let _ours_or_anothers = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let (own, url) = secure_party().await;
+        let (other, _) = secure_party().await;
+        let trust = Trust::of(Some(own.path())).unwrap();
+        let patient = Bounds {
+            deadline: Duration::from_secs(5),
+            ..bounds(true)
+        };
+        let told = ask(Inquiry::get(url.clone()), &trust, patient).await;
+        assert_eq!(told.unwrap().status, StatusCode::OK);
+        for distrust in [Trust::of(Some(other.path())).unwrap(), Trust::default()] {
+            assert!(distrust != trust);
+            let refused = ask(Inquiry::get(url.clone()), &distrust, patient).await;
+            let refused = refused.unwrap_err();
+            assert!(refused.contains("handshake failed"), "{refused}");
+        }
+        assert!(Trust::of(Some(own.path())).unwrap() == trust);
+        std::fs::write(&own, "nothing").unwrap();
+        assert!(Trust::of(Some(own.path())).is_err());
     }
 }

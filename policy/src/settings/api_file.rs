@@ -59,6 +59,30 @@ pub fn read_api(
     read_with_places(path, environment).map(|placed| placed.config)
 }
 
+/// Reads a copy of `original` made earlier, beside a copy of its OpenAPI file. Whatever else it names (keys, certificates, secrets) is
+/// not copied, and looked for where the original leads.
+///
+/// # Errors
+/// As [`read_api`].
+pub fn read_kept_api(
+    copy: &Path,
+    original: &Path,
+    spec: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<ApiConfig, Vec<Finding>> {
+    let reader = Reader::open(copy).map_err(|finding| vec![finding])?;
+    let mut reader = reader.standing_in_for(original);
+    let meaning = reader
+        .decode::<Written>(environment)
+        .and_then(|mut written| {
+            if let Some(named) = &mut written.spec {
+                named.text = spec.display().to_string();
+            }
+            config(&mut reader, original, &written)
+        });
+    reader.conclude(meaning).map(|(placed, _)| placed.config)
+}
+
 /// An API, and what only a check looks at.
 #[derive(Debug)]
 pub(super) struct Placed {

@@ -73,6 +73,8 @@ pub struct IssuerConfig {
     pub scope_claims: Vec<Arc<str>>,
     /// Claims that hold roles; dots lead into objects. Default `roles`.
     pub role_claims: Vec<Arc<str>>,
+    /// Root certificates by which its keys and its introspection are believed; `None`: the system's.
+    pub ca: Option<PathBuf>,
     /// Tokens that are not JWTs are asked about there (RFC 7662).
     pub introspection: Option<IntrospectionConfig>,
     /// Where it is said.
@@ -99,6 +101,7 @@ impl IssuerConfig {
             client_claims: names(&["azp", "client_id", "sub"]),
             scope_claims: names(&["scope", "scp"]),
             role_claims: names(&["roles"]),
+            ca: None,
             introspection: None,
             place,
         }
@@ -231,6 +234,8 @@ pub struct AuthoriserConfig {
     pub transport: AuthoriserTransport,
     /// Where: `http://host:port/prefix`, or `h2c://host:port` for gRPC.
     pub url: Arc<str>,
+    /// Root certificates by which it is believed; `None`: the system's.
+    pub ca: Option<PathBuf>,
     /// How long to wait. Default 200 ms.
     pub deadline: Duration,
     /// What happens when it does not answer in time. Default `fail_closed`.

@@ -10,6 +10,7 @@ use super::decode::{Text, nearest};
 use super::names;
 use super::plain_file;
 use super::reader::Reader;
+use super::roots_file::roots;
 use super::url;
 use super::value::{self, Wrong};
 use super::{
@@ -44,6 +45,7 @@ struct WrittenIssuer {
     client_claims: Option<Vec<Text>>,
     scope_claims: Option<Vec<Text>>,
     role_claims: Option<Vec<Text>>,
+    ca: Option<Text>,
     introspection: Option<WrittenIntrospection>,
 }
 
@@ -156,6 +158,7 @@ fn issuer(reader: &mut Reader, name: &Text, written: &WrittenIssuer) -> Option<I
         written.stale_for.as_ref(),
         value::duration_or_off,
     );
+    let ca = roots(reader, &field("ca"), written.ca.as_ref());
     let introspection = written.introspection.as_ref();
     let introspection = introspection.map(|it| asked(reader, &field, it, allow_private));
     let unsaid = IssuerConfig::new(identifier?, keys?, reader.place(name));
@@ -168,6 +171,7 @@ fn issuer(reader: &mut Reader, name: &Text, written: &WrittenIssuer) -> Option<I
         client_claims: client_claims.unwrap_or(unsaid.client_claims),
         scope_claims: scope_claims.unwrap_or(unsaid.scope_claims),
         role_claims: role_claims.unwrap_or(unsaid.role_claims),
+        ca,
         introspection: introspection.flatten(),
         ..unsaid
     })

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::decode::Text;
 use super::names;
 use super::reader::Reader;
+use super::roots_file::roots;
 use super::url::Url;
 use super::value::{self, Wrong};
 use super::{AuthoriserConfig, AuthoriserTransport, FailureMode};
@@ -20,6 +21,7 @@ const DEADLINE: Duration = Duration::from_millis(200);
 pub(super) struct WrittenAuthoriser {
     grpc: Option<Text>,
     http: Option<Text>,
+    ca: Option<Text>,
     deadline: Option<Text>,
     failure: Option<Text>,
     cache: Option<Text>,
@@ -36,6 +38,7 @@ pub(super) fn authoriser(
 ) -> Option<AuthoriserConfig> {
     let written = written?;
     let target = target(reader, written);
+    let ca = roots(reader, "authoriser.ca", written.ca.as_ref());
     let deadline = reader.value("authoriser.deadline", written.deadline.as_ref(), deadline);
     let failure = reader.value("authoriser.failure", written.failure.as_ref(), failure);
     let cache = reader.value(
@@ -57,6 +60,7 @@ pub(super) fn authoriser(
     Some(AuthoriserConfig {
         transport,
         url,
+        ca,
         deadline: deadline.unwrap_or(DEADLINE),
         failure: config.0,
         cache: cache.unwrap_or_default(),

@@ -30,6 +30,7 @@ mod process;
 mod process_file;
 mod reader;
 mod reference;
+mod roots_file;
 mod upstream_file;
 pub(crate) mod url;
 mod usage;
@@ -40,7 +41,7 @@ mod value;
 mod tests;
 
 pub use api::*;
-pub use api_file::read_api;
+pub use api_file::{read_api, read_kept_api};
 pub use auth::*;
 pub(crate) use decode::nearest;
 pub use directory::*;

@@ -46,6 +46,16 @@ impl Reader {
         })
     }
 
+    /// Takes a copy of a file for the file itself: paths lead from there, and findings name it.
+    pub(super) fn standing_in_for(mut self, original: &Path) -> Self {
+        original
+            .parent()
+            .unwrap_or(Path::new(""))
+            .clone_into(&mut self.directory);
+        self.document.file = original.display().to_string().into();
+        self
+    }
+
     pub(super) fn on(document: &Document) -> Self {
         Self {
             document: Document {

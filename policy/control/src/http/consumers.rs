@@ -56,6 +56,15 @@ struct NewUser {
     password_hash: String,
 }
 
+/// What is not said stays as it is.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Changes {
+    project: Option<String>,
+    roles: Option<Vec<String>>,
+    explains: Option<bool>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Chosen {
@@ -236,6 +245,55 @@ pub(super) async fn create(control: &Control, call: &Call) -> Result<Reply, Prob
     change.commit().await?;
     let index = control.inner.index.read();
     Ok(Reply::created(named(&index, &name)?))
+}
+
+/// Credentials and subscriptions have ways of their own.
+pub(super) async fn change(control: &Control, call: &Call) -> Result<Reply, Problem> {
+    let name = call.path("consumer");
+    let wanted: Changes = call.body()?;
+    let mut change = control.begin().await?;
+    let (before, project, roles, explains) = {
+        let index = control.inner.index.read();
+        let held = index.consumers.get(name);
+        let held = held.ok_or_else(|| Refusal::missing("consumer", name))?;
+        changeable("consumer", name, &held.origin)?;
+        let project = match &wanted.project {
+            Some(project) => new_name("project", project)?,
+            None => Arc::clone(&held.project),
+        };
+        if !index.projects.contains_key(&project) {
+            let why = format!("there is no project `{project}`");
+            return Err(Refusal::invalid("project", why).into());
+        }
+        let roles = match &wanted.roles {
+            Some(roles) => texts("roles", roles)?,
+            None => held.roles.to_vec(),
+        };
+        let explains = wanted.explains.unwrap_or(held.explains);
+        let before = plain_of(&held.project, &held.roles, held.explains);
+        (before, project, roles, explains)
+    };
+    let after = plain_of(&project, &roles, explains);
+    if after != before {
+        ConsumerRow::change(change.on(), name, (&project, &roles, explains)).await?;
+        let detail = json!({ "before": before, "after": after });
+        change.note(call.entry("consumer.change", name, detail));
+        let consumer = Arc::from(name);
+        change.edit(Edit::Changed {
+            consumer,
+            project,
+            roles,
+            explains,
+        });
+        change.commit().await?;
+    }
+    let index = control.inner.index.read();
+    Ok(Reply::shown(named(&index, name)?))
+}
+
+fn plain_of(project: &str, roles: &[Arc<str>], explains: bool) -> Value {
+    let roles: Vec<&str> = roles.iter().map(|role| &**role).collect();
+    json!({ "project": project, "roles": roles, "explains": explains })
 }
 
 pub(super) async fn delete(control: &Control, call: &Call) -> Result<Reply, Problem> {

@@ -19,6 +19,7 @@ pub(super) enum Operation {
     ListConsumers,
     CreateConsumer,
     ShowConsumer,
+    ChangeConsumer,
     DeleteConsumer,
     SuspendConsumer,
     ResumeConsumer,
@@ -39,6 +40,7 @@ pub(super) enum Operation {
     ListTerms,
     CreateTerms,
     ShowTerms,
+    DeleteTerms,
     CreateVersion,
     ListAcceptances,
     RecordAcceptance,
@@ -126,6 +128,11 @@ pub(super) const ROUTES: &[Route] = &[
         "/v1/consumers/{consumer}",
     ),
     route(
+        Operation::ChangeConsumer,
+        Method::PATCH,
+        "/v1/consumers/{consumer}",
+    ),
+    route(
         Operation::DeleteConsumer,
         Method::DELETE,
         "/v1/consumers/{consumer}",
@@ -185,6 +192,7 @@ pub(super) const ROUTES: &[Route] = &[
     route(Operation::ListTerms, Method::GET, "/v1/terms"),
     route(Operation::CreateTerms, Method::POST, "/v1/terms"),
     route(Operation::ShowTerms, Method::GET, "/v1/terms/{terms}"),
+    route(Operation::DeleteTerms, Method::DELETE, "/v1/terms/{terms}"),
     route(
         Operation::CreateVersion,
         Method::POST,

@@ -13,7 +13,7 @@ use super::call::{Call, Reply, new_name, text, texts, time};
 use super::ownership::{changeable, same, shown};
 use super::plans::plain;
 use super::problem::Problem;
-use super::projects::page;
+use super::projects::{in_use, page};
 use crate::Control;
 use crate::control::now;
 use crate::index::{Edit, Index, Terms};
@@ -133,6 +133,26 @@ pub(super) async fn create(control: &Control, call: &Call) -> Result<Reply, Prob
     change.commit().await?;
     let index = control.inner.index.read();
     Ok(Reply::created(summary(&name, find(&index, &name)?)))
+}
+
+/// Of a document nobody requires and nobody accepted, nothing is left to keep.
+pub(super) async fn delete(control: &Control, call: &Call) -> Result<Reply, Problem> {
+    let name = call.path("terms");
+    let mut change = control.begin().await?;
+    let before = {
+        let index = control.inner.index.read();
+        let terms = find(&index, name)?;
+        changeable("terms", name, &terms.origin)?;
+        if let Some(by) = index.user_of_terms(name, terms) {
+            return Err(in_use("terms", name, by));
+        }
+        summary(name, terms)
+    };
+    TermsRow::delete(change.on(), name).await?;
+    change.note(call.entry("terms.delete", name, json!({ "before": before })));
+    change.edit(Edit::NoTerms(Arc::from(name)));
+    change.commit().await?;
+    Ok(Reply::done())
 }
 
 /// A version is never changed, only followed by the next.

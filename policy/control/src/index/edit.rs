@@ -19,12 +19,19 @@ pub(crate) enum Edit {
     Plan(PlanRow),
     NoPlan(Arc<str>),
     Terms(TermsRow),
+    NoTerms(Arc<str>),
     Version {
         terms: Arc<str>,
         version: TermsVersion,
         text: Arc<str>,
     },
     Consumer(ConsumerRow),
+    Changed {
+        consumer: Arc<str>,
+        project: Arc<str>,
+        roles: Vec<Arc<str>>,
+        explains: bool,
+    },
     NoConsumer {
         name: Arc<str>,
         credentials: Vec<CredentialRef>,
@@ -93,6 +100,10 @@ impl Index {
                 self.put_terms(row);
                 self.forget_built(effects);
             }
+            Edit::NoTerms(name) => {
+                self.terms.remove(&name);
+                self.forget_built(effects);
+            }
             Edit::Version {
                 terms,
                 version,
@@ -118,6 +129,19 @@ impl Index {
                 }
                 self.put_consumer(row);
             }
+            Edit::Changed {
+                consumer,
+                project,
+                roles,
+                explains,
+            } => {
+                if let Some(held) = self.consumers.get_mut(&consumer) {
+                    held.project = project;
+                    held.roles = roles.into_boxed_slice();
+                    held.explains = explains;
+                }
+                self.touch(consumer, effects);
+            }
             Edit::NoConsumer { name, credentials } => self.forget(name, &credentials, effects),
             Edit::Subscription {
                 consumer,
@@ -135,6 +159,21 @@ impl Index {
                 consumer,
                 suspended,
             } => self.suspend(consumer, suspended, effects),
+            Edit::Override { consumer, found } => {
+                self.put_override(&consumer, found);
+                self.touch(consumer, effects);
+            }
+            Edit::NoOverride { consumer, limit } => {
+                self.drop_override(&consumer, &limit);
+                self.touch(consumer, effects);
+            }
+            other => self.apply_fact(other, effects),
+        }
+    }
+
+    /// Keys, and what no file undoes.
+    fn apply_fact(&mut self, edit: Edit, effects: &mut Effects) {
+        match edit {
             Edit::Key(row) => {
                 effects.consumers.push(Arc::clone(&row.consumer));
                 self.put_key(row);
@@ -152,14 +191,6 @@ impl Index {
                 self.put_acceptance(&consumer, &terms, version);
                 self.touch(consumer, effects);
             }
-            Edit::Override { consumer, found } => {
-                self.put_override(&consumer, found);
-                self.touch(consumer, effects);
-            }
-            Edit::NoOverride { consumer, limit } => {
-                self.drop_override(&consumer, &limit);
-                self.touch(consumer, effects);
-            }
             Edit::Revoked(what) => {
                 if let Revoked::Consumer(name) = &what {
                     self.touch(Arc::clone(name), effects);
@@ -174,7 +205,15 @@ impl Index {
             | Edit::Plan(_)
             | Edit::NoPlan(_)
             | Edit::Terms(_)
-            | Edit::Version { .. } => debug_assert!(false, "these concern everybody"),
+            | Edit::NoTerms(_)
+            | Edit::Version { .. }
+            | Edit::Consumer(_)
+            | Edit::Changed { .. }
+            | Edit::NoConsumer { .. }
+            | Edit::Subscription { .. }
+            | Edit::Suspended { .. }
+            | Edit::Override { .. }
+            | Edit::NoOverride { .. } => debug_assert!(false, "these are no facts"),
         }
     }
 

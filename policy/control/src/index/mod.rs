@@ -312,6 +312,21 @@ impl Index {
         self.credentials.get(reference).map(|found| &found.consumer)
     }
 
+    /// Who keeps a document from being deleted: whoever requires it, or has accepted it. A document of its name that came later would
+    /// count as accepted.
+    pub(crate) fn user_of_terms(&self, name: &str, terms: &Terms) -> Option<String> {
+        if let Some(api) = terms.apis.first() {
+            return Some(format!("API `{api}`, which requires it"));
+        }
+        let mut plans = self.plans.iter();
+        if let Some((plan, _)) = plans.find(|(_, plan)| plan.terms.iter().any(|it| **it == *name)) {
+            return Some(format!("plan `{plan}`"));
+        }
+        let mut accepted = self.accepted.iter();
+        let by = accepted.find(|(_, all)| all.iter().any(|(terms, _)| **terms == *name));
+        by.map(|(consumer, _)| format!("consumer `{consumer}`, who accepted it"))
+    }
+
     /// Consumers and plans that refer to a plan, project or document, for a refusal to name one.
     pub(crate) fn user_of_plan(&self, plan: &str) -> Option<&Arc<str>> {
         let uses = |held: &Held| held.subscriptions.iter().any(|(_, p)| **p == *plan);

@@ -167,6 +167,22 @@ impl ConsumerRow {
         Ok(())
     }
 
+    /// Changes what a consumer is besides what hangs on it.
+    pub(crate) async fn change(
+        on: &mut Connection,
+        name: &str,
+        (project, roles, explains): (&str, &[Arc<str>], bool),
+    ) -> Done {
+        sqlx::query("UPDATE consumers SET project = $2, roles = $3, explains = $4 WHERE name = $1")
+            .bind(name)
+            .bind(project)
+            .bind(written(roles))
+            .bind(explains)
+            .execute(on)
+            .await?;
+        Ok(())
+    }
+
     /// Removes the consumer and its credentials, and names those. What it accepted stays on record, and counts not for whoever
     /// gets its name next. Its logins and certificates stay on record too: they are refused until somebody else has them.
     pub(crate) async fn delete(
@@ -299,6 +315,15 @@ impl TermsRow {
         .bind(at.millis())
         .execute(on)
         .await?;
+        Ok(())
+    }
+
+    /// Removes the document and its versions.
+    pub(crate) async fn delete(on: &mut Connection, name: &str) -> Done {
+        sqlx::query("DELETE FROM terms WHERE name = $1")
+            .bind(name)
+            .execute(on)
+            .await?;
         Ok(())
     }
 

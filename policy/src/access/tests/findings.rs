@@ -16,6 +16,7 @@ fn issuer(name: &str) -> IssuerConfig {
         client_claims: Vec::new(),
         scope_claims: Vec::new(),
         role_claims: Vec::new(),
+        ca: None,
         introspection: None,
         place: place(9),
     }

@@ -827,6 +827,7 @@ fn rules_are_those_of_the_configured_issuer() {
         client_claims: expected.client_claims.clone(),
         scope_claims: expected.scope_claims.clone(),
         role_claims: expected.role_claims.clone(),
+        ca: None,
         introspection: None,
         place: crate::finding::Place::file("shop.yaml"),
     };
