@@ -13,6 +13,7 @@ use std::io::Write as _;
 use std::sync::{Arc, Barrier};
 
 use serde_json::{Value, json};
+use world::disk::Disk;
 use world::service::ok;
 use world::shop::{self, Key, shop, shop_with};
 use world::store::Store;
@@ -179,7 +180,7 @@ fn a_call_that_never_reached_the_service_is_not_charged() {
 
 #[test]
 fn a_client_that_leaves_early_has_spent_its_call() {
-    let service = Service::stalling();
+    let service = Service::answering(|_, _| Then::Hold);
     let world = limited(
         &service,
         "[{ name: all-time, amount: 2, window: lifetime }]",
@@ -326,6 +327,26 @@ fn where_nobody_can_count_each_limit_does_as_it_says() {
             answer.status == 200 && answer.header("ratelimit").is_some()
         });
     }
+}
+
+#[test]
+fn what_cannot_be_recorded_is_refused_until_there_is_room() {
+    let service = Service::new();
+    let Some(disk) = Disk::new() else { return };
+    let world = shop(&service).state(disk.path()).start();
+    let key = world.key("desk");
+    world
+        .get_with(&key, "/v1/books")
+        .is_problem(503, "usage_not_recordable");
+    assert_eq!(
+        world.get("/v1/public").status,
+        200,
+        "nobody is billed for it"
+    );
+    disk.grow();
+    eventually("there is room again, without a restart", || {
+        world.get_with(&key, "/v1/books").status == 200
+    });
 }
 
 /// Calls by operation, by the command line.

@@ -180,7 +180,12 @@ fn with_a_store_that_cannot_be_written_callers_are_served() {
 fn on_a_full_disk_callers_are_served_and_changes_refused_until_there_is_room() {
     let service = Service::new();
     let Some(disk) = Disk::new() else { return };
-    let world = with_file_key(&service).state(disk.path()).start();
+    // What is used cannot be recorded on so small a disk; here that is not to refuse anybody.
+    let process = "listeners: [{ address: 127.0.0.1:0 }]\nusage: { on_full: serve_unmetered }\n";
+    let world = with_file_key(&service)
+        .process(process)
+        .state(disk.path())
+        .start();
     let (known, unseen) = (world.key("web"), world.key("desk"));
     assert_eq!(world.get_with(&known, "/v1/books").status, 200);
     disk.fill();

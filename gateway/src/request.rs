@@ -5,6 +5,7 @@
 //! later step can ask for what an earlier one did not establish. `report` runs for every request, refused ones included.
 
 mod classified;
+mod consumer;
 mod cut_off;
 mod reserve;
 
@@ -19,13 +20,13 @@ use tollgate_policy::classify::Unclassified;
 
 use crate::api::Api;
 use crate::authoriser::Judged;
-use crate::denial::{Denial, Forbidden, served_methods};
+use crate::denial::{Denial, served_methods};
 use crate::door::asked::{Host, acceptable, target_of};
 use crate::door::head::check_http2;
 use crate::door::target::Target;
 use crate::explain::{self, Ear};
 use crate::identity::{self, Identified, clock};
-use crate::journey::{Asked, Called, Journey, Own, Peer, Shared};
+use crate::journey::{Asked, Called, Journey, Peer, Shared};
 use crate::overload::Held;
 use crate::quota::{Bill, Said};
 use crate::report::UpstreamStory;
@@ -307,46 +308,6 @@ impl Exchange {
             self.reason = verdict::reason_of(&why);
             verdict::unidentified(api, called.operation, why)
         })
-    }
-
-    /// A consumer asks about itself: the same steps, without an operation.
-    async fn admit_own(
-        &mut self,
-        api: Arc<Api>,
-        base_length: usize,
-        asked: &Asked<'_>,
-    ) -> Result<Journey, Denial> {
-        let identities = self.shared.identities.clone();
-        let identified = identities
-            .anybody(&api.access, &api.issuers, asked.request)
-            .await;
-        self.step("identify");
-        let identified = identified.map_err(|why| {
-            self.reason = verdict::reason_of(&why);
-            verdict::unidentified_own(&api, why)
-        })?;
-        let values = verdict::RequestValues { api: &api, asked };
-        let decided = access::decide_own(
-            &api.access,
-            &api.config.name,
-            &identified.identity,
-            &verdict::circumstances(asked, &values),
-            &mut self.ear,
-        );
-        self.step("decide");
-        decided.map_err(|refusal| {
-            self.reason = verdict::reason_of_refusal(&refusal);
-            verdict::refused(&api, base_length, refusal)
-        })?;
-        match &identified.identity.caller {
-            Some(_) => Ok(Journey::Own(Box::new(Own {
-                api,
-                base_length,
-                identified,
-                client: asked.request.client,
-            }))),
-            None => Err(Denial::NotPermitted(Forbidden::NotSubscribed)),
-        }
     }
 
     /// Asks the external judge of the API, where it has one.

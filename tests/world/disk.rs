@@ -26,6 +26,15 @@ impl Disk {
         self.0.path()
     }
 
+    /// Makes it larger.
+    pub fn grow(&self) {
+        let grown = Command::new("mount")
+            .args(["-o", "remount,size=64m"])
+            .arg(self.path())
+            .status();
+        assert!(grown.unwrap().success(), "the disk cannot be made larger");
+    }
+
     /// Takes all room there is.
     pub fn fill(&self) {
         let filler = vec![0; 2 << 20];

@@ -315,7 +315,7 @@ impl Grantor {
             let Some(account) = self.accounts.get_mut(&counter.key) else {
                 continue;
             };
-            given = given.min(account.share(holder, ask, now));
+            given = given.min(account.share(holder, ask, lease.outstanding(), now));
         }
         lease.tokens += given;
         self.on_all(&lease.counters, given, Book::hand_out);
@@ -455,7 +455,7 @@ impl Grantor {
 impl Account {
     /// What a holder may have of what is left: where all can have what they want, all it needs and a part of the rest, so that little
     /// is lost with a holder that dies; else its part by what holders want, and never less than half of an even part.
-    fn share(&mut self, holder: HolderId, ask: &LeaseAsk, now: Timestamp) -> u64 {
+    fn share(&mut self, holder: HolderId, ask: &LeaseAsk, outstanding: u64, now: Timestamp) -> u64 {
         let want = ask.want;
         self.demands
             .retain(|_, demand| now < demand.at.plus(DEMAND));
@@ -463,7 +463,8 @@ impl Account {
         let left = self.book.available();
         let total: u128 = self.demands.values().map(|it| u128::from(it.want)).sum();
         if u128::from(left) >= total || self.demands.len() < 2 {
-            return left.min(ask.needed.max(left / AT_ONCE));
+            let ahead = left.saturating_add(outstanding) / AT_ONCE;
+            return left.min(ask.needed.max(ahead.saturating_sub(outstanding)));
         }
         let holders = u128::try_from(self.demands.len()).unwrap_or(u128::MAX);
         let by_demand = u128::from(left) * u128::from(want) / total.max(1);
