@@ -19,9 +19,11 @@ service=${DEMO_SERVICE_PORT:-9000}
 state=${DEMO_STATE:-.demo}
 service_process=
 gateway_process=
+timer=
 
 stop() {
     trap - EXIT INT TERM
+    [ -z "$timer" ] || kill "$timer" 2>/dev/null || :
     [ -z "$gateway_process" ] || kill "$gateway_process" 2>/dev/null || :
     [ -z "$gateway_process" ] || wait "$gateway_process" 2>/dev/null || :
     [ -z "$service_process" ] || kill "$service_process" 2>/dev/null || :
@@ -49,10 +51,14 @@ ready() {
 
 "$tollgate" demo-service --listen "127.0.0.1:$service" >"$state/service.log" 2>&1 &
 service_process=$!
-DEMO_SERVICE_PORT=$service "$tollgate" gateway --config config/demo \
-    --listen "127.0.0.1:$port" --admin "127.0.0.1:$admin" --control-api "127.0.0.1:$control" \
-    --state-dir "$state" --access-log "$state/access.log" >"$state/gateway.log" 2>&1 &
-gateway_process=$!
+serve() {
+    DEMO_SERVICE_PORT=$service "$tollgate" gateway --config config/demo \
+        --listen "127.0.0.1:$port" --admin "127.0.0.1:$admin" --control-api "127.0.0.1:$control" \
+        --state-dir "$state" --access-log "$state/access.log" >>"$state/gateway.log" 2>&1 &
+    gateway_process=$!
+    echo "$gateway_process" >"$state/gateway.pid"
+}
+serve
 
 tries=0
 until ready; do
@@ -96,9 +102,14 @@ Access log: $state/access.log. Ctrl-C stops the demo.
 TRY
 
 if [ -n "${DEMO_SECONDS:-}" ]; then
-    # In the background, because a signal is seen only between commands.
-    sleep "$DEMO_SECONDS" &
-    wait $!
-else
-    wait "$gateway_process"
+    (sleep "$DEMO_SECONDS" && kill "$$") >/dev/null 2>&1 &
+    timer=$!
 fi
+while :; do
+    status=0
+    wait "$gateway_process" || status=$?
+    # Killed by somebody who wants to see what is left of its numbers: it starts again, as a supervisor would have it.
+    [ "$status" -eq 137 ] || exit "$status"
+    echo 'demo: the gateway was killed; it starts again' >&2
+    serve
+done

@@ -40,7 +40,7 @@ fn shell(script: &str) -> (bool, String) {
     );
     let mut command = Command::new("timeout");
     command
-        .args(["15", "sh", "-ec", script])
+        .args(["30", "sh", "-ec", script])
         .current_dir(root())
         .env("PATH", path)
         .stdin(Stdio::null())
@@ -138,6 +138,11 @@ fn runnable_commands_of_the_readme_succeed() {
         "terms_not_accepted",
         "201",
         "not_in_plan",
+        "429",
+        "quota_exceeded",
+        "0 of 12 calls left",
+        "plan/counter/calls-per-day",
+        "getStats",
         "revoked",
         "credential_invalid",
     ];

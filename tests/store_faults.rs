@@ -194,10 +194,9 @@ fn on_a_full_disk_callers_are_served_and_changes_refused_until_there_is_room() {
         world.ask_control("POST", "/v1/organisations", &body)
     };
     // Room the store has already is used up first.
-    let refused = (0..2000).map(|number| (number, make(number)));
-    let (made, refused) = refused
-        .skip_while(|(_, answer)| answer.status == 201)
-        .next()
+    let mut asked = (0..2000).map(|number| (number, make(number)));
+    let (made, refused) = asked
+        .find(|(_, answer)| answer.status != 201)
         .expect("the disk is full");
     assert_eq!(refused.status, 503, "{refused:?}");
     assert!(refused.text().contains("full"), "{refused:?}");

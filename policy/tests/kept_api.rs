@@ -1,5 +1,10 @@
 //! A copy of an API file, read for its original: the OpenAPI file is the copy's, all else is where the original leads.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "tests"
+)]
 
 use std::fs;
 use std::path::Path;

@@ -173,11 +173,9 @@ impl Book {
                     window: of,
                     total: gone,
                 },
-            ) => {
-                if of.end >= window.end {
-                    *window = of;
-                    *total = gone;
-                }
+            ) if of.end >= window.end => {
+                *window = of;
+                *total = gone;
             }
             (
                 State::Bucket {

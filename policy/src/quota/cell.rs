@@ -267,7 +267,8 @@ impl Cell {
         let spent = self.spent(&holding, word);
         let unsaid = owed > self.owed_known.load(Ordering::Relaxed);
         let to_return = holding.closed.is_some() && holding.lease != 0;
-        if wanted == 0 && !unsaid && !to_return && !(self.slots && holding.lease != 0) {
+        let keeps_slots = self.slots && holding.lease != 0;
+        if wanted == 0 && !unsaid && !to_return && !keeps_slots {
             return None;
         }
         holding.asks += 1;

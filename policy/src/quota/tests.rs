@@ -63,7 +63,7 @@ impl Pair {
             grantor: Grantor::default(),
             cell: Cell::new(7, counters.into()),
             now: 1,
-            begin: 1_800_000_000_000 - 1_800_000_000_000 % 3_600_000,
+            begin: 1_800_000_000_000,
         }
     }
 

@@ -83,7 +83,7 @@ impl Faults {
             loss_percent: seed % 4 * 10,
             double_percent: seed % 3 * 10,
             longest_delay: 1 + seed % 5 * 60,
-            grantor_dies: seed % 2 == 0,
+            grantor_dies: seed.is_multiple_of(2),
             holders_die: seed % 3 != 1,
             jumps: seed % 5 < 2,
         }
@@ -187,7 +187,7 @@ impl Fleet {
             counters,
             grantor: Grantor::default(),
             disk: HashMap::new(),
-            offset: 1_800_000_000_000 - 1_800_000_000_000 % 3_600_000,
+            offset: 1_800_000_000_000,
             now: 1,
             holders: Vec::new(),
             dead: 0,
@@ -296,7 +296,7 @@ impl Fleet {
             let hours = [-3_600_000, 3_600_000, -90_000, 400 * 86_400_000];
             self.offset += hours[usize::try_from(self.dice.below(4)).unwrap()];
         }
-        if self.now % 250 == 0 {
+        if self.now.is_multiple_of(250) {
             let now = self.wall();
             self.grantor.sweep(now);
         }
@@ -405,7 +405,7 @@ impl Fleet {
             self.in_use -= 1;
             self.holders[holder].cell.settle(taken, 1);
         }
-        let due = self.holders[holder].cell.ends_soon(self.now) && self.now % 50 == 0;
+        let due = self.holders[holder].cell.ends_soon(self.now) && self.now.is_multiple_of(50);
         if due || !self.holders[holder].waiting.is_empty() {
             self.ask(holder);
         }
