@@ -84,6 +84,8 @@ frontend traffic
     {judge}
     acl bookstore path_beg /v1/
     use_backend service if bookstore
+backend callers
+    stick-table type string len 64 size 100k expire 1m store http_req_rate(60s)
 backend service
     server one 127.0.0.1:{stage.port}
 """)
@@ -96,7 +98,7 @@ def bare(stage, workers, cpu, _operations):
     return stage.start("pingora", port, command, cpu)
 
 
-def tollgate(stage, workers, cpu, operations, name="tollgate", binary=None, security="", auth="", field=""):
+def tollgate(stage, workers, cpu, operations, name="tollgate", binary=None, security="", auth="", field="", files=None):
     port, tls, admin = free_port(), free_port(), free_port()
     home = stage.directory / f"tollgate-{port}"
     (home / "apis").mkdir(parents=True)
@@ -119,6 +121,8 @@ state_dir: {home}/state
 access_log: {home}/access.log
 limits: {{ keep_alive: 600s, connections_per_address: 20000, requests_per_connection: 1000000000 }}
 """)
+    for file, content in (files or {}).items():
+        (home / file).write_text(content)
     (home / "state").mkdir()
     name = name if operations == 1 else f"{name}/{operations}"
     command = [binary or os.environ["TOLLGATE"], "gateway", "--config", home]

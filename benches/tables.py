@@ -10,7 +10,7 @@ import time
 import load
 from processes import memory_mib
 from proxies import PROXIES, example
-from tokens import judges
+from tokens import judges, limited
 
 # Enough connections that at 2,000 requests per second each has 50 ms to itself.
 STEADY_CONNECTIONS = 100
@@ -82,6 +82,17 @@ def jwt(stage, options):
         to_haproxy = rival and statistics.median(cost / base for cost, (base, _, _) in zip(costs, rival))
         row(name, f"{statistics.median(costs):.1f}", f"{min(costs):.1f}", f"{max(costs):.1f}", f"{to_nginx:.2f}",
             f"{to_haproxy:.2f}" if to_haproxy else "-")
+
+
+def quota(stage, options):
+    proxies = {name: PROXIES[name] for name in ("nginx", "tollgate")} | limited(stage.directory)
+    results = rounds(stage, options, 1, proxies, lambda server: load.full(server, options.seconds, options.connections))
+    head(f"CPU per request with a verified RS256 token and its caller counted: one worker, {options.rounds} rounds of "
+         f"{options.seconds} s, {options.connections} connections (nginx and the first tollgate: neither)", "µs", "least", "most", "x nginx")
+    for name, measured in results.items():
+        costs = [cost for cost, _, _ in measured]
+        to_nginx = statistics.median(cost / base for cost, (base, _, _) in zip(costs, results["nginx"]))
+        row(name, f"{statistics.median(costs):.1f}", f"{min(costs):.1f}", f"{max(costs):.1f}", f"{to_nginx:.2f}")
 
 
 def latency(stage, options):
@@ -193,7 +204,7 @@ def admit(stage, options):
             row(", ".join([name, *modes]), time_each, allocations, count)
 
 
-TABLES = {"cpu": cpu, "jwt": jwt, "latency": latency, "memory": memory, "start": start, "instructions": instructions, "admit": admit}
+TABLES = {"cpu": cpu, "jwt": jwt, "quota": quota, "latency": latency, "memory": memory, "start": start, "instructions": instructions, "admit": admit}
 
 
 def missing():

@@ -62,7 +62,7 @@ class Key:
     def token(self):
         now = int(time.time())
         header = {"alg": self.algorithm, "typ": "JWT", "kid": self.algorithm}
-        claims = {"iss": ISSUER, "aud": "books", "sub": "bench", "iat": now, "exp": now + 7200, "scope": "books:read"}
+        claims = {"iss": ISSUER, "aud": "books", "sub": "bench", "azp": "bench", "iat": now, "exp": now + 7200, "scope": "books:read"}
         message = ".".join(text(json.dumps(part).encode()) for part in (header, claims))
         if self.algorithm == "HS256":
             signature = hmac.new(SECRET, message.encode(), hashlib.sha256).digest()
@@ -71,7 +71,7 @@ class Key:
         return f"{message}.{text(raw(signature) if self.algorithm == 'ES256' else signature)}"
 
 
-def by_haproxy(key, field, stage, workers, cpu, operations):
+def by_haproxy(key, field, stage, workers, cpu, operations, name="haproxy", limit=""):
     verifier = SECRET.decode() if key.algorithm == "HS256" else key.public
     judge = f"""http-request set-var(txn.token) http_auth_bearer
     http-request set-var(txn.exp) var(txn.token),jwt_payload_query('$.exp','int')
@@ -80,11 +80,12 @@ def by_haproxy(key, field, stage, workers, cpu, operations):
     http-request deny deny_status 401 unless {{ var(txn.token),jwt_payload_query('$.iss') -m str {ISSUER} }}
     http-request deny deny_status 401 unless {{ var(txn.token),jwt_payload_query('$.aud') -m str books }}
     http-request deny deny_status 401 if {{ var(txn.exp),sub(txn.now) -m int lt 0 }}
-    http-request deny deny_status 401 unless {{ var(txn.token),jwt_verify("{key.algorithm}","{verifier}") 1 }}"""
-    return haproxy(stage, workers, cpu, operations, name=f"haproxy/{key.algorithm}", judge=judge, field=field)
+    http-request deny deny_status 401 unless {{ var(txn.token),jwt_verify("{key.algorithm}","{verifier}") 1 }}
+    {limit}"""
+    return haproxy(stage, workers, cpu, operations, name=f"{name}/{key.algorithm}", judge=judge, field=field)
 
 
-def by_envoy(key, field, stage, workers, cpu, _operations):
+def by_envoy(key, field, stage, workers, cpu, _operations, name="envoy", limits=()):
     port = free_port()
     filters = "envoy.extensions.filters"
     config = {"static_resources": {
@@ -93,7 +94,7 @@ def by_envoy(key, field, stage, workers, cpu, _operations):
                 "@type": f"type.googleapis.com/{filters}.network.http_connection_manager.v3.HttpConnectionManager",
                 "stat_prefix": "bench", "access_log": [{"name": "file", "typed_config": {
                     "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-                    "path": f"{stage.directory}/envoy-{key.algorithm}.access"}}],
+                    "path": f"{stage.directory}/{name}-{key.algorithm}.access"}}],
                 "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
                     {"match": {"prefix": "/v1/"}, "route": {"cluster": "service"}}]}]},
                 "http_filters": [
@@ -102,22 +103,66 @@ def by_envoy(key, field, stage, workers, cpu, _operations):
                         "providers": {"bench": {"issuer": ISSUER, "audiences": ["books"], "jwt_cache_config": {"jwt_cache_size": 1000},
                                                 "local_jwks": {"inline_string": key.jwks.read_text()}}},
                         "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "bench"}}]}},
+                    *limits,
                     {"name": "router", "typed_config": {"@type": f"type.googleapis.com/{filters}.http.router.v3.Router"}}]}}]}]}],
         "clusters": [{"name": "service", "type": "STATIC", "load_assignment": {"cluster_name": "service", "endpoints": [{"lb_endpoints": [
             {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": stage.port}}}}]}]}}]}}
-    conf = stage.directory / f"envoy-{key.algorithm}.json"
+    conf = stage.directory / f"{name}-{key.algorithm}.json"
     conf.write_text(json.dumps(config))
     command = [shutil.which("envoy"), "-c", conf, "--concurrency", workers, "--log-level", "error", "--use-dynamic-base-id"]
-    return stage.start(f"envoy/{key.algorithm}", port, command, cpu, field=field)
+    return stage.start(f"{name}/{key.algorithm}", port, command, cpu, field=field)
 
 
-def by_tollgate(key, field, stage, workers, cpu, operations):
+def by_tollgate(key, field, stage, workers, cpu, operations, name="tollgate", files=None):
     security = ("components: { securitySchemes: { token: { type: http, scheme: bearer } } }\n"
                 "security: [{ token: ['books:read'] }]\n")
     keys = f"secret: 'file:{key.private}'" if key.algorithm == "HS256" else f"jwks: {key.jwks}"
     auth = (f"auth:\n  issuers:\n    bench: {{ issuer: '{ISSUER}', audiences: [books], algorithms: [{key.algorithm}], "
             f"{keys} }}\n")
-    return tollgate(stage, workers, cpu, operations, name=f"tollgate/{key.algorithm}", security=security, auth=auth, field=field)
+    return tollgate(stage, workers, cpu, operations, name=f"{name}/{key.algorithm}", security=security, auth=auth, field=field,
+                    files=files)
+
+
+# High enough that nobody is refused: what is measured is counting.
+PLANS = """plans:
+  bench:
+    apis: { bench: all }
+    limits:
+      - { name: per-second, amount: 1000000, window: 1s }
+      - { name: per-minute, amount: 60000000, window: 1m }
+      - { name: per-month, amount: 100000000000, window: month }
+"""
+CONSUMERS = f"""organisations:
+  bench:
+    projects:
+      bench:
+        consumers:
+          bench:
+            logins: [{{ issuer: "{ISSUER}", client: bench }}]
+            subscriptions: {{ bench: bench }}
+"""
+
+
+def limited(directory):
+    """A verified token, and its caller counted: Tollgate against three limits, with a usage record; the others against one."""
+    key = Key(directory, "RS256")
+    field = f"Authorization: Bearer {key.token()}"
+    table = """http-request track-sc0 var(txn.token),jwt_payload_query('$.azp') table callers
+    http-request deny deny_status 429 if { sc_http_req_rate(0,callers) gt 60000000 }"""
+    bucket = {"name": "limit", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit", "stat_prefix": "limit",
+        "token_bucket": {"max_tokens": 1000000, "tokens_per_fill": 1000000, "fill_interval": "1s"},
+        "filter_enabled": {"default_value": {"numerator": 100, "denominator": "HUNDRED"}},
+        "filter_enforced": {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}}}
+    files = {"plans.yaml": PLANS, "consumers.yaml": CONSUMERS}
+    ways = {
+        "haproxy": functools.partial(by_haproxy, key, field, name="haproxy+limit", limit=table),
+        "envoy": functools.partial(by_envoy, key, field, name="envoy+limit", limits=(bucket,)),
+        "tollgate": functools.partial(by_tollgate, key, field, name="tollgate+limits", files=files),
+    }
+    if not shutil.which("envoy"):
+        del ways["envoy"]
+    return {f"{name}+limit/RS256": (way, 1) for name, way in ways.items()}
 
 
 def judges(directory):

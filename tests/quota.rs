@@ -330,6 +330,42 @@ fn where_nobody_can_count_each_limit_does_as_it_says() {
 }
 
 #[test]
+fn shares_of_a_limit_are_told_to_a_webhook_and_old_clients_get_their_fields() {
+    let service = Service::new();
+    let hook = Service::new();
+    let process = format!(
+        "listeners: [{{ address: 127.0.0.1:0 }}]\nquota: {{ webhook: \"{}/alerts\", legacy_fields: on }}\n",
+        hook.url()
+    );
+    let world = limited(&service, "[{ name: daily, amount: 4, window: 1d }]")
+        .process(&process)
+        .start();
+    let key = world.key("desk");
+    let answer = world.get_with(&key, "/v1/books");
+    assert_eq!(answer.header("x-ratelimit-limit"), Some("4"));
+    assert_eq!(answer.header("x-ratelimit-remaining"), Some("3"));
+    assert_eq!(passed(&calls(&world, &key, 5)), 3);
+    let refused = world.get_with(&key, "/v1/books");
+    assert_eq!(refused.header("x-ratelimit-remaining"), Some("0"));
+    hook.has_calls(1);
+    eventually("all of it is told", || {
+        let told = hook.calls();
+        let whole = told.iter().filter(|call| {
+            let event: Value = serde_json::from_slice(&call.body).unwrap();
+            assert_eq!(event["specversion"], "1.0");
+            assert_eq!(event["data"]["limit"], "plan/all/daily");
+            event["data"]["percent"] == 100
+        });
+        whole.count() == 1
+    });
+    assert!(
+        world
+            .metrics()
+            .contains("tollgate_quota_alerts_total{percent=\"100\"} 1")
+    );
+}
+
+#[test]
 fn what_cannot_be_recorded_is_refused_until_there_is_room() {
     let service = Service::new();
     let Some(disk) = Disk::new() else { return };

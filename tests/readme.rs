@@ -170,7 +170,12 @@ fn settings_of_the_readme_are_right() {
     let names: Vec<&str> = files.keys().map(String::as_str).collect();
     assert_eq!(
         names,
-        ["apis/bookstore.yaml", "bookstore.yaml", "tollgate.yaml"]
+        [
+            "apis/bookstore.yaml",
+            "bookstore.yaml",
+            "plans.yaml",
+            "tollgate.yaml"
+        ]
     );
     let directory = tempfile::tempdir().unwrap();
     let place = |name: &str| directory.path().join(name);

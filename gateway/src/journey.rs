@@ -53,6 +53,8 @@ pub struct Shared {
     pub shadows: Arc<Shadows>,
     /// What calls are charged.
     pub quotas: Arc<Quotas>,
+    /// `X-RateLimit-*` are sent as well.
+    pub legacy_quota_fields: bool,
     /// What was served, written down.
     pub metering: Metering,
     /// Decisions on their way to the audit log.
@@ -86,6 +88,7 @@ impl Shared {
             recent: Arc::default(),
             shadows: Arc::default(),
             quotas: Quotas::new(control),
+            legacy_quota_fields: false,
             metering: Metering::default(),
             auditor,
             overload: Overload::new(&OverloadConfig::default()),

@@ -27,6 +27,7 @@ use crate::listener::{self, Drain, Lock, TlsKeys, handover};
 use crate::live::{Live, Origin, state_dir};
 use crate::metering::Metering;
 use crate::overload::Overload;
+use crate::quota::alerts;
 use crate::quota::renewal::Renewal;
 use crate::telemetry::{AccessLog, Metrics};
 use crate::usage::Shipper;
@@ -149,6 +150,7 @@ impl Engine {
         shared.max_fields = process.limits.head_fields;
         shared.fast_path = process.fast_path;
         shared.overload = Overload::new(&process.overload);
+        shared.legacy_quota_fields = process.quota.legacy_fields;
         let (metering, shipper) = Metering::start(&process);
         shared.metering = metering;
         let mut engine = Self {
@@ -273,6 +275,9 @@ impl Engine {
         if let Some(shipper) = self.shipper.take() {
             tokio::spawn(shipper.run(directory.control().clone()));
         }
+        let alerts = self.process.quota.clone();
+        let control = directory.control().clone();
+        tokio::spawn(alerts::tell(control, alerts, self.metrics.clone()));
         let renewal = Renewal::start(self.shared.quotas.clone());
         let apis = self.live.apis().load_full();
         for api in apis.all() {

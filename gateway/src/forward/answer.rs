@@ -31,6 +31,13 @@ pub async fn refuse(session: &mut Session, denial: &Denial, exchange: &Exchange)
     for (name, value) in denial.fields() {
         answer.append_header(name, value)?;
     }
+    if exchange.shared.legacy_quota_fields
+        && let Denial::Unpaid(why) = denial
+    {
+        for (name, value) in why.legacy_fields() {
+            answer.insert_header(name, value)?;
+        }
+    }
     answer.insert_header("x-request-id", request_id)?;
     if let Some(explanation) = exchange.explanation() {
         answer.insert_header(explain::FIELD, explanation)?;

@@ -331,6 +331,11 @@ fn tell_quota(exchange: &mut Exchange, answer: &mut ResponseHeader) -> Result<()
     if let Some(told) = Told::closest(charges, now) {
         answer.insert_header("ratelimit-policy", told.policy())?;
         answer.insert_header("ratelimit", told.state())?;
+        if exchange.shared.legacy_quota_fields {
+            for (name, value) in told.legacy() {
+                answer.insert_header(name, value)?;
+            }
+        }
     }
     for header in charges.response_headers() {
         let Some(value) = answer.remove_header(&**header) else {

@@ -4,6 +4,7 @@
 //! cell is empty, and then not for long: what nobody can say is answered as the limit's policy wants. Asking the grantor is
 //! [`renewal`]'s, beside the request path.
 
+pub mod alerts;
 mod cells;
 mod charges;
 mod exceeded;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tollgate_policy::quota::{Limit, Metric};
 
 use super::Exceeded;
+use super::fields::Told;
 
 /// Why a call could not be charged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +84,14 @@ impl Unpaid {
         match self {
             Self::Exceeded(exceeded) => exceeded.fields(),
             Self::Unknown(_) | Self::Unrecordable => vec![("retry-after", "1".to_owned())],
+        }
+    }
+
+    /// `X-RateLimit-*`, as many clients know them.
+    pub fn legacy_fields(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Exceeded(exceeded) => Told::exceeded(exceeded).legacy().into(),
+            Self::Unknown(_) | Self::Unrecordable => Vec::new(),
         }
     }
 

@@ -32,6 +32,7 @@ pub struct Metrics {
     reload_failed: IntGaugeVec,
     reloads: IntCounterVec,
     access_log_dropped: IntCounter,
+    quota_alerts: IntCounterVec,
 }
 
 #[derive(Debug, Default)]
@@ -88,6 +89,11 @@ impl Metrics {
                 &[],
             )
             .with_label_values::<&str>(&[]),
+            quota_alerts: counter(
+                "tollgate_quota_alerts_total",
+                "Counters that came to this share of their limit in a window.",
+                &["percent"],
+            ),
             registry,
         })
     }
@@ -103,6 +109,12 @@ impl Metrics {
             series,
             method,
         ))
+    }
+
+    /// A counter came to this share of its limit.
+    pub fn quota_alert(&self, percent: u8) {
+        let percent = percent.to_string();
+        self.quota_alerts.with_label_values(&[&*percent]).inc();
     }
 
     /// Forgets the series of an API that is no longer served. Requests still under way count into nothing.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{OverloadConfig, UsageConfig};
+use super::{OverloadConfig, QuotaConfig, UsageConfig};
 
 /// The process, as meant.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,8 @@ pub struct ProcessConfig {
     pub limits: DoorLimits,
     /// What holds when strangers or everybody ask for too much.
     pub overload: OverloadConfig,
+    /// How limits are told of.
+    pub quota: QuotaConfig,
     /// How what was served is written down.
     pub usage: UsageConfig,
     /// Where access records go.

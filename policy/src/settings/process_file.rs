@@ -8,13 +8,14 @@ use serde::Deserialize;
 
 use super::decode::Text;
 use super::overload_file::{WrittenOverload, overload};
+use super::quota_file::{WrittenQuota, quota};
 use super::reader::Reader;
 use super::upstream_file::WrittenPair;
 use super::usage_file::{WrittenUsage, usage};
 use super::value::{self, Wrong};
 use super::{
     AccessLogTarget, ClientCertificates, DoorLimits, ListenAddress, ListenerConfig, ListenerTls,
-    OverloadConfig, ProcessConfig, UsageConfig,
+    OverloadConfig, ProcessConfig, QuotaConfig, UsageConfig,
 };
 use crate::finding::Finding;
 
@@ -30,6 +31,7 @@ struct Written {
     trusted_hops: Option<Text>,
     limits: Option<WrittenLimits>,
     overload: Option<WrittenOverload>,
+    quota: Option<WrittenQuota>,
     usage: Option<WrittenUsage>,
     access_log: Option<Text>,
     fast_path: Option<Text>,
@@ -93,6 +95,7 @@ impl ProcessConfig {
             trusted_hops: 0,
             limits: DoorLimits::default(),
             overload: OverloadConfig::default(),
+            quota: QuotaConfig::default(),
             usage: UsageConfig::default(),
             access_log: AccessLogTarget::Stdout,
             fast_path: true,
@@ -165,6 +168,10 @@ fn config(reader: &mut Reader, unsaid: ProcessConfig, written: &Written) -> Proc
         overload: match &written.overload {
             Some(written) => overload(reader, unsaid.overload, written),
             None => unsaid.overload,
+        },
+        quota: match &written.quota {
+            Some(written) => quota(reader, unsaid.quota, written),
+            None => unsaid.quota,
         },
         usage: match &written.usage {
             Some(written) => usage(reader, unsaid.usage, written),
