@@ -56,6 +56,9 @@ struct Holding {
     /// Spent of a lease that is closed; what is spent of an open one is in the word.
     closed: Option<u64>,
     asked_at: Ticks,
+    /// What was told as spent when it was asked last, and the slots that were in use.
+    told: u64,
+    in_use: u64,
     /// Tokens spent in [`AHEAD`], as of late.
     pace: u64,
     /// Spent of the open lease when its pace was taken.
@@ -273,6 +276,12 @@ impl Cell {
         }
         holding.asks += 1;
         holding.asked_at = now;
+        holding.told = spent;
+        holding.in_use = if self.slots {
+            wanted.saturating_sub(needed)
+        } else {
+            0
+        };
         Some(LeaseAsk {
             cell: self.number,
             number: holding.asks,
@@ -308,18 +317,24 @@ impl Cell {
             holding.credit = grant.credit;
             holding.credit_until = resets;
         }
+        let goes_on = grant.lease == holding.lease && holding.closed.is_none();
+        let told = if goes_on { holding.told } else { 0 };
+        // What was granted may be taken by others already: what counts is what there was for those who waited when it was asked.
+        let free = grant
+            .tokens
+            .saturating_sub(told)
+            .saturating_sub(holding.in_use);
         self.take_over(&mut holding, grant);
         let ends = sent.saturating_add(millis(grant.lifetime));
         self.ends
             .store(if holding.lease == 0 { 0 } else { ends }, Ordering::Release);
-        let at_hand = u64::try_from(left(self.word.load(Ordering::Relaxed))).unwrap_or(0);
         let ahead = if holding.pace < FEW { 0 } else { holding.pace };
         self.low
             .store(i64::try_from(ahead).unwrap_or(i64::MAX), Ordering::Relaxed);
-        if needed > at_hand && grant.lifetime > Duration::ZERO || grant.lease == 0 && needed > 0 {
+        if free < needed && (grant.lifetime > Duration::ZERO || grant.lease == 0) {
             let wait = BELIEVED.min(resets.saturating_sub(sent));
             self.refused_cost
-                .store(at_hand.saturating_add(1), Ordering::Relaxed);
+                .store(free.saturating_add(1), Ordering::Relaxed);
             self.refused_until
                 .store(sent.saturating_add(wait), Ordering::Relaxed);
         } else {

@@ -295,3 +295,18 @@ fn a_limit_that_was_raised_holds_at_once_and_keeps_what_is_gone() {
     pair.cell = cell;
     assert_eq!(pair.calls(20), 5);
 }
+
+#[test]
+fn what_others_took_meanwhile_is_no_refusal() {
+    for limit in [limit(3, Window::Gauge, None), minute(3)] {
+        let mut pair = Pair::new(vec![counter("c", limit)]);
+        pair.renew(1);
+        // A second call asks while what the first waits for lies there; then the first takes it.
+        let ask = pair.cell.ask(1, pair.now).unwrap();
+        let grant = pair.grantor.ask(pair.wall(), HOLDER, &ask);
+        assert!(pair.cell.take(1, pair.now).is_ok());
+        pair.cell.answered(&grant, 1);
+        assert_eq!(pair.cell.take(1, pair.now), Err(Untaken::Empty));
+        assert!(pair.call(1).is_some());
+    }
+}

@@ -125,6 +125,7 @@ pub(crate) struct Fleet {
     limit: Arc<Limit>,
     counters: Arc<[Counter]>,
     grantor: Grantor,
+    term: u32,
     /// What survives the grantor.
     disk: HashMap<CounterKey, Standing>,
     offset: i64,
@@ -185,7 +186,8 @@ impl Fleet {
             reference: burst.unwrap_or(amount) as f64,
             limit,
             counters,
-            grantor: Grantor::default(),
+            grantor: Grantor::new(0),
+            term: 0,
             disk: HashMap::new(),
             offset: 1_800_000_000_000,
             now: 1,
@@ -279,7 +281,8 @@ impl Fleet {
 
     fn break_things(&mut self) {
         if self.faults.grantor_dies && self.dice.below(5_000) == 0 {
-            self.grantor = Grantor::default();
+            self.term += 1;
+            self.grantor = Grantor::new(self.term);
             let now = self.wall();
             for (key, standing) in &self.disk {
                 self.grantor.restore(now, key, &self.limit, *standing);

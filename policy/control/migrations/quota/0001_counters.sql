@@ -17,3 +17,5 @@ CREATE TABLE counters (
 CREATE INDEX counters_of_subject ON counters (subject);
 CREATE TABLE meta (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL);
 INSERT INTO meta (name, value) VALUES ('version', 0);
+-- Lives of grantors.
+INSERT INTO meta (name, value) VALUES ('term', 0);

@@ -87,6 +87,17 @@ impl Ledger {
         begun.map_err(|error| self.error(error))
     }
 
+    /// Begins the life of another grantor, and counts it.
+    pub(super) async fn next_term(&self) -> Result<u32, StoreError> {
+        let term: i64 = sqlx::query_scalar(
+            "UPDATE meta SET value = value + 1 WHERE name = 'term' RETURNING value",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .map_err(|error| self.error(error))?;
+        u32::try_from(term).map_err(|_| strange("term"))
+    }
+
     /// How often the ledger was changed.
     pub(super) async fn version(&self, on: &mut Transaction) -> Result<i64, StoreError> {
         sqlx::query_scalar("SELECT value FROM meta WHERE name = 'version'")

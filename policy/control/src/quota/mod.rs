@@ -133,9 +133,17 @@ impl Desk {
         }
     }
 
-    async fn open(&self) {
-        match Ledger::open(&self.state_dir).await {
-            Ok(ledger) => *self.ledger.write() = Some(ledger),
+    async fn open(&mut self) {
+        let opened = async {
+            let ledger = Ledger::open(&self.state_dir).await?;
+            let term = ledger.next_term().await?;
+            Ok::<_, StoreError>((ledger, term))
+        };
+        match opened.await {
+            Ok((ledger, term)) => {
+                self.grantor = Grantor::new(term);
+                *self.ledger.write() = Some(ledger);
+            }
             Err(error) => tracing::error!(%error, "no quota is handed out"),
         }
     }
