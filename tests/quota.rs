@@ -98,7 +98,13 @@ fn exactly_what_was_sold_passes_and_every_answer_says_what_is_left() {
 #[test]
 fn a_refusal_says_when_to_come_back_and_explains_itself() {
     let service = Service::new();
-    let world = limited(&service, "[{ name: daily, amount: 1, window: 1d }]").start();
+    let more = shop::CONSUMERS.replace(
+        "          guest: {}\n",
+        "          desk-two:\n            subscriptions: { shop: all }\n",
+    );
+    let world = limited(&service, "[{ name: daily, amount: 1, window: 1d }]")
+        .file("consumers.yaml", &more)
+        .start();
     let key = world.key("desk");
     assert_eq!(calls(&world, &key, 1), [200]);
     let headers = [("x-api-key", &*key.secret), ("x-tollgate-explain", "1")];
@@ -114,6 +120,12 @@ fn a_refusal_says_when_to_come_back_and_explains_itself() {
     let key_field = format!("x-api-key: {}", key.secret);
     let told = world.cli(&["explain", "GET", "/v1/books", "-H", &key_field]);
     assert!(told.out.contains("0 of 1 calls left"), "{told:?}");
+    assert_eq!(told.status.code(), Some(1), "it would be refused");
+    // One that was never counted is not refused for that.
+    let other = world.key("desk-two");
+    let key_field = format!("x-api-key: {}", other.secret);
+    let told = world.cli(&["explain", "GET", "/v1/books", "-H", &key_field]);
+    assert!(told.status.success(), "{told:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tollgate_policy::access::RuleRef;
 use tollgate_policy::directory::Caller;
@@ -60,6 +61,16 @@ pub struct Settled<'s> {
 }
 
 impl Charges {
+    /// The limit that would refuse a call, as far as is known here; nothing is taken.
+    pub fn would_refuse(
+        &self,
+        value: impl Fn(&CostSource) -> Option<u64>,
+        now: Ticks,
+    ) -> Option<Exceeded> {
+        let mut tolls = self.tolls.iter();
+        tolls.find_map(|toll| toll.would_refuse(toll.reserve(&value), now))
+    }
+
     /// Response headers of the service that costs are read from.
     pub fn response_headers(&self) -> impl Iterator<Item = &Arc<str>> {
         self.tolls.iter().filter_map(Toll::response_header)
@@ -138,6 +149,15 @@ impl Toll {
     /// The rule it is, by its closest limit.
     pub fn rule(&self) -> Arc<RuleRef> {
         rule_of(self.closest(0).0)
+    }
+
+    /// Whether a call of this cost would be refused, as far as is known here.
+    pub fn would_refuse(&self, cost: u64, now: Ticks) -> Option<Exceeded> {
+        let (_, closest) = self.closest(now);
+        let over = closest.reset == Some(Duration::ZERO);
+        let refused =
+            !self.is_shadow() && self.held.cell.is_known() && !over && closest.left < cost;
+        refused.then(|| self.exceeded(now))
     }
 
     pub(super) fn exceeded(&self, now: Ticks) -> Exceeded {

@@ -35,11 +35,15 @@ impl Exchange {
             return Ok(None);
         };
         let now = shared.quotas.ticks(self.started);
-        if self.is_described {
-            quota::verdict::tell(&charges, None, now, &mut self.ear);
-            return Ok(None);
-        }
         let value = |source: &CostSource| quota::verdict::cost_of(source, &called.api, asked);
+        if self.is_described {
+            let refused = charges.would_refuse(value, now).map(Unpaid::Exceeded);
+            quota::verdict::tell(&charges, refused.as_ref(), now, &mut self.ear);
+            return refused.map_or(Ok(None), |why| {
+                self.reason = quota::verdict::reason_of(&why);
+                Err(Denial::Unpaid(Box::new(why)))
+            });
+        }
         let reserved = shared
             .quotas
             .reserve(Arc::clone(&charges), value, now)

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::word::{ZERO, lease, left, with_left, with_next_lease};
 use super::{Counter, LeaseAsk, LeaseGrant, Metric, OnUnavailable};
 
 /// Time as a holder counts it: milliseconds since its start, never back.
@@ -28,7 +29,7 @@ pub struct Cell {
     number: u64,
     counters: Arc<[Counter]>,
     slots: bool,
-    /// Number of the lease in the upper 16 bits, tokens left of it below, offset by [`ZERO`].
+    /// Number of the lease in the upper 16 bits, tokens left of it below, offset (see `word`).
     word: AtomicU64,
     /// When the lease ends.
     ends: AtomicU64,
@@ -95,28 +96,6 @@ pub struct Closest {
     pub left: u64,
     /// Until it starts anew; `None` for never.
     pub reset: Option<Duration>,
-}
-
-/// Tokens left, in the lower 48 bits of the word, are offset by this, so that slots may be below zero for a while.
-const ZERO: u64 = 1 << 47;
-const LEFT: u64 = (1 << 48) - 1;
-
-const fn left(word: u64) -> i64 {
-    ((word & LEFT) as i64) - (ZERO as i64)
-}
-
-const fn lease(word: u64) -> u16 {
-    (word >> 48) as u16
-}
-
-/// `None` beyond 2^47 tokens.
-fn with_left(word: u64, tokens: i64) -> Option<u64> {
-    let offset = u64::try_from(tokens.checked_add(1 << 47)?).ok()?;
-    (offset <= LEFT).then_some((word & !LEFT) | offset)
-}
-
-const fn with_next_lease(word: u64) -> u64 {
-    (word & LEFT) | (lease(word).wrapping_add(1) as u64) << 48
 }
 
 impl Cell {
@@ -239,6 +218,11 @@ impl Cell {
             left: self.rest.load(Ordering::Relaxed).saturating_add(at_hand),
             reset: (resets != u64::MAX).then(|| Duration::from_millis(resets.saturating_sub(now))),
         }
+    }
+
+    /// Whether the grantor ever said how its counters stand.
+    pub fn is_known(&self) -> bool {
+        self.holding.lock().asks > 0
     }
 
     /// Takes of the emergency credit, for a call that may pass though nobody answers.

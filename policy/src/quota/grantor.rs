@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::account::{Account, DEMAND};
 use super::book::{Book, Standing};
 use super::{
     Counter, CounterKey, HolderId, Instance, LeaseAsk, LeaseGrant, Limit, OnUnavailable, Window,
@@ -29,10 +30,6 @@ const GUARD: Duration = Duration::from_millis(250);
 const CREDIT: u64 = 20;
 /// Shares of a limit that are told of, in per cent.
 const ALERTS: [u8; 3] = [50, 80, 100];
-/// Of what is left, at most one part in so many is handed out ahead of need.
-const AT_ONCE: u64 = 4;
-/// How long an ask counts as demand.
-const DEMAND: Duration = Duration::from_secs(4);
 
 /// Hands out what limits allow.
 #[derive(Debug, Default)]
@@ -44,20 +41,6 @@ pub struct Grantor {
     now: Timestamp,
     changed: BTreeSet<CounterKey>,
     alerts: Vec<Alert>,
-}
-
-#[derive(Debug)]
-struct Account {
-    book: Book,
-    /// What holders asked for lately, to share what is scarce.
-    demands: HashMap<HolderId, Demand>,
-    asked: Timestamp,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Demand {
-    want: u64,
-    at: Timestamp,
 }
 
 #[derive(Debug)]
@@ -459,28 +442,6 @@ impl Grantor {
                 window,
             });
         }
-    }
-}
-
-impl Account {
-    /// What a holder may have of what is left: where all can have what they want, all it needs and a part of the rest, so that little
-    /// is lost with a holder that dies; else its part by what holders want, and never less than half of an even part.
-    fn share(&mut self, holder: HolderId, ask: &LeaseAsk, outstanding: u64, now: Timestamp) -> u64 {
-        let want = ask.want;
-        self.demands
-            .retain(|_, demand| now < demand.at.plus(DEMAND));
-        self.demands.insert(holder, Demand { want, at: now });
-        let left = self.book.available();
-        let total: u128 = self.demands.values().map(|it| u128::from(it.want)).sum();
-        if u128::from(left) >= total || self.demands.len() < 2 {
-            let ahead = left.saturating_add(outstanding) / AT_ONCE;
-            return left.min(ask.needed.max(ahead.saturating_sub(outstanding)));
-        }
-        let holders = u128::try_from(self.demands.len()).unwrap_or(u128::MAX);
-        let by_demand = u128::from(left) * u128::from(want) / total.max(1);
-        let even = u128::from(left) / (2 * holders);
-        let part = by_demand.max(even).max(1).min(u128::from(left));
-        u64::try_from(part).unwrap_or(left)
     }
 }
 

@@ -4,11 +4,13 @@
 //! ([`CounterKey`]), kept by the grantor. A process that serves calls draws tokens from all counters a call touches in one step
 //! and spends them locally. Pure: time comes in as a value, and nothing here waits.
 
+mod account;
 mod book;
 pub mod cell;
 pub mod grantor;
 mod lease;
 pub mod window;
+mod word;
 
 use std::fmt;
 use std::sync::Arc;
