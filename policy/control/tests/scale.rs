@@ -35,7 +35,7 @@ async fn fill(state: &std::path::Path, pepper: &Pepper) {
     for statement in [
         "INSERT INTO organisations VALUES ('acme', '', 0)",
         "INSERT INTO projects VALUES ('web', 'acme', '', 0)",
-        "INSERT INTO plans VALUES ('basic', '[]', '[]', 0)",
+        "INSERT INTO plans (name, roles, terms, created_at) VALUES ('basic', '[]', '[]', 0)",
         "INSERT INTO plan_apis VALUES ('basic', '*', NULL)",
     ] {
         sqlx::query(statement).execute(&mut *filling).await.unwrap();
