@@ -5,6 +5,7 @@
 //! [`Profile`] says otherwise, errors that name the field, and time and memory in proportion to the input, whoever wrote it.
 
 mod codec_error;
+pub mod face;
 mod profile;
 pub mod schema;
 mod wire;
