@@ -4,18 +4,26 @@
 //! into JSON. Both stream: no message is ever built in memory. Both promise ProtoJSON as its specification has it, strict unless a
 //! [`Profile`] says otherwise, errors that name the field, and time and memory in proportion to the input, whoever wrote it.
 
+mod base64;
 mod codec_error;
+mod decimal;
 pub mod face;
+mod json;
+mod json_to_wire;
 mod profile;
 pub mod schema;
+mod time;
 mod wire;
+mod wire_to_json;
 
 pub use codec_error::CodecError;
+pub use json_to_wire::{Bound, Writer, is_bindable};
 pub use profile::{Enums, Names, Profile, Unknown, Unset, Wide};
 pub use schema::{
     Cardinality, EnumId, Field, FieldId, FieldPath, Kind, MessageId, Method, PathError, Schema,
     SchemaError, Service,
 };
+pub use wire_to_json::{write_json, write_json_field};
 
 /// Objects and lists within each other that are read or written: what protobuf's own libraries allow.
 const DEEPEST: u32 = 100;
