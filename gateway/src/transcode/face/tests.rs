@@ -91,7 +91,11 @@ impl World {
     }
 
     fn describe(&self, grpc: &str, beside: &str) -> Described {
-        let described = describe(&self.config(grpc, beside), Path::new(""), &mut Vec::new());
+        let described = describe(
+            &self.config(grpc, beside),
+            &Reflected::File(Path::new("")),
+            &mut Vec::new(),
+        );
         described.unwrap_or_else(|findings| panic!("{findings:#?}"))
     }
 
@@ -730,7 +734,7 @@ fn descriptors_that_cannot_be_read_are_told() {
     let text = "upstream: grpc://a:1\ngrpc: { descriptors: set.binpb }\n";
     let config = read_api(&world.write("set.yaml", text), &|_| None).unwrap();
     let mut files = Vec::new();
-    let findings = describe(&config, Path::new(""), &mut files).unwrap_err();
+    let findings = describe(&config, &Reflected::File(Path::new("")), &mut files).unwrap_err();
     assert_eq!(findings[0].code, "descriptors");
     assert_eq!(files, [world.0.path().join("set.binpb")]);
 }
