@@ -10,6 +10,7 @@ mod decimal;
 pub mod face;
 mod json;
 mod json_to_wire;
+pub mod openapi;
 mod profile;
 pub mod schema;
 mod time;

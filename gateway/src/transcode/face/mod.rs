@@ -24,7 +24,7 @@ use tollgate_policy::settings::{ErrorShape, StreamShape};
 pub use binding::{BindError, BindRules, Binding, Body};
 pub use describe::{Described, describe, describe_now};
 pub use descriptors::Reflected;
-pub use template::{Template, TemplateRoute};
+pub use template::{PathPlace, Template, TemplateRoute};
 
 use super::{MessageId, Schema};
 

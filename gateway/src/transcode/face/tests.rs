@@ -718,7 +718,7 @@ fn an_openapi_file_gives_policy_and_what_differs_is_told() {
     ]);
     let told = told(&served.findings);
     for words in [
-        "`GET /v1/books/{book_id}` is a gRPC method that another operation is already",
+        "`GET /v1/books/{book_id}` is another way to call a method whose callers and settings differ here",
         "`POST /v1/elsewhere` is not how `shop.v1.Books/Publish` is called: the HTTP rules have POST /v1/books/{id}:publish",
         "`GET /v1/nothing` is no gRPC method",
         "`shop.v1.Books/List` is not in",
