@@ -7,6 +7,8 @@
 mod base64;
 mod codec_error;
 mod decimal;
+#[cfg(test)]
+mod fixture;
 mod json;
 mod json_to_wire;
 mod profile;
