@@ -28,3 +28,6 @@ pub use wire_to_json::{write_json, write_json_field};
 
 /// Objects and lists within each other that are read or written: what protobuf's own libraries allow.
 const DEEPEST: u32 = 100;
+
+#[cfg(test)]
+mod tests;
