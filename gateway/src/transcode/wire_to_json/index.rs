@@ -92,12 +92,7 @@ pub(super) fn index<'w>(
 }
 
 /// Only what was found in this message is gone through: what stands before it may be long, and there may be many such messages.
-fn drop_losers(
-    fields: &[Field],
-    winners: &[Winner],
-    base: usize,
-    found: &mut Vec<Occurrence<'_>>,
-) {
+fn drop_losers(fields: &[Field], winners: &[Winner], base: usize, found: &mut Vec<Occurrence<'_>>) {
     let is_kept = |occurrence: &Occurrence<'_>| {
         let field = fields.get(occurrence.at as usize);
         let oneof = field.and_then(|field| field.oneof);
