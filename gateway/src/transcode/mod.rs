@@ -8,6 +8,8 @@ mod base64;
 mod codec_error;
 mod decimal;
 pub mod face;
+#[cfg(test)]
+mod fixture;
 mod json;
 mod json_to_wire;
 pub mod openapi;
@@ -28,3 +30,6 @@ pub use wire_to_json::{write_json, write_json_field};
 
 /// Objects and lists within each other that are read or written: what protobuf's own libraries allow.
 const DEEPEST: u32 = 100;
+
+#[cfg(test)]
+mod tests;
