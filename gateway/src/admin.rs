@@ -389,7 +389,7 @@ fn shown_api(api: &ApiConfig) -> Value {
     json!({
         "name": &*api.name,
         "file": api.file.to_string_lossy(),
-        "spec": api.spec.to_string_lossy(),
+        "spec": api.spec.as_ref().map(|spec| spec.to_string_lossy()),
         "hosts": hosts.collect::<Vec<_>>(),
         "base_path": api.base_path.as_deref(),
         "security": format!("{:?}", api.security).to_ascii_lowercase(),

@@ -335,10 +335,10 @@ fn unused_entries(config: &ApiConfig, description: &Description) -> Vec<Finding>
     }
     let mut known = std::collections::HashSet::new();
     for operation in &description.operations {
-        known.extend(operation.id.as_deref().map(str::to_owned));
-        known.insert(format!("{} {}", operation.method, operation.template));
+        known.extend(operation.names());
     }
-    let unknown = config.operations.keys().filter(|key| !known.contains(*key));
+    let unknown = config.operations.keys();
+    let unknown = unknown.filter(|key| !known.contains(key.as_str()));
     unknown
         .map(|key| Finding {
             severity: Severity::Warning,

@@ -90,6 +90,7 @@ async fn behave(path: &str, mut respond: SendResponse<Bytes>, mut body: RecvStre
             stream
                 .send_data(Bytes::from_static(&[0, 0, 0x10, 0, 0]), false)
                 .unwrap();
+            let _reset = poll_fn(|cx| stream.poll_reset(cx)).await;
         }
         "/gzip" => {
             let mut stream = respond
