@@ -281,6 +281,7 @@ impl Exchange {
         Ok(Classified::Operation(Called {
             api: api.clone(),
             operation: matched.operation,
+            route: matched.route,
             base_length: matched.base.len(),
         }))
     }

@@ -1,12 +1,13 @@
 //! `tollgate check`: prints what is wrong with files, one finding per line. Serves nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use serde_json::json;
+use tollgate_policy::settings::ApiConfig;
 use tollgate_policy::settings::check::{Report, check};
-use tollgate_policy::{Finding, Severity};
+use tollgate_policy::{Finding, Severity, openapi};
 
 pub(super) const EXAMPLES: &str = "Examples:
   tollgate check openapi.yaml
@@ -33,7 +34,9 @@ enum Format {
 
 /// Checks and prints.
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let report = check(&args.path, &super::environment);
+    let described =
+        |config: &ApiConfig| openapi::load(config.spec.as_deref().unwrap_or(Path::new("")));
+    let report = check(&args.path, &super::environment, &described);
     match args.format {
         Format::Text => print_text(&report),
         Format::Json => print_json(&report)?,

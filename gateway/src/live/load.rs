@@ -135,7 +135,7 @@ pub(super) fn load(
     contained(source.file(), || {
         check_name(source, name)?;
         let config = source.read()?;
-        files.push(config.spec.clone());
+        files.extend(config.spec.clone());
         files.extend(pem_files(&config).cloned());
         let loaded = compile(config, generation, previous, metrics)?;
         files.extend(loaded.spec_files.iter().cloned());
@@ -151,10 +151,12 @@ pub(super) fn load_kept(
 ) -> Result<Loaded, Vec<Finding>> {
     contained(source.file(), || {
         let mut config = match &kept.api_file {
-            Some(copy) => settings::read_kept_api(copy, source.file(), &kept.spec, &environment)?,
+            Some(copy) => {
+                settings::read_kept_api(copy, source.file(), &|_| kept.spec.clone(), &environment)?
+            }
             None => source.read()?,
         };
-        config.spec.clone_from(&kept.spec);
+        config.spec = Some(kept.spec.clone());
         compile(config, 1, None, metrics)
     })
 }
@@ -165,9 +167,9 @@ fn compile(
     previous: Option<&Api>,
     metrics: &Metrics,
 ) -> Result<Loaded, Vec<Finding>> {
-    let description = openapi::load(&config.spec)?;
+    let description = openapi::load(config.spec.as_deref().unwrap_or(Path::new("")))?;
     let spec_files = description.files.clone();
-    let (api, findings) = Api::compile(config, description, generation, previous, metrics)?;
+    let (api, findings) = Api::compile(config, description, None, generation, previous, metrics)?;
     Ok(Loaded {
         api: Arc::new(api),
         findings,

@@ -9,6 +9,9 @@
 pub mod call;
 mod codec_error;
 pub mod deadline;
+pub mod dialect;
+pub mod elements;
+pub mod face;
 pub mod frame;
 pub mod gzip;
 pub mod link;
@@ -16,6 +19,7 @@ pub mod metadata;
 mod profile;
 pub mod schema;
 pub mod status;
+pub mod unfit;
 mod wire;
 
 pub use codec_error::CodecError;

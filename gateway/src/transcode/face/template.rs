@@ -164,7 +164,11 @@ impl Template {
         };
         let value = |variable: &Variable| {
             let to_the_end = open && variable.pieces.end == self.pieces.len();
-            let end = if to_the_end { segments.len() } else { variable.pieces.end };
+            let end = if to_the_end {
+                segments.len()
+            } else {
+                variable.pieces.end
+            };
             match segments.get(variable.pieces.start..end) {
                 Some([(first, last)]) => rest.get(*first..*last),
                 Some([(first, _), .., (_, last)]) => rest.get(*first..*last),
@@ -225,9 +229,10 @@ impl Template {
         }
         let pieces = start..self.pieces.len();
         let several = pieces.len() > 1 || self.pieces.last() == Some(&Piece::Rest);
-        let all_literal = self.pieces.get(pieces.clone()).is_some_and(|own| {
-            own.iter().all(|piece| matches!(piece, Piece::Literal(_)))
-        });
+        let all_literal = self
+            .pieces
+            .get(pieces.clone())
+            .is_some_and(|own| own.iter().all(|piece| matches!(piece, Piece::Literal(_))));
         if all_literal && pieces.len() == 1 && pattern.is_empty() {
             return Err(format!("`{{{field}=}}` matches nothing"));
         }
@@ -272,7 +277,9 @@ fn piece(segment: &str) -> Result<Piece, String> {
         "*" => Ok(Piece::One),
         "**" => Ok(Piece::Rest),
         "" => Err("it has an empty segment".to_owned()),
-        "." | ".." => Err(format!("it has `{segment}` as a segment, which no path keeps")),
+        "." | ".." => Err(format!(
+            "it has `{segment}` as a segment, which no path keeps"
+        )),
         _ if segment.contains('*') => Err(format!("`{segment}` has a `*` that is no segment")),
         _ if segment.contains(':') => Err(format!("`{segment}` has a `:` before the last segment")),
         _ if segment.bytes().all(is_literal) => Ok(Piece::Literal(segment.into())),
@@ -364,7 +371,10 @@ mod tests {
                 &["/v1/files/{name.1+}:watch", "/v1/files:watch"],
             ),
             ("/v1/books:batchGet", &["/v1/books:batchGet"]),
-            ("/v1/{name=books/*}:publish", &["/v1/books/{name.1}:publish"]),
+            (
+                "/v1/{name=books/*}:publish",
+                &["/v1/books/{name.1}:publish"],
+            ),
             ("/v1/{kind=books}/{id}", &["/v1/books/{id}"]),
             ("/", &["/"]),
         ] {
@@ -406,7 +416,10 @@ mod tests {
         let template = Template::parse(template).unwrap();
         let values = template.values(path)?;
         let decoded = values.iter().enumerate().map(|(index, raw)| {
-            template.decoded(index, raw, false).unwrap_or("bad".into()).into_owned()
+            template
+                .decoded(index, raw, false)
+                .unwrap_or("bad".into())
+                .into_owned()
         });
         Some(decoded.collect())
     }
@@ -418,7 +431,11 @@ mod tests {
             ("/v1/{id}", "/v1/a%2fb", Some(&["a/b"])),
             ("/v1/{name=**}", "/v1/a%2Fb/c%20d", Some(&["a%2Fb/c d"])),
             ("/v1/{name=**}", "/v1/a%2fb", Some(&["a%2fb"])),
-            ("/v1/{name=shelves/*}", "/v1/shelves/a%2Fb", Some(&["shelves/a%2Fb"])),
+            (
+                "/v1/{name=shelves/*}",
+                "/v1/shelves/a%2Fb",
+                Some(&["shelves/a%2Fb"]),
+            ),
             // Exactly once.
             ("/v1/{id}", "/v1/a%252Fb", Some(&["a%2Fb"])),
             ("/v1/{name=**}", "/v1/a%252Fb", Some(&["a%2Fb"])),
@@ -439,7 +456,11 @@ mod tests {
                 "/v1/shelves/1/books/2",
                 Some(&["shelves/1/books/2"][..]),
             ),
-            ("/v1/{a}/x/{b=y/*}:do", "/v1/1/x/y/2:do", Some(&["1", "y/2"])),
+            (
+                "/v1/{a}/x/{b=y/*}:do",
+                "/v1/1/x/y/2:do",
+                Some(&["1", "y/2"]),
+            ),
             ("/v1/{name=**}", "/v1", Some(&[""])),
             ("/v1/{name=**}:watch", "/v1:watch", Some(&[""])),
             ("/{name=**}", "/", Some(&[""])),
