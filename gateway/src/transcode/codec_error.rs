@@ -46,11 +46,13 @@ impl CodecError {
         self
     }
 
-    pub(crate) fn in_index(mut self, index: usize) -> Self {
+    #[must_use]
+    fn in_index(self, index: usize) -> Self {
         self.in_brackets(&index.to_string())
     }
 
-    pub(crate) fn in_key(mut self, key: &str) -> Self {
+    #[must_use]
+    fn in_key(self, key: &str) -> Self {
         let mut shown: String = key.chars().take(LONGEST_KEY).collect();
         if shown.len() < key.len() {
             shown.push('…');
@@ -58,15 +60,12 @@ impl CodecError {
         self.in_brackets(&format!("{shown:?}"))
     }
 
-    fn in_brackets(&mut self, inner: &str) -> Self {
+    fn in_brackets(mut self, inner: &str) -> Self {
         if !self.path.is_empty() && !self.path.starts_with('[') {
             self.prepend(".");
         }
         self.prepend(&format!("[{inner}]"));
-        Self {
-            path: std::mem::take(&mut self.path),
-            what: std::mem::take(&mut self.what),
-        }
+        self
     }
 
     fn prepend(&mut self, part: &str) {
@@ -98,6 +97,24 @@ impl From<Malformed> for Fault {
     fn from(malformed: Malformed) -> Self {
         Box::new(malformed.into())
     }
+}
+
+/// The same error, seen from the message that has the field.
+#[cold]
+pub(crate) fn in_field(fault: Fault, name: &str) -> Fault {
+    Box::new(fault.in_field(name))
+}
+
+/// The same error, seen from the list.
+#[cold]
+pub(crate) fn in_index(fault: Fault, index: usize) -> Fault {
+    Box::new(fault.in_index(index))
+}
+
+/// The same error, seen from the map.
+#[cold]
+pub(crate) fn in_key(fault: Fault, key: &str) -> Fault {
+    Box::new(fault.in_key(key))
 }
 
 #[cfg(test)]

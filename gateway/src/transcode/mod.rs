@@ -6,28 +6,45 @@
 //!
 //! The calls: [`call`] is one gRPC call to a service over a connection of [`link`], in frames of [`frame`], ended by a [`status`].
 
+mod base64;
 pub mod call;
 mod codec_error;
+mod conversation;
 pub mod deadline;
+mod decimal;
 pub mod dialect;
 pub mod elements;
 pub mod face;
 pub mod frame;
 pub mod gzip;
+mod http_body;
+mod inlet;
+mod json;
+mod json_to_wire;
 pub mod link;
 pub mod metadata;
+mod outlet;
+mod plan;
+pub mod problem;
 mod profile;
+pub mod refusal;
+pub mod rpc;
 pub mod schema;
+pub mod socket;
 pub mod status;
+mod time;
 pub mod unfit;
 mod wire;
+mod wire_to_json;
 
 pub use codec_error::CodecError;
+pub use json_to_wire::{Bound, Writer, is_bindable};
 pub use profile::{Enums, Names, Profile, Unknown, Unset, Wide};
 pub use schema::{
     Cardinality, EnumId, Field, FieldId, FieldPath, Kind, MessageId, Method, PathError, Schema,
     SchemaError, Service,
 };
+pub use wire_to_json::{write_json, write_json_field};
 
 /// Objects and lists within each other that are read or written: what protobuf's own libraries allow.
 const DEEPEST: u32 = 100;

@@ -13,7 +13,6 @@ pub(super) mod of {
     pub(in super::super) const FILE: u32 = 50;
     pub(in super::super) const MESSAGE: u32 = 12;
     pub(in super::super) const FIELD: u32 = 21;
-    pub(in super::super) const ONEOF: u32 = 1;
     pub(in super::super) const ENUM: u32 = 7;
 }
 

@@ -71,7 +71,7 @@ fn oneofs(raw: &raw::Message<'_>) -> Box<[Box<str>]> {
     let written = (0..)
         .zip(&raw.oneofs)
         .filter(|(index, _)| !made_up.contains(index));
-    written.map(|(_, oneof)| oneof.name.into()).collect()
+    written.map(|(_, oneof)| Box::from(*oneof)).collect()
 }
 
 /// JSON names before proto names: where one field is called as another is spelt, JSON means the first.

@@ -45,6 +45,14 @@ pub struct Message {
     pub(super) numbers: Numbers,
 }
 
+impl Message {
+    /// The place of a field among those of the message.
+    #[inline]
+    pub(crate) fn place_of(&self, number: u32) -> Option<u32> {
+        self.numbers.find(number)
+    }
+}
+
 /// A field, or an extension of the message it stands in.
 #[derive(Debug)]
 pub struct Field {

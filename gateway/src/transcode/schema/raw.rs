@@ -36,7 +36,8 @@ pub(super) struct Message<'a> {
     pub(super) nested: Vec<Message<'a>>,
     pub(super) enums: Vec<Enum<'a>>,
     pub(super) extensions: Vec<Field<'a>>,
-    pub(super) oneofs: Vec<Oneof<'a>>,
+    /// Their names.
+    pub(super) oneofs: Vec<&'a str>,
     pub(super) options: Options<'a>,
 }
 
@@ -52,13 +53,6 @@ pub(super) struct Field<'a> {
     pub(super) json_name: Option<&'a str>,
     pub(super) oneof: Option<u64>,
     pub(super) proto3_optional: bool,
-    pub(super) options: Options<'a>,
-}
-
-/// `OneofDescriptorProto`.
-#[derive(Debug, Default)]
-pub(super) struct Oneof<'a> {
-    pub(super) name: &'a str,
     pub(super) options: Options<'a>,
 }
 
@@ -224,17 +218,15 @@ fn field(bytes: &[u8]) -> Result<Field<'_>, Malformed> {
     Ok(field)
 }
 
-fn oneof(bytes: &[u8]) -> Result<Oneof<'_>, Malformed> {
-    let mut oneof = Oneof::default();
+fn oneof(bytes: &[u8]) -> Result<&str, Malformed> {
+    let mut found = "";
     let mut fields = Fields::of(bytes);
     while let Some((number, value)) = fields.next()? {
-        match (number, value) {
-            (1, Value::Bytes(name)) => oneof.name = text(name)?,
-            (2, Value::Bytes(options)) => oneof.options.add(options),
-            _ => {}
+        if let (1, Value::Bytes(name)) = (number, value) {
+            found = text(name)?;
         }
     }
-    Ok(oneof)
+    Ok(found)
 }
 
 fn enumeration(bytes: &[u8]) -> Result<Enum<'_>, Malformed> {

@@ -1,0 +1,1 @@
+//! Requests from JSON and parameters.
