@@ -261,20 +261,15 @@ impl Receiving {
     /// [`Failure`].
     pub async fn message(&mut self) -> Result<Option<Message>, Failure> {
         loop {
+            if let Some(message) = self.ready()? {
+                return Ok(Some(message));
+            }
             let Stage::Open(body) = &mut self.stage else {
                 return match &self.stage {
                     Stage::Ended(_) => Ok(None),
                     _ => Err(Failure::garbage(Code::Internal, "the call has ended")),
                 };
             };
-            if let Some(frame) = self.frames.take()? {
-                let compressed = frame.flags & COMPRESSED != 0;
-                if compressed {
-                    readable(self.encoding.as_ref())?;
-                }
-                let bytes = frame.message(self.limit)?;
-                return Ok(Some(Message { bytes, compressed }));
-            }
             match body.data().await {
                 Some(Ok(data)) => {
                     // What was taken is parsed before more is: giving the window back here bounds what is held.
@@ -288,6 +283,27 @@ impl Receiving {
                 }
             }
         }
+    }
+
+    /// Whether the service has not answered yet.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Waiting(_))
+    }
+
+    /// A message that has come already, if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::message`].
+    pub fn ready(&mut self) -> Result<Option<Message>, Failure> {
+        let Some(frame) = self.frames.take()? else {
+            return Ok(None);
+        };
+        let compressed = frame.flags & COMPRESSED != 0;
+        if compressed {
+            readable(self.encoding.as_ref())?;
+        }
+        let bytes = frame.message(self.limit)?;
+        Ok(Some(Message { bytes, compressed }))
     }
 
     /// How the service ended the call, once [`Self::next`] said that it has.

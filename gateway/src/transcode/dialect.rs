@@ -60,7 +60,9 @@ impl Dialect {
     /// Of a head.
     pub fn of(head: &RequestHeader) -> Self {
         let field = |name: &str| head.headers.get(name);
-        if field(UPGRADE.as_str()).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        if field(UPGRADE.as_str())
+            .is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        {
             return Self::Socket;
         }
         let content_type = field(CONTENT_TYPE.as_str()).and_then(|it| it.to_str().ok());
@@ -125,21 +127,69 @@ mod tests {
             ("POST", "/", &[kind("application/json")], Dialect::Rest),
             ("POST", "/", &[kind("text/plain")], Dialect::Rest),
             ("POST", "/", &[kind("application/grpc")], Dialect::Grpc),
-            ("POST", "/", &[kind("application/grpc+proto")], Dialect::Grpc),
-            ("POST", "/", &[kind("application/grpc-web")], Dialect::Web { text: false }),
-            ("POST", "/", &[kind("application/grpc-web+proto")], Dialect::Web { text: false }),
-            ("POST", "/", &[kind("application/grpc-web-text+proto")], Dialect::Web { text: true }),
-            ("POST", "/", &[kind("application/proto")], Dialect::Connect(Encoding::Proto)),
             (
                 "POST",
                 "/",
-                &[kind("Application/json; charset=utf-8"), ("connect-protocol-version", "1")],
+                &[kind("application/grpc+proto")],
+                Dialect::Grpc,
+            ),
+            (
+                "POST",
+                "/",
+                &[kind("application/grpc-web")],
+                Dialect::Web { text: false },
+            ),
+            (
+                "POST",
+                "/",
+                &[kind("application/grpc-web+proto")],
+                Dialect::Web { text: false },
+            ),
+            (
+                "POST",
+                "/",
+                &[kind("application/grpc-web-text+proto")],
+                Dialect::Web { text: true },
+            ),
+            (
+                "POST",
+                "/",
+                &[kind("application/proto")],
+                Dialect::Connect(Encoding::Proto),
+            ),
+            (
+                "POST",
+                "/",
+                &[
+                    kind("Application/json; charset=utf-8"),
+                    ("connect-protocol-version", "1"),
+                ],
                 Dialect::Connect(Encoding::Json),
             ),
-            ("POST", "/", &[kind("application/connect+json")], Dialect::ConnectStream(Encoding::Json)),
-            ("POST", "/", &[kind("application/connect+x")], Dialect::ConnectStream(Encoding::Unknown)),
-            ("GET", "/a?message=x&encoding=proto&base64=1", none, Dialect::ConnectGet(Encoding::Proto)),
-            ("GET", "/a?x=1", &[("upgrade", "WebSocket")], Dialect::Socket),
+            (
+                "POST",
+                "/",
+                &[kind("application/connect+json")],
+                Dialect::ConnectStream(Encoding::Json),
+            ),
+            (
+                "POST",
+                "/",
+                &[kind("application/connect+x")],
+                Dialect::ConnectStream(Encoding::Unknown),
+            ),
+            (
+                "GET",
+                "/a?message=x&encoding=proto&base64=1",
+                none,
+                Dialect::ConnectGet(Encoding::Proto),
+            ),
+            (
+                "GET",
+                "/a?x=1",
+                &[("upgrade", "WebSocket")],
+                Dialect::Socket,
+            ),
         ];
         for (method, target, fields, expected) in table {
             let mut head = RequestHeader::build(method, target.as_bytes(), None).unwrap();

@@ -146,7 +146,9 @@ impl Elements {
         let mut length = 0;
         let mut whole = false;
         for &byte in &self.chunk {
-            if self.shape == Shape::Bare && matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',' | b']' | b'}') {
+            if self.shape == Shape::Bare
+                && matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',' | b']' | b'}')
+            {
                 whole = true;
                 break;
             }
@@ -211,7 +213,10 @@ mod tests {
             }
         }
         found.extend(elements.end().map_err(say)?);
-        Ok(found.into_iter().map(|it| String::from_utf8(it).unwrap()).collect())
+        Ok(found
+            .into_iter()
+            .map(|it| String::from_utf8(it).unwrap())
+            .collect())
     }
 
     #[test]
@@ -219,8 +224,14 @@ mod tests {
         let table: [(&str, &[&str]); 9] = [
             ("[]", &[]),
             ("", &[]),
-            (" [ {\"a\": [1, 2]} , \"x]\\\"\" ,3, null,[4]]\n", &["{\"a\": [1, 2]}", "\"x]\\\"\"", "3", "null", "[4]"]),
-            ("{\"a\":1}\n{\"b\":\"}\"}\n", &["{\"a\":1}", "{\"b\":\"}\"}"]),
+            (
+                " [ {\"a\": [1, 2]} , \"x]\\\"\" ,3, null,[4]]\n",
+                &["{\"a\": [1, 2]}", "\"x]\\\"\"", "3", "null", "[4]"],
+            ),
+            (
+                "{\"a\":1}\n{\"b\":\"}\"}\n",
+                &["{\"a\":1}", "{\"b\":\"}\"}"],
+            ),
             ("{\"a\":\n1}{}", &["{\"a\":\n1}", "{}"]),
             ("1 2\n3", &["1", "2", "3"]),
             ("\"a\"\"b\"", &["\"a\"", "\"b\""]),
@@ -229,7 +240,11 @@ mod tests {
         ];
         for (text, expected) in table {
             for cut in 1..=text.len().max(1) {
-                assert_eq!(split(text.as_bytes(), cut, false).unwrap(), expected, "{text} by {cut}");
+                assert_eq!(
+                    split(text.as_bytes(), cut, false).unwrap(),
+                    expected,
+                    "{text} by {cut}"
+                );
             }
         }
         assert_eq!(split(b"[1]\n[2]", 3, true).unwrap(), ["[1]", "[2]"]);
@@ -238,7 +253,20 @@ mod tests {
     #[test]
     fn what_is_no_list_of_values_is_refused_however_it_is_cut() {
         for text in [
-            "[1,]", "[,1]", "[1 2]", "[1", "[", "[1,", "[{\"a\":1}", "[1]2", "[1]]", "{\"a\":", "\"abc", "}", "]", "[}",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "[1",
+            "[",
+            "[1,",
+            "[{\"a\":1}",
+            "[1]2",
+            "[1]]",
+            "{\"a\":",
+            "\"abc",
+            "}",
+            "]",
+            "[}",
         ] {
             for cut in 1..=text.len() {
                 let split = split(text.as_bytes(), cut, false);
@@ -250,7 +278,11 @@ mod tests {
     #[test]
     fn an_element_is_bounded_and_so_is_its_depth() {
         let long = format!("[\"{}\"]", "x".repeat(200));
-        assert!(split(long.as_bytes(), 7, false).unwrap_err().contains("100 bytes"));
+        assert!(
+            split(long.as_bytes(), 7, false)
+                .unwrap_err()
+                .contains("100 bytes")
+        );
         let mut elements = Elements::new(1 << 20, false);
         elements.feed(Bytes::from(vec![b'['; 5000]));
         assert!(elements.take().unwrap_err().to_string().contains("deep"));

@@ -11,10 +11,10 @@ const DATA: u32 = 2;
 
 /// What it holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HttpBody {
+pub(super) struct HttpBody {
     content_type: String,
     /// The body.
-    pub data: Vec<u8>,
+    pub(super) data: Vec<u8>,
 }
 
 impl HttpBody {
@@ -22,7 +22,7 @@ impl HttpBody {
     ///
     /// # Errors
     /// It is no message.
-    pub fn read(wire: &[u8], field: Option<u32>) -> Result<Self, &'static str> {
+    pub(super) fn read(wire: &[u8], field: Option<u32>) -> Result<Self, &'static str> {
         let mut body = Self::default();
         match field {
             None => body.merge(wire)?,
@@ -40,8 +40,11 @@ impl HttpBody {
     }
 
     /// For the head.
-    pub fn content_type(&self) -> &str {
-        let sound = self.content_type.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    pub(super) fn content_type(&self) -> &str {
+        let sound = self
+            .content_type
+            .bytes()
+            .all(|byte| matches!(byte, b' '..=b'~'));
         match self.content_type.is_empty() || !sound {
             true => UNNAMED,
             false => &self.content_type,
@@ -72,10 +75,16 @@ mod tests {
     fn the_body_is_found_whole_or_in_a_field() {
         let wire = b"\x0a\x08text/csv\x12\x03a,b\x18\x01";
         let body = HttpBody::read(wire, None).unwrap();
-        assert_eq!((body.content_type(), &*body.data), ("text/csv", &b"a,b"[..]));
+        assert_eq!(
+            (body.content_type(), &*body.data),
+            ("text/csv", &b"a,b"[..])
+        );
         let outer = [&[0x2a, u8::try_from(wire.len()).unwrap()], &wire[..]].concat();
         assert_eq!(HttpBody::read(&outer, Some(5)).unwrap(), body);
-        assert_eq!(HttpBody::read(&outer, Some(6)).unwrap().content_type(), UNNAMED);
+        assert_eq!(
+            HttpBody::read(&outer, Some(6)).unwrap().content_type(),
+            UNNAMED
+        );
         assert!(HttpBody::read(b"\x0a\x08te", None).is_err());
     }
 }

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 
+use super::Writer;
 use super::dialect::{Dialect, Encoding};
 use super::elements::Elements;
 use super::face::Body;
@@ -15,13 +16,12 @@ use super::gzip;
 use super::plan::{Plan, unfit_form};
 use super::socket::{self, Heard};
 use super::unfit::Unfit;
-use super::Writer;
 use crate::denial::Denial;
 use crate::identity::shown::decoded;
 
 /// What a caller sends, as messages.
 #[derive(Debug)]
-pub struct Inlet {
+pub(super) struct Inlet {
     source: Source,
     limit: usize,
     /// Messages taken so far.
@@ -31,7 +31,7 @@ pub struct Inlet {
     /// A WebSocket was closed by its caller.
     closed: bool,
     /// What has to be written to the caller at once: answers to pings.
-    pub replies: Vec<u8>,
+    pub(super) replies: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -41,17 +41,23 @@ enum Source {
     /// Each JSON value is one.
     Elements(Elements),
     /// Each frame is one.
-    Frames { reader: FrameReader, base64: Option<Vec<u8>> },
+    Frames {
+        reader: FrameReader,
+        base64: Option<Vec<u8>>,
+    },
     /// Each text is one.
     Socket(socket::Ear),
 }
 
 impl Inlet {
     /// For a call. `most` bytes of a body are taken, `limit` of a message.
-    pub fn new(plan: &Plan, most: u64, limit: usize) -> Self {
+    pub(super) fn new(plan: &Plan, most: u64, limit: usize) -> Self {
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let streams = plan.hears_stream();
-        let lines = plan.content_type.as_deref().is_some_and(|it| it.contains("ndjson") || it.contains("jsonl"));
+        let lines = plan
+            .content_type
+            .as_deref()
+            .is_some_and(|it| it.contains("ndjson") || it.contains("jsonl"));
         let source = match plan.dialect {
             Dialect::Web { text } => Source::Frames {
                 reader: FrameReader::new(limit, COMPRESSED | WEB_TRAILERS),
@@ -79,17 +85,17 @@ impl Inlet {
     }
 
     /// Whether the body has to be there before the service is called.
-    pub fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         matches!(self.source, Source::Whole { .. })
     }
 
     /// Whether all that was said has been taken, and nothing more will be.
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.heard_all
     }
 
     /// Whether the caller closed its WebSocket: it listens no more.
-    pub fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
 
@@ -97,7 +103,7 @@ impl Inlet {
     ///
     /// # Errors
     /// The body is over its limit, or its base64 is none.
-    pub fn feed(&mut self, bytes: Bytes) -> Result<(), Denial> {
+    pub(super) fn feed(&mut self, bytes: Bytes) -> Result<(), Denial> {
         match &mut self.source {
             Source::Whole { body, most } => {
                 if body.len() + bytes.len() > *most {
@@ -119,7 +125,7 @@ impl Inlet {
     ///
     /// # Errors
     /// It is no message of the method.
-    pub fn take(&mut self, plan: &Plan) -> Result<Option<Bytes>, Denial> {
+    pub(super) fn take(&mut self, plan: &Plan) -> Result<Option<Bytes>, Denial> {
         let wire = match &mut self.source {
             Source::Whole { .. } => return Ok(None),
             Source::Elements(elements) => match elements.take().map_err(unfit)? {
@@ -143,7 +149,7 @@ impl Inlet {
     ///
     /// # Errors
     /// What was said is not whole, or no message.
-    pub fn finish(&mut self, plan: &Plan) -> Result<Option<Bytes>, Denial> {
+    pub(super) fn finish(&mut self, plan: &Plan) -> Result<Option<Bytes>, Denial> {
         if std::mem::replace(&mut self.heard_all, true) {
             return Ok(None);
         }
@@ -181,7 +187,9 @@ impl Inlet {
                 Some(frame) => frame,
                 None => return Ok(None),
             };
-            let bytes = frame.message(self.limit).map_err(|error| unfit(error.into()))?;
+            let bytes = frame
+                .message(self.limit)
+                .map_err(|error| unfit(error.into()))?;
             return match plan.dialect {
                 Dialect::ConnectStream(Encoding::Json) => from_json(plan, &bytes).map(Some),
                 _ => Ok(Some(bytes.to_vec())),
@@ -193,7 +201,7 @@ impl Inlet {
         let Source::Socket(ear) = &mut self.source else {
             return Ok(None);
         };
-        while !self.heard_all {
+        loop {
             match ear.take().map_err(|broken| unfit(broken.into()))? {
                 Some(Heard::Text(text)) if text.is_empty() => self.heard_all = true,
                 Some(Heard::Text(text)) => return Ok(Some(text)),
@@ -201,11 +209,11 @@ impl Inlet {
                 Some(Heard::Close) => {
                     self.heard_all = true;
                     self.closed = true;
+                    return Ok(None);
                 }
-                None => break,
+                None => return Ok(None),
             }
         }
-        Ok(None)
     }
 
     fn framed(&self, wire: &[u8]) -> Result<Bytes, Denial> {
@@ -334,9 +342,18 @@ mod tests {
     fn the_message_of_a_get_is_in_its_query() {
         let table: [(&str, Option<(&[u8], bool)>); 6] = [
             ("message=%7B%7D&encoding=json", Some((b"{}", false))),
-            ("encoding=proto&base64=1&message=CAE", Some((b"\x08\x01", false))),
-            ("encoding=proto&base64=1&message=CAE%3D", Some((b"\x08\x01", false))),
-            ("message=&encoding=proto&compression=gzip", Some((b"", true))),
+            (
+                "encoding=proto&base64=1&message=CAE",
+                Some((b"\x08\x01", false)),
+            ),
+            (
+                "encoding=proto&base64=1&message=CAE%3D",
+                Some((b"\x08\x01", false)),
+            ),
+            (
+                "message=&encoding=proto&compression=gzip",
+                Some((b"", true)),
+            ),
             ("message=x&compression=br", None),
             ("message=%21%21&base64=1", None),
         ];

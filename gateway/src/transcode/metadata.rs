@@ -4,13 +4,20 @@
 //! `traceparent` and `-bin` fields among it. Promise: nothing malformed goes on to a service, for some keep it in the connection's
 //! table of fields and fail other calls by it.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
 use super::deadline;
 use super::status::BASE64;
 use crate::denial::Denial;
+
+/// How long a caller waits.
+const TIMEOUT: &str = "grpc-timeout";
+const CONNECT_TIMEOUT: &str = "connect-timeout-ms";
 
 /// Fields about this hop or about the body, which is another one on the other side.
 const OF_THE_HOP: [&str; 24] = [
@@ -53,7 +60,7 @@ fn stays(name: &str) -> bool {
 /// # Errors
 /// A malformed timeout, or a `-bin` field that is not base64.
 pub fn check(fields: &HeaderMap) -> Result<(), Denial> {
-    let mut timeouts = fields.get_all("grpc-timeout").iter();
+    let mut timeouts = fields.get_all(TIMEOUT).iter();
     let timeout = timeouts
         .next()
         .map(|it| deadline::parse_grpc(it.as_bytes()));
@@ -61,7 +68,7 @@ pub fn check(fields: &HeaderMap) -> Result<(), Denial> {
         let text = "`grpc-timeout` is not one to eight digits and a unit of H, M, S, m, u, n";
         return Err(Denial::Malformed(text.into()));
     }
-    if let Some(timeout) = fields.get("connect-timeout-ms")
+    if let Some(timeout) = fields.get(CONNECT_TIMEOUT)
         && deadline::parse_connect(timeout.as_bytes()).is_none()
     {
         let text = "`connect-timeout-ms` is not one to ten digits";
@@ -74,6 +81,28 @@ pub fn check(fields: &HeaderMap) -> Result<(), Denial> {
         }
     }
     Ok(())
+}
+
+/// Leaves the service no more time in `grpc-timeout` than there is.
+///
+/// # Errors
+/// A value that cannot be a field; cannot happen.
+pub fn cap_timeout(head: &mut RequestHeader, left: Duration) -> pingora_error::Result<()> {
+    let asked = head.headers.get(TIMEOUT);
+    let asked = asked.and_then(|it| deadline::parse_grpc(it.as_bytes()));
+    if asked.is_none_or(|asked| asked > left) {
+        head.insert_header(TIMEOUT, deadline::format_grpc(left))?;
+    }
+    Ok(())
+}
+
+/// How long the caller wants to wait, in whichever protocol it says so.
+pub fn timeout(fields: &HeaderMap) -> Option<Duration> {
+    let grpc = fields.get(TIMEOUT);
+    let grpc = grpc.and_then(|it| deadline::parse_grpc(it.as_bytes()));
+    let connect = fields.get(CONNECT_TIMEOUT);
+    let connect = connect.and_then(|it| deadline::parse_connect(it.as_bytes()));
+    [grpc, connect].into_iter().flatten().min()
 }
 
 /// Several values of one `-bin` field may be joined by commas.

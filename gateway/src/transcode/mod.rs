@@ -6,6 +6,7 @@
 //!
 //! The calls: [`call`] is one gRPC call to a service over a connection of [`link`], in frames of [`frame`], ended by a [`status`].
 
+mod attempt;
 mod base64;
 pub mod call;
 mod codec_error;

@@ -3,7 +3,7 @@
 //! A single answer is complete before its head is made, so every error has its status. A stream has its head with its first message;
 //! what goes wrong after that stands as the last element, `{"error":…}`, in every form, and an array is then left open: no reader of
 //! the whole takes it for complete, and every reader of pieces sees why. The HTTP message itself ends in order, for one that is reset
-//! may lose the element that says why. Not here: who writes it, and when.
+//! may lose the element that says why. Raw bytes alone have no place for an error: they are torn off. Not here: who writes it, and when.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,20 +18,21 @@ use super::http_body::HttpBody;
 use super::plan::{Form, Plan};
 use super::status::{Code, Status};
 use super::{gzip, metadata, problem, socket, write_json, write_json_field};
-use crate::denial::Denial;
 
 /// What goes to the caller next.
 #[derive(Debug, Default)]
-pub struct Written {
+pub(super) struct Written {
     /// First of all.
-    pub head: Option<Box<ResponseHeader>>,
+    pub(super) head: Option<Box<ResponseHeader>>,
     /// Then.
-    pub body: Vec<u8>,
+    pub(super) body: Vec<u8>,
+    /// Then the caller has to see that the answer breaks off.
+    pub(super) torn: bool,
 }
 
 /// The answer of a call, on its way to the caller.
 #[derive(Debug, Default)]
-pub struct Outlet {
+pub(super) struct Outlet {
     initial: HeaderMap,
     begun: bool,
     messages: usize,
@@ -43,17 +44,12 @@ type Made<T> = Result<T, Status>;
 
 impl Outlet {
     /// Whether the head has gone out.
-    pub fn begun(&self) -> bool {
+    pub(super) fn begun(&self) -> bool {
         self.begun
     }
 
-    /// Messages of the service so far.
-    pub fn messages(&self) -> usize {
-        self.messages
-    }
-
     /// The WebSocket was opened: there is no other head.
-    pub fn opened(&mut self) {
+    pub(super) fn opened(&mut self) {
         self.begun = true;
     }
 
@@ -61,7 +57,7 @@ impl Outlet {
     ///
     /// # Errors
     /// A field that cannot be one.
-    pub fn head(&mut self, plan: &Plan, initial: HeaderMap) -> Made<Written> {
+    pub(super) fn head(&mut self, plan: &Plan, initial: HeaderMap) -> Made<Written> {
         self.initial = initial;
         let mut written = Written::default();
         match plan.form {
@@ -78,7 +74,12 @@ impl Outlet {
     ///
     /// # Errors
     /// It is not what the descriptors say, or one too many: the service is at fault.
-    pub fn message(&mut self, plan: &Plan, message: Message, written: &mut Written) -> Made<()> {
+    pub(super) fn message(
+        &mut self,
+        plan: &Plan,
+        message: Message,
+        written: &mut Written,
+    ) -> Made<()> {
         self.messages += 1;
         let out = &mut written.body;
         match plan.form {
@@ -137,9 +138,15 @@ impl Outlet {
     ///
     /// # Errors
     /// What the service answered is not what the descriptors say.
-    pub fn end(&mut self, plan: &Plan, end: &End, written: &mut Written) -> Made<()> {
+    pub(super) fn end(&mut self, plan: &Plan, end: &End, written: &mut Written) -> Made<()> {
         if !end.status.is_ok() {
-            self.fail(plan, end.status.code.http(), &end.status, &end.trailers, written);
+            self.fail(
+                plan,
+                end.status.code.http(),
+                &end.status,
+                &end.trailers,
+                written,
+            );
             return Ok(());
         }
         match plan.form {
@@ -149,11 +156,13 @@ impl Outlet {
             Form::Raw { stream: true } => self.begin(plan, None, written)?,
             Form::Stream(shape) => {
                 self.begin(plan, None, written)?;
-                written.body.extend_from_slice(match (shape, self.messages) {
-                    (StreamShape::Array, 0) => b"[]",
-                    (StreamShape::Array, _) => b"]",
-                    (StreamShape::Ndjson | StreamShape::Sse, _) => b"",
-                });
+                written
+                    .body
+                    .extend_from_slice(match (shape, self.messages) {
+                        (StreamShape::Array, 0) => b"[]",
+                        (StreamShape::Array, _) => b"]",
+                        (StreamShape::Ndjson | StreamShape::Sse, _) => b"",
+                    });
             }
             Form::Web | Form::ConnectStream => {
                 self.begin(plan, None, written)?;
@@ -165,7 +174,7 @@ impl Outlet {
     }
 
     /// The call failed, by the service's word or ours. `http`: the status where a head can still be made.
-    pub fn fail(
+    pub(super) fn fail(
         &mut self,
         plan: &Plan,
         http: u16,
@@ -205,8 +214,8 @@ impl Outlet {
                 out.extend_from_slice(&error);
                 out.extend_from_slice(after);
             }
-            // Raw bytes have no place for an error: the caller sees that they break off.
-            Form::Raw { .. } if has_begun => {}
+            // Raw bytes have no place for an error.
+            Form::Raw { .. } if has_begun => written.torn = true,
             Form::Connect => {
                 *out = problem::connect(status, schema);
                 written.head = self.error_head(http, "trailer-", trailers, out.len());
@@ -244,7 +253,8 @@ impl Outlet {
         let mut head = stream_head(plan, &self.initial).map_err(|_| unmade())?;
         if let Some(body) = body {
             let kind = body.content_type();
-            head.insert_header("content-type", kind).map_err(|_| unmade())?;
+            head.insert_header("content-type", kind)
+                .map_err(|_| unmade())?;
         }
         self.begun = true;
         written.head = Some(head);
@@ -296,7 +306,10 @@ impl Outlet {
     }
 
     fn http_body(&self, plan: &Plan, message: &Message) -> Made<HttpBody> {
-        let field = plan.binding().ok().and_then(|binding| binding.response_body);
+        let field = plan
+            .binding()
+            .ok()
+            .and_then(|binding| binding.response_body);
         let number = field.map(|field| plan.face().schema.field(field).number);
         HttpBody::read(&message.bytes, number)
             .map_err(|what| Status::new(Code::Internal, format!("the service's answer: {what}")))
@@ -304,12 +317,18 @@ impl Outlet {
 }
 
 fn unmade() -> Status {
-    Status::new(Code::Internal, "the service's metadata cannot be header fields")
+    Status::new(
+        Code::Internal,
+        "the service's metadata cannot be header fields",
+    )
 }
 
 /// An answer that cannot be told: the service does not keep to its own descriptors.
 fn untold(error: &super::CodecError) -> Status {
-    Status::new(Code::Internal, format!("the service's answer is not what its definition says: {error}"))
+    Status::new(
+        Code::Internal,
+        format!("the service's answer is not what its definition says: {error}"),
+    )
 }
 
 fn with_metadata(head: &mut ResponseHeader, fields: &HeaderMap, prefix: &str) {
@@ -344,7 +363,8 @@ fn encoded(plan: &Plan, encoding: Encoding, wire: &[u8], out: &mut Vec<u8>) -> M
 }
 
 fn framed(flags: u8, payload: &[u8], out: &mut Vec<u8>) -> Made<()> {
-    frame::write(flags, payload, out).map_err(|error| Status::new(Code::Internal, error.to_string()))
+    frame::write(flags, payload, out)
+        .map_err(|error| Status::new(Code::Internal, error.to_string()))
 }
 
 fn framed_for_connect(plan: &Plan, message: &Message, out: &mut Vec<u8>) -> Made<()> {
@@ -367,7 +387,11 @@ fn last_frame(plan: &Plan, end: &End, out: &mut Vec<u8>) {
         Form::Web => web_trailers(end),
         _ => connect_end(plan, end),
     };
-    let flags = if plan.form == Form::Web { WEB_TRAILERS } else { CONNECT_END };
+    let flags = if plan.form == Form::Web {
+        WEB_TRAILERS
+    } else {
+        CONNECT_END
+    };
     // Trailers are bounded by what a head may be: they fit.
     let _fits = frame::write(flags, &payload, out);
     if plan.form == Form::Web {
@@ -379,7 +403,9 @@ fn last_frame(plan: &Plan, end: &End, out: &mut Vec<u8>) {
 fn web_trailers(end: &End) -> Vec<u8> {
     let mut lines = format!("grpc-status: {}\r\n", end.status.code.number()).into_bytes();
     if !end.status.message.is_empty() {
-        lines.extend_from_slice(format!("grpc-message: {}\r\n", end.status.message_field()).as_bytes());
+        lines.extend_from_slice(
+            format!("grpc-message: {}\r\n", end.status.message_field()).as_bytes(),
+        );
     }
     if let Some(details) = end.status.details_field() {
         lines.extend_from_slice(format!("grpc-status-details-bin: {details}\r\n").as_bytes());
@@ -397,7 +423,9 @@ fn web_trailers(end: &End) -> Vec<u8> {
 fn connect_end(plan: &Plan, end: &End) -> Vec<u8> {
     let mut fields = serde_json::Map::new();
     metadata::copy_to_caller(&end.trailers, "", |name, value| {
-        let values = fields.entry(name.as_str()).or_insert_with(|| serde_json::json!([]));
+        let values = fields
+            .entry(name.as_str())
+            .or_insert_with(|| serde_json::json!([]));
         if let (Some(values), Ok(value)) = (values.as_array_mut(), value.to_str()) {
             values.push(value.into());
         }
@@ -433,7 +461,9 @@ fn stream_head(plan: &Plan, initial: &HeaderMap) -> pingora_error::Result<Box<Re
     let kind = match (plan.form, plan.dialect) {
         (Form::Web, Dialect::Web { text: true }) => "application/grpc-web-text+proto",
         (Form::Web, _) => "application/grpc-web+proto",
-        (Form::ConnectStream, Dialect::ConnectStream(Encoding::Proto)) => "application/connect+proto",
+        (Form::ConnectStream, Dialect::ConnectStream(Encoding::Proto)) => {
+            "application/connect+proto"
+        }
         (Form::ConnectStream, _) => "application/connect+json",
         (Form::Stream(StreamShape::Ndjson), _) => "application/x-ndjson",
         (Form::Stream(StreamShape::Sse), _) => "text/event-stream",
@@ -450,15 +480,4 @@ fn stream_head(plan: &Plan, initial: &HeaderMap) -> pingora_error::Result<Box<Re
         head.insert_header("cache-control", "no-cache")?;
     }
     Ok(Box::new(head))
-}
-
-/// Whether a refusal can be told to the caller in the form of the call.
-pub fn refusal(plan: &Plan, denial: &Denial, request_id: &str) -> (u16, Status) {
-    let status = super::rpc::status_of(denial, request_id);
-    // Connect's client knows the code by its status.
-    let http = match plan.form {
-        Form::Connect => status.code.http(),
-        _ => denial.status(),
-    };
-    (http, status)
 }

@@ -17,7 +17,7 @@ use crate::journey::Admitted;
 
 /// In which form an answer goes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(super) enum Form {
     /// One JSON value, once the call is over.
     Single,
     /// A JSON array, a line per message, or events.
@@ -39,26 +39,26 @@ pub enum Form {
 
 /// A call, as far as its head says it.
 #[derive(Debug)]
-pub struct Plan {
+pub(super) struct Plan {
     face: Arc<Face>,
     operation: usize,
     route: usize,
     /// How the caller speaks.
-    pub dialect: Dialect,
+    pub(super) dialect: Dialect,
     /// How it is answered.
-    pub form: Form,
+    pub(super) form: Form,
     /// The canonical path, still encoded, without the base path.
-    pub path: String,
+    pub(super) path: String,
     /// What follows `?`.
-    pub query: String,
+    pub(super) query: String,
     /// Of the body.
-    pub content_type: Option<String>,
+    pub(super) content_type: Option<String>,
     /// The body is compressed.
-    pub gzip: bool,
+    pub(super) gzip: bool,
     /// The caller reads compressed answers.
-    pub accepts_gzip: bool,
+    pub(super) accepts_gzip: bool,
     /// The caller wants no body.
-    pub head_only: bool,
+    pub(super) head_only: bool,
 }
 
 impl Plan {
@@ -66,7 +66,7 @@ impl Plan {
     ///
     /// # Errors
     /// The method cannot be called in this way.
-    pub fn of(head: &RequestHeader, admitted: &Admitted) -> Result<Option<Self>, Denial> {
+    pub(super) fn of(head: &RequestHeader, admitted: &Admitted) -> Result<Option<Self>, Denial> {
         let Some(face) = &admitted.api.face else {
             return Ok(None);
         };
@@ -80,18 +80,34 @@ impl Plan {
         let target = target_of(head)?;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let path = path.get(admitted.base_length..).unwrap_or(path).to_owned();
-        let field = |name| head.headers.get(name).and_then(|it: &http::HeaderValue| it.to_str().ok());
-        let form = form_of(dialect, method, admitted.route, field(ACCEPT).unwrap_or_default());
+        let field = |name| {
+            head.headers
+                .get(name)
+                .and_then(|it: &http::HeaderValue| it.to_str().ok())
+        };
+        let form = form_of(
+            dialect,
+            method,
+            admitted.route,
+            field(ACCEPT).unwrap_or_default(),
+        );
         let coding = match dialect {
             Dialect::ConnectStream(_) => "connect-content-encoding",
             Dialect::Web { .. } => "grpc-encoding",
             _ => CONTENT_ENCODING.as_str(),
         };
-        let coding = head.headers.get(coding).map(|it| it.as_bytes().to_ascii_lowercase());
+        let coding = head
+            .headers
+            .get(coding)
+            .map(|it| it.as_bytes().to_ascii_lowercase());
         let gzip = match coding.as_deref() {
             None | Some(b"" | b"identity") => false,
             Some(b"gzip" | b"x-gzip") => true,
-            Some(_) => return Err(unfit_form("the body is compressed by something else than gzip")),
+            Some(_) => {
+                return Err(unfit_form(
+                    "the body is compressed by something else than gzip",
+                ));
+            }
         };
         let accepts = match dialect {
             Dialect::ConnectStream(_) => "connect-accept-encoding",
@@ -108,13 +124,16 @@ impl Plan {
             query: query.to_owned(),
             content_type: field(CONTENT_TYPE).map(str::to_owned),
             gzip,
-            accepts_gzip: head.headers.get(accepts).is_some_and(|it| gzip::accepted(it.as_bytes())),
+            accepts_gzip: head
+                .headers
+                .get(accepts)
+                .is_some_and(|it| gzip::accepted(it.as_bytes())),
             head_only: head.method == http::Method::HEAD,
         }))
     }
 
     /// Messages and methods.
-    pub fn face(&self) -> &Face {
+    pub(super) fn face(&self) -> &Face {
         &self.face
     }
 
@@ -122,7 +141,7 @@ impl Plan {
     ///
     /// # Errors
     /// Cannot happen: there was one when the plan was made, and a face does not change.
-    pub fn method(&self) -> Result<&FaceMethod, Denial> {
+    pub(super) fn method(&self) -> Result<&FaceMethod, Denial> {
         self.face.method(self.operation).ok_or(Denial::Internal)
     }
 
@@ -130,12 +149,25 @@ impl Plan {
     ///
     /// # Errors
     /// There is none.
-    pub fn binding(&self) -> Result<&Binding, Denial> {
+    pub(super) fn binding(&self) -> Result<&Binding, Denial> {
         self.method()?.binding(self.route).ok_or(Denial::Internal)
     }
 
+    /// Whether the answer goes out message by message.
+    pub(super) fn form_streams(&self) -> bool {
+        match self.form {
+            Form::Single | Form::Connect | Form::Raw { stream: false } => false,
+            Form::Web => self
+                .method()
+                .is_ok_and(|it| it.client_streaming || it.server_streaming),
+            Form::Stream(_) | Form::Raw { stream: true } | Form::ConnectStream | Form::Socket => {
+                true
+            }
+        }
+    }
+
     /// Whether the caller's messages come one by one, while answers may go out.
-    pub fn hears_stream(&self) -> bool {
+    pub(super) fn hears_stream(&self) -> bool {
         match self.dialect {
             Dialect::Web { .. } | Dialect::ConnectStream(_) => true,
             Dialect::Rest | Dialect::Socket => self.method().is_ok_and(|it| it.client_streaming),
@@ -171,14 +203,16 @@ fn meant(
         // The rule of the method may have a query parameter of that name.
         Dialect::ConnectGet(_) => Ok(Dialect::Rest),
         Dialect::Connect(Encoding::Json) if !by_rpc => Ok(Dialect::Rest),
-        Dialect::Web { .. } | Dialect::Connect(_) | Dialect::ConnectStream(_) if !by_rpc => {
-            Err(unfit_form("this is the path of an HTTP rule: its body is JSON"))
-        }
+        Dialect::Web { .. } | Dialect::Connect(_) | Dialect::ConnectStream(_) if !by_rpc => Err(
+            unfit_form("this is the path of an HTTP rule: its body is JSON"),
+        ),
         Dialect::Connect(encoding) | Dialect::ConnectStream(encoding) => known(encoding),
         Dialect::Web { .. } => Ok(dialect),
         Dialect::Socket if !streams => Err(Denial::Malformed("this method does not stream".into())),
         Dialect::Socket | Dialect::Rest if method.binding(route).is_some() => Ok(dialect),
-        Dialect::Rest if *verb == http::Method::POST && !streams => Ok(Dialect::Connect(Encoding::Json)),
+        Dialect::Rest if *verb == http::Method::POST && !streams => {
+            Ok(Dialect::Connect(Encoding::Json))
+        }
         Dialect::Rest if *verb == http::Method::POST => Err(unfit_form(
             "this method streams: call it with `application/connect+json` or `application/connect+proto`",
         )),
@@ -189,7 +223,9 @@ fn meant(
 }
 
 fn form_of(dialect: Dialect, method: &FaceMethod, route: usize, accept: &str) -> Form {
-    let raw = method.binding(route).is_some_and(|binding| binding.raw_response);
+    let raw = method
+        .binding(route)
+        .is_some_and(|binding| binding.raw_response);
     match dialect {
         Dialect::Web { .. } => Form::Web,
         Dialect::Connect(_) | Dialect::ConnectGet(_) => Form::Connect,
@@ -221,7 +257,7 @@ fn shape_of(accept: &str) -> Option<StreamShape> {
 }
 
 /// The form of the body is not served.
-pub fn unfit_form(text: &'static str) -> Denial {
+pub(super) fn unfit_form(text: &'static str) -> Denial {
     Denial::Unfit(Box::new(Unfit::form(text)))
 }
 
@@ -236,7 +272,10 @@ mod tests {
             ("*/*", None),
             ("text/html, text/event-stream;q=0.9", Some(StreamShape::Sse)),
             ("application/x-ndjson", Some(StreamShape::Ndjson)),
-            ("application/JSON, application/x-ndjson", Some(StreamShape::Array)),
+            (
+                "application/JSON, application/x-ndjson",
+                Some(StreamShape::Array),
+            ),
         ] {
             assert_eq!(shape_of(accept), shape, "{accept}");
         }

@@ -14,8 +14,20 @@ use super::{Profile, Schema, write_json};
 
 /// Messages whose JSON is not an object of their fields: within an Any it stands under `value`.
 const SPECIAL: [&str; 14] = [
-    "Any", "BoolValue", "BytesValue", "DoubleValue", "Duration", "FieldMask", "FloatValue", "Int32Value", "ListValue",
-    "StringValue", "Struct", "Timestamp", "UInt32Value", "Value",
+    "Any",
+    "BoolValue",
+    "BytesValue",
+    "DoubleValue",
+    "Duration",
+    "FieldMask",
+    "FloatValue",
+    "Int32Value",
+    "ListValue",
+    "StringValue",
+    "Struct",
+    "Timestamp",
+    "UInt32Value",
+    "Value",
 ];
 
 /// The body of an error to a caller of REST. `http`: the status it is sent with.
@@ -54,7 +66,11 @@ pub fn connect(status: &Status, schema: Option<&Schema>) -> Vec<u8> {
         body.push_str(&quoted(&status.message));
     }
     if !status.details.is_empty() {
-        let details: Vec<String> = status.details.iter().map(|it| connect_detail(it, schema)).collect();
+        let details: Vec<String> = status
+            .details
+            .iter()
+            .map(|it| connect_detail(it, schema))
+            .collect();
         body.push_str(&format!(",\"details\":[{}]", details.join(",")));
     }
     body.push('}');
@@ -97,7 +113,14 @@ fn shown(detail: &Detail, schema: Option<&Schema>) -> Option<String> {
     known.into_iter().flatten().find_map(|schema| {
         let message = schema.message(detail.type_name())?;
         let mut out = Vec::new();
-        write_json(schema, message, &Profile::default(), &detail.value, &mut out).ok()?;
+        write_json(
+            schema,
+            message,
+            &Profile::default(),
+            &detail.value,
+            &mut out,
+        )
+        .ok()?;
         String::from_utf8(out).ok()
     })
 }
@@ -136,10 +159,19 @@ mod tests {
         assert_eq!(body["message"], "book.items[3].price: expected a number");
         assert_eq!(body["details"][0]["reason"], "INVALID_MESSAGE");
         assert_eq!(body["details"][0]["metadata"]["requestId"], "id");
-        assert_eq!(body["details"][1]["@type"], "type.googleapis.com/google.rpc.BadRequest");
-        assert_eq!(body["details"][1]["fieldViolations"][0]["field"], "book.items[3].price");
+        assert_eq!(
+            body["details"][1]["@type"],
+            "type.googleapis.com/google.rpc.BadRequest"
+        );
+        assert_eq!(
+            body["details"][1]["fieldViolations"][0]["field"],
+            "book.items[3].price"
+        );
         let aip = json(&rest(ErrorShape::Aip193, 400, &status, None));
-        assert_eq!((&aip["error"]["code"], &aip["error"]["status"]), (&400.into(), &"INVALID_ARGUMENT".into()));
+        assert_eq!(
+            (&aip["error"]["code"], &aip["error"]["status"]),
+            (&400.into(), &"INVALID_ARGUMENT".into())
+        );
         let own = json(&connect(&status, None));
         assert_eq!(own["code"], "invalid_argument");
         assert_eq!(own["details"][1]["type"], "google.rpc.BadRequest");
@@ -152,7 +184,11 @@ mod tests {
     #[test]
     fn a_detail_of_an_unknown_type_or_that_is_garbage_does_not_hide_the_error() {
         let mut status = Status::new(Code::NotFound, "no \"such\" book");
-        for (kind, value) in [("x.Unknown", &b"\x08\x01"[..]), ("google.rpc.ErrorInfo", b"\xff\xff"), ("", b"")] {
+        for (kind, value) in [
+            ("x.Unknown", &b"\x08\x01"[..]),
+            ("google.rpc.ErrorInfo", b"\xff\xff"),
+            ("", b""),
+        ] {
             status.details.push(Detail {
                 type_url: format!("type.googleapis.com/{kind}"),
                 value: value.to_vec(),

@@ -45,7 +45,9 @@ pub fn status_of(denial: &Denial, request_id: &str) -> Status {
             };
             let field_violations = vec![violation];
             let bad = BadRequest { field_violations };
-            status.details.push(Detail::new("google.rpc.BadRequest", &bad));
+            status
+                .details
+                .push(Detail::new("google.rpc.BadRequest", &bad));
         }
         Denial::Unpaid(why) => {
             if let Unpaid::Exceeded(exceeded) = &**why {
@@ -55,7 +57,9 @@ pub fn status_of(denial: &Denial, request_id: &str) -> Status {
                 };
                 let violations = vec![violation];
                 let failure = QuotaFailure { violations };
-                status.details.push(Detail::new("google.rpc.QuotaFailure", &failure));
+                status
+                    .details
+                    .push(Detail::new("google.rpc.QuotaFailure", &failure));
             }
         }
         Denial::TermsNotAccepted { terms, link, .. } => {
@@ -80,7 +84,10 @@ fn retry_info(denial: &Denial) -> Option<Detail> {
         seconds: seconds.parse().ok()?,
         nanos: 0,
     });
-    Some(Detail::new("google.rpc.RetryInfo", &RetryInfo { retry_delay }))
+    Some(Detail::new(
+        "google.rpc.RetryInfo",
+        &RetryInfo { retry_delay },
+    ))
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -228,7 +235,10 @@ fn duration_file() -> File {
 fn details_file() -> File {
     let message = |name: &str, fields: &[&str], nested: Vec<Definition>| Definition {
         name: name.to_owned(),
-        field: (1..).zip(fields).map(|(number, field)| field_of(number, field)).collect(),
+        field: (1..)
+            .zip(fields)
+            .map(|(number, field)| field_of(number, field))
+            .collect(),
         nested_type: nested,
         options: None,
     };
@@ -246,9 +256,18 @@ fn details_file() -> File {
         dependency: vec!["google/protobuf/duration.proto".to_owned()],
         message_type: vec![
             message("ErrorInfo", &["reason", "domain", &metadata], vec![entry]),
-            message("RetryInfo", &["retry_delay:.google.protobuf.Duration"], Vec::new()),
+            message(
+                "RetryInfo",
+                &["retry_delay:.google.protobuf.Duration"],
+                Vec::new(),
+            ),
             message("DebugInfo", &["*stack_entries", "detail"], Vec::new()),
-            several("QuotaFailure", "violations", "Violation", &["subject", "description"]),
+            several(
+                "QuotaFailure",
+                "violations",
+                "Violation",
+                &["subject", "description"],
+            ),
             several(
                 "PreconditionFailure",
                 "violations",
@@ -259,7 +278,12 @@ fn details_file() -> File {
                 "BadRequest",
                 "field_violations",
                 "FieldViolation",
-                &["field", "description", "reason", "localized_message:.google.rpc.LocalizedMessage"],
+                &[
+                    "field",
+                    "description",
+                    "reason",
+                    "localized_message:.google.rpc.LocalizedMessage",
+                ],
             ),
             message("RequestInfo", &["request_id", "serving_data"], Vec::new()),
             message(
@@ -301,8 +325,17 @@ mod tests {
     #[test]
     fn the_definitions_are_a_schema() {
         let schema = ERROR_DETAILS.as_ref().unwrap();
-        for name in ["ErrorInfo", "RetryInfo", "BadRequest", "Help", "QuotaFailure"] {
-            assert!(schema.message(&format!("google.rpc.{name}")).is_some(), "{name}");
+        for name in [
+            "ErrorInfo",
+            "RetryInfo",
+            "BadRequest",
+            "Help",
+            "QuotaFailure",
+        ] {
+            assert!(
+                schema.message(&format!("google.rpc.{name}")).is_some(),
+                "{name}"
+            );
         }
     }
 

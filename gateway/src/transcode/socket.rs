@@ -165,14 +165,24 @@ impl Ear {
         let opcode = first & 0x0f;
         let control = opcode >= CLOSE;
         if first & 0x70 != 0 || second & 0x80 == 0 {
-            return Err(broken(PROTOCOL_ERROR, "an unmasked frame, or reserved bits"));
+            return Err(broken(
+                PROTOCOL_ERROR,
+                "an unmasked frame, or reserved bits",
+            ));
         }
         if control && (first & 0x80 == 0 || usize::from(second & 0x7f) > LONGEST_CONTROL) {
-            return Err(broken(PROTOCOL_ERROR, "a control frame that is cut or too long"));
+            return Err(broken(
+                PROTOCOL_ERROR,
+                "a control frame that is cut or too long",
+            ));
         }
         let rest = self.held.get(2..).unwrap_or_default();
         let (digits, length) = match second & 0x7f {
-            126 => (2, rest.first_chunk::<2>().map(|it| u64::from(u16::from_be_bytes(*it)))),
+            126 => (
+                2,
+                rest.first_chunk::<2>()
+                    .map(|it| u64::from(u16::from_be_bytes(*it))),
+            ),
             127 => (8, rest.first_chunk::<8>().map(|it| u64::from_be_bytes(*it))),
             length => (0, Some(u64::from(length))),
         };
@@ -184,7 +194,8 @@ impl Ear {
             return Err(broken(TOO_BIG, "the message is too large"));
         }
         let (Some(mask), true) = (
-            rest.get(digits..).and_then(|it| it.first_chunk::<4>().copied()),
+            rest.get(digits..)
+                .and_then(|it| it.first_chunk::<4>().copied()),
             rest.len() >= digits + 4 + length,
         ) else {
             return Ok(None);
@@ -224,7 +235,9 @@ pub fn pong(payload: &[u8], out: &mut Vec<u8>) {
 /// Writes the closing frame.
 pub fn close(code: u16, reason: &str, out: &mut Vec<u8>) {
     let mut payload = code.to_be_bytes().to_vec();
-    let end = (0..=LONGEST_REASON).rev().find(|end| reason.is_char_boundary(*end));
+    let end = (0..=LONGEST_REASON)
+        .rev()
+        .find(|end| reason.is_char_boundary(*end));
     let end = end.unwrap_or(0).min(reason.len());
     payload.extend_from_slice(reason.get(..end).unwrap_or(reason).as_bytes());
     frame(CLOSE, &payload, out);
@@ -261,7 +274,12 @@ mod tests {
         out.extend_from_slice(&plain[2..head]);
         let mask = [1, 2, 3, 4];
         out.extend_from_slice(&mask);
-        out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+        out.extend(
+            payload
+                .iter()
+                .zip(mask.iter().cycle())
+                .map(|(byte, key)| byte ^ key),
+        );
         out
     }
 
@@ -337,7 +355,10 @@ mod tests {
             head.insert_header(name, value).unwrap();
         }
         let answer = accept(&head).unwrap();
-        assert_eq!(answer.headers["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(
+            answer.headers["sec-websocket-accept"],
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
         head.insert_header("sec-websocket-key", "short").unwrap();
         assert!(accept(&head).is_err());
     }
