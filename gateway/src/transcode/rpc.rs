@@ -5,6 +5,10 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use prost::Message as _;
+use prost_types::field_descriptor_proto::{Label, Type};
+use prost_types::{
+    DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet, MessageOptions,
+};
 
 use super::Schema;
 use super::status::{Code, Detail, Status};
@@ -16,7 +20,7 @@ const DOMAIN: &str = "tollgate";
 
 /// The definitions in `google/rpc/error_details.proto`.
 pub static ERROR_DETAILS: LazyLock<Option<Schema>> = LazyLock::new(|| {
-    let set = FileSet {
+    let set = FileDescriptorSet {
         file: vec![duration_file(), details_file()],
     };
     Schema::read(&set.encode_to_vec()).ok()
@@ -156,164 +160,102 @@ struct Link {
     url: String,
 }
 
-/// `google.protobuf.FileDescriptorSet`, as far as the definitions need it.
-#[derive(Clone, PartialEq, prost::Message)]
-struct FileSet {
-    #[prost(message, repeated, tag = "1")]
-    file: Vec<File>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct File {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    package: String,
-    #[prost(string, repeated, tag = "3")]
-    dependency: Vec<String>,
-    #[prost(message, repeated, tag = "4")]
-    message_type: Vec<Definition>,
-    #[prost(string, tag = "12")]
-    syntax: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Definition {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, repeated, tag = "2")]
-    field: Vec<FieldDefinition>,
-    #[prost(message, repeated, tag = "3")]
-    nested_type: Vec<Definition>,
-    #[prost(message, optional, tag = "7")]
-    options: Option<Options>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Options {
-    #[prost(bool, tag = "7")]
-    map_entry: bool,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct FieldDefinition {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(int32, tag = "3")]
-    number: i32,
-    #[prost(int32, tag = "4")]
-    label: i32,
-    #[prost(int32, tag = "5")]
-    kind: i32,
-    #[prost(string, optional, tag = "6")]
-    type_name: Option<String>,
-}
-
-fn duration_file() -> File {
-    let number = |name: &str, number, kind| FieldDefinition {
-        name: name.to_owned(),
-        number,
-        label: 1,
-        kind,
-        type_name: None,
+fn duration_file() -> FileDescriptorProto {
+    let number = |name: &str, number, kind: Type| FieldDescriptorProto {
+        name: Some(name.to_owned()),
+        number: Some(number),
+        label: Some(Label::Optional.into()),
+        r#type: Some(kind.into()),
+        ..FieldDescriptorProto::default()
     };
-    File {
-        name: "google/protobuf/duration.proto".to_owned(),
-        package: "google.protobuf".to_owned(),
-        dependency: Vec::new(),
-        message_type: vec![Definition {
-            name: "Duration".to_owned(),
-            // int64 and int32.
-            field: vec![number("seconds", 1, 3), number("nanos", 2, 5)],
-            ..Definition::default()
+    FileDescriptorProto {
+        name: Some("google/protobuf/duration.proto".to_owned()),
+        package: Some("google.protobuf".to_owned()),
+        message_type: vec![DescriptorProto {
+            name: Some("Duration".to_owned()),
+            field: vec![
+                number("seconds", 1, Type::Int64),
+                number("nanos", 2, Type::Int32),
+            ],
+            ..DescriptorProto::default()
         }],
-        syntax: "proto3".to_owned(),
+        syntax: Some("proto3".to_owned()),
+        ..FileDescriptorProto::default()
     }
 }
 
 /// Message by message: name, fields (`*` before a repeated one, `name:Type` for messages), messages within in the same form.
-fn details_file() -> File {
-    let message = |name: &str, fields: &[&str], nested: Vec<Definition>| Definition {
-        name: name.to_owned(),
+fn details_file() -> FileDescriptorProto {
+    let message = |name: &str, fields: &[&str], nested: Vec<DescriptorProto>| DescriptorProto {
+        name: Some(name.to_owned()),
         field: (1..)
             .zip(fields)
             .map(|(number, field)| field_of(number, field))
             .collect(),
         nested_type: nested,
-        options: None,
+        ..DescriptorProto::default()
     };
-    let rpc = |name: &str| format!(".google.rpc.{name}");
     let several = |name: &str, field: &str, inner: &str, fields: &[&str]| {
-        let repeated = format!("*{field}:{}", rpc(&format!("{name}.{inner}")));
+        let repeated = format!("*{field}:.google.rpc.{name}.{inner}");
         message(name, &[&repeated], vec![message(inner, fields, Vec::new())])
     };
     let mut entry = message("MetadataEntry", &["key", "value"], Vec::new());
-    entry.options = Some(Options { map_entry: true });
-    let metadata = format!("*metadata:{}", rpc("ErrorInfo.MetadataEntry"));
-    File {
-        name: "google/rpc/error_details.proto".to_owned(),
-        package: "google.rpc".to_owned(),
+    entry.options = Some(MessageOptions {
+        map_entry: Some(true),
+        ..MessageOptions::default()
+    });
+    let metadata = "*metadata:.google.rpc.ErrorInfo.MetadataEntry";
+    let violation = ["type", "subject", "description"];
+    let field_violation = [
+        "field",
+        "description",
+        "reason",
+        "localized_message:.google.rpc.LocalizedMessage",
+    ];
+    let resource = ["resource_type", "resource_name", "owner", "description"];
+    let delay = "retry_delay:.google.protobuf.Duration";
+    let quota = ["subject", "description"];
+    FileDescriptorProto {
+        name: Some("google/rpc/error_details.proto".to_owned()),
+        package: Some("google.rpc".to_owned()),
         dependency: vec!["google/protobuf/duration.proto".to_owned()],
         message_type: vec![
-            message("ErrorInfo", &["reason", "domain", &metadata], vec![entry]),
-            message(
-                "RetryInfo",
-                &["retry_delay:.google.protobuf.Duration"],
-                Vec::new(),
-            ),
+            message("ErrorInfo", &["reason", "domain", metadata], vec![entry]),
+            message("RetryInfo", &[delay], Vec::new()),
             message("DebugInfo", &["*stack_entries", "detail"], Vec::new()),
-            several(
-                "QuotaFailure",
-                "violations",
-                "Violation",
-                &["subject", "description"],
-            ),
-            several(
-                "PreconditionFailure",
-                "violations",
-                "Violation",
-                &["type", "subject", "description"],
-            ),
-            several(
-                "BadRequest",
-                "field_violations",
-                "FieldViolation",
-                &[
-                    "field",
-                    "description",
-                    "reason",
-                    "localized_message:.google.rpc.LocalizedMessage",
-                ],
-            ),
+            several("QuotaFailure", "violations", "Violation", &quota),
+            several("PreconditionFailure", "violations", "Violation", &violation),
+            several("BadRequest", "field_violations", "FieldViolation", &field_violation),
             message("RequestInfo", &["request_id", "serving_data"], Vec::new()),
-            message(
-                "ResourceInfo",
-                &["resource_type", "resource_name", "owner", "description"],
-                Vec::new(),
-            ),
+            message("ResourceInfo", &resource, Vec::new()),
             several("Help", "links", "Link", &["description", "url"]),
             message("LocalizedMessage", &["locale", "message"], Vec::new()),
         ],
-        syntax: "proto3".to_owned(),
+        syntax: Some("proto3".to_owned()),
+        ..FileDescriptorProto::default()
     }
 }
 
-fn field_of(number: i32, written: &str) -> FieldDefinition {
+fn field_of(number: i32, written: &str) -> FieldDescriptorProto {
     let (label, written) = match written.strip_prefix('*') {
-        Some(rest) => (3, rest),
-        None => (1, written),
+        Some(rest) => (Label::Repeated, rest),
+        None => (Label::Optional, written),
     };
     let (name, type_name) = match written.split_once(':') {
         Some((name, type_name)) => (name, Some(type_name.to_owned())),
         None => (written, None),
     };
-    FieldDefinition {
-        name: name.to_owned(),
-        number,
-        label,
-        // A message, or text.
-        kind: if type_name.is_some() { 11 } else { 9 },
+    let kind = match type_name {
+        Some(_) => Type::Message,
+        None => Type::String,
+    };
+    FieldDescriptorProto {
+        name: Some(name.to_owned()),
+        number: Some(number),
+        label: Some(label.into()),
+        r#type: Some(kind.into()),
         type_name,
+        ..FieldDescriptorProto::default()
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) mod tests;
 pub use api::*;
 pub use api_file::{read_api, read_kept_api};
 pub use auth::*;
-pub(crate) use decode::nearest;
+pub use decode::nearest;
 pub use directory::*;
 pub use directory_file::read_directory;
 pub use grpc::*;

@@ -24,6 +24,8 @@ pub struct Binding {
     pub(super) input: MessageId,
     pub(super) variables: Vec<FieldPath>,
     pub(super) body: BodyRule,
+    /// The mask that is made from the body where the call has none.
+    pub(super) update_mask: Option<FieldPath>,
 }
 
 /// What a body means.
@@ -100,6 +102,8 @@ pub struct BindRules {
     pub ignore_unknown_query: bool,
     /// A PATCH without `update_mask` gets one from the fields of its body.
     pub derive_update_mask: bool,
+    /// `%2F` is decoded in variables of several segments too.
+    pub decodes_fully: bool,
     /// Query parameters that hold credentials: no fields, whatever their names.
     pub credentials: Arc<[Arc<str>]>,
 }

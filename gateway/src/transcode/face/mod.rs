@@ -5,6 +5,13 @@
 //! calling the service, and the codec.
 
 mod binding;
+mod compile;
+mod describe;
+pub mod descriptors;
+pub mod http_body;
+mod join;
+mod rule;
+mod service_config;
 mod template;
 
 use std::sync::Arc;
@@ -13,6 +20,7 @@ use http::uri::PathAndQuery;
 use tollgate_policy::settings::{ErrorShape, StreamShape};
 
 pub use binding::{BindError, BindRules, Binding, Body};
+pub use describe::{Described, describe, reflects};
 pub use template::{Template, TemplateRoute};
 
 use super::{MessageId, Schema};
