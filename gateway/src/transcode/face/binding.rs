@@ -5,8 +5,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::super::{CodecError, FieldId, FieldPath, MessageId, Profile, Schema};
-use super::Template;
+use super::super::{
+    Bound, CodecError, FieldId, FieldPath, MessageId, Profile, Schema, Writer, is_bindable,
+};
+use super::{Template, http_body, mask, query};
 
 /// One HTTP rule of a method.
 #[derive(Debug)]
@@ -70,13 +72,24 @@ impl Binding {
     /// Whatever the caller got wrong, with the field.
     pub fn request(
         &self,
-        _schema: &Schema,
-        _rules: &BindRules,
-        _path: &str,
-        _query: &str,
-        _body: Body<'_>,
+        schema: &Schema,
+        rules: &BindRules,
+        path: &str,
+        query: &str,
+        body: Body<'_>,
     ) -> Result<Vec<u8>, BindError> {
-        Err(BindError::new("", "not bound"))
+        let mut writer = Writer::new(schema, self.input, &rules.profile);
+        self.put_body(schema, &mut writer, body)?;
+        self.put_path(rules, &mut writer, path)?;
+        let asked = self.put_query(schema, rules, &mut writer, query)?;
+        let mut message = writer.finish()?;
+        if let (true, Some(mask), BodyRule::Field(field)) =
+            (rules.derive_update_mask, &self.update_mask, &self.body)
+            && !asked.mask_given
+        {
+            mask::append(schema, mask, field, body.bytes, &mut message);
+        }
+        Ok(message)
     }
 
     /// A later message of a client's stream: only what the body says.
@@ -85,12 +98,131 @@ impl Binding {
     /// As for [`Binding::request`].
     pub fn further(
         &self,
-        _schema: &Schema,
-        _rules: &BindRules,
-        _body: Body<'_>,
+        schema: &Schema,
+        rules: &BindRules,
+        body: Body<'_>,
     ) -> Result<Vec<u8>, BindError> {
-        Err(BindError::new("", "not bound"))
+        let mut writer = Writer::new(schema, self.input, &rules.profile);
+        self.put_body(schema, &mut writer, body)?;
+        Ok(writer.finish()?)
     }
+
+    fn put_body(
+        &self,
+        schema: &Schema,
+        writer: &mut Writer<'_>,
+        body: Body<'_>,
+    ) -> Result<(), BindError> {
+        // Nothing is said by an empty body, whatever the rule.
+        if body.bytes.is_empty() {
+            return Ok(());
+        }
+        match &self.body {
+            BodyRule::None => {
+                let what = "a body came, and this call has none";
+                return Err(BindError::new("", what));
+            }
+            BodyRule::Whole if http_body::is(schema, self.input) => {
+                let mut wire = Vec::with_capacity(body.bytes.len() + 64);
+                http_body::write(body, &mut wire);
+                writer.body_wire(wire)?;
+            }
+            BodyRule::Whole => writer.body(body.bytes)?,
+            BodyRule::Field(field) if http_body::of_field(schema, field) => {
+                let (mut inner, mut wire) = (Vec::with_capacity(body.bytes.len() + 64), Vec::new());
+                http_body::write(body, &mut inner);
+                http_body::put_bytes(field.last(schema).number, &inner, &mut wire);
+                writer.body_wire(wire)?;
+            }
+            BodyRule::Field(field) => writer.body_field(field, body.bytes)?,
+        }
+        Ok(())
+    }
+
+    fn put_path(
+        &self,
+        rules: &BindRules,
+        writer: &mut Writer<'_>,
+        path: &str,
+    ) -> Result<(), BindError> {
+        let Some(values) = self.template.values(path) else {
+            return Err(BindError::new("", "the path is not that of the call"));
+        };
+        let names = self.template.variables();
+        for (index, ((field, raw), name)) in
+            self.variables.iter().zip(values).zip(names).enumerate()
+        {
+            let text = self.template.decoded(index, raw, rules.decodes_fully);
+            let text = text.map_err(|why| BindError::new(name, why))?;
+            writer.bind(field, &text, Bound::Path)?;
+        }
+        Ok(())
+    }
+
+    fn put_query(
+        &self,
+        schema: &Schema,
+        rules: &BindRules,
+        writer: &mut Writer<'_>,
+        query: &str,
+    ) -> Result<Asked, BindError> {
+        let mut asked = Asked::default();
+        for parameter in query::parameters(query) {
+            let (name, text) = parameter?;
+            if rules.credentials.iter().any(|known| **known == *name) {
+                continue;
+            }
+            let Some(field) = self.query_field(schema, &name) else {
+                if rules.ignore_unknown_query {
+                    continue;
+                }
+                return Err(BindError::new(query::shown(&name), self.no_parameter()));
+            };
+            self.check_query(schema, &field)?;
+            let is_mask = self.update_mask.as_ref();
+            asked.mask_given |=
+                is_mask.is_some_and(|mask| mask.steps().first() == field.steps().first());
+            writer.bind(&field, &text, Bound::Query)?;
+        }
+        Ok(asked)
+    }
+
+    /// The field of a query parameter. Where the body is the whole message there is none.
+    fn query_field(&self, schema: &Schema, name: &str) -> Option<FieldPath> {
+        match self.body {
+            BodyRule::Whole => None,
+            BodyRule::None | BodyRule::Field(_) => schema.path(self.input, name).ok(),
+        }
+    }
+
+    fn no_parameter(&self) -> &'static str {
+        match self.body {
+            BodyRule::Whole => "this call takes no query parameters, only a body",
+            BodyRule::None | BodyRule::Field(_) => "there is no such query parameter",
+        }
+    }
+
+    /// What is a field and yet no query parameter.
+    fn check_query(&self, schema: &Schema, field: &FieldPath) -> Result<(), BindError> {
+        let refuse = |what: &str| Err(BindError::new(field.dotted(schema), what));
+        if let BodyRule::Field(body) = &self.body
+            && body.steps().first() == field.steps().first()
+        {
+            return refuse("it is given by the body");
+        }
+        // Bytes of a raw body come as a body or not at all.
+        let raw = |step: &FieldId| http_body::is(schema, schema.field(*step).message);
+        if field.steps().iter().any(raw) || !is_bindable(schema, field.last(schema)) {
+            return refuse("it cannot be given as a query parameter");
+        }
+        Ok(())
+    }
+}
+
+/// What the query was about.
+#[derive(Default)]
+struct Asked {
+    mask_given: bool,
 }
 
 /// How strictly a method's calls are read.

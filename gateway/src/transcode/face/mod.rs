@@ -10,6 +10,8 @@ mod describe;
 pub mod descriptors;
 pub mod http_body;
 mod join;
+mod mask;
+mod query;
 mod rule;
 mod service_config;
 mod template;
@@ -92,3 +94,12 @@ impl FaceMethod {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "tests"
+)]
+mod tests;
