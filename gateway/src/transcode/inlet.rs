@@ -232,7 +232,10 @@ fn unfit(unfit: Unfit) -> Denial {
 /// A message by the HTTP rule of the call: the first has what path and query say as well.
 fn bound(plan: &Plan, body: &[u8], before: usize) -> Result<Vec<u8>, Denial> {
     let (schema, reading) = (&plan.face().schema, &plan.method()?.reading);
-    let binding = plan.binding()?;
+    // A WebSocket on the path of the method itself: its messages are whole.
+    let Ok(binding) = plan.binding() else {
+        return from_json(plan, body);
+    };
     let body = Body {
         content_type: plan.content_type.as_deref(),
         bytes: body,

@@ -209,14 +209,15 @@ fn meant(
         Dialect::Connect(encoding) | Dialect::ConnectStream(encoding) => known(encoding),
         Dialect::Web { .. } => Ok(dialect),
         Dialect::Socket if !streams => Err(Denial::Malformed("this method does not stream".into())),
-        Dialect::Socket | Dialect::Rest if method.binding(route).is_some() => Ok(dialect),
+        Dialect::Socket => Ok(dialect),
+        Dialect::Rest if method.binding(route).is_some() => Ok(dialect),
         Dialect::Rest if *verb == http::Method::POST && !streams => {
             Ok(Dialect::Connect(Encoding::Json))
         }
         Dialect::Rest if *verb == http::Method::POST => Err(unfit_form(
             "this method streams: call it with `application/connect+json` or `application/connect+proto`",
         )),
-        Dialect::Rest | Dialect::Socket | Dialect::Grpc => {
+        Dialect::Rest | Dialect::Grpc => {
             Err(Denial::MethodNotAllowed(vec!["POST".into()]))
         }
     }
