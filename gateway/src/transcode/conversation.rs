@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, Version};
 use pingora_core::protocols::http::HttpTask;
@@ -499,19 +499,23 @@ impl Talk<'_, '_> {
     ) -> std::result::Result<(), Trouble> {
         let inlet = &mut self.caller.inlet;
         if self.sending.is_idle() {
-            match inlet.take(self.plan)? {
-                Some(_) if self.said_all => {
+            // What is there already goes out together: services take many small frames for a flood.
+            let mut messages = BytesMut::new();
+            while messages.len() < WRITE_BYTES
+                && let Some(message) = inlet.take(self.plan)?
+            {
+                if self.said_all {
                     let text = "a message after the one that said there would be no more";
                     return Err(Denial::Unfit(Box::new(Unfit::whole(text))).into());
                 }
-                Some(message) => self.sending.queue(message, false),
-                None if self.said_all => {}
-                None if self.caller.spoken || inlet.is_over() => {
-                    let last = inlet.finish(self.plan)?;
-                    self.sending.queue(last.unwrap_or_default(), true);
-                    self.said_all = true;
-                }
-                None => {}
+                messages.extend_from_slice(&message);
+            }
+            if !messages.is_empty() {
+                self.sending.queue(messages.freeze(), false);
+            } else if !self.said_all && (self.caller.spoken || inlet.is_over()) {
+                let last = inlet.finish(self.plan)?;
+                self.sending.queue(last.unwrap_or_default(), true);
+                self.said_all = true;
             }
         }
         if inlet.is_closed() {

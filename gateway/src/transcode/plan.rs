@@ -217,9 +217,7 @@ fn meant(
         Dialect::Rest if *verb == http::Method::POST => Err(unfit_form(
             "this method streams: call it with `application/connect+json` or `application/connect+proto`",
         )),
-        Dialect::Rest | Dialect::Grpc => {
-            Err(Denial::MethodNotAllowed(vec!["POST".into()]))
-        }
+        Dialect::Rest | Dialect::Grpc => Err(Denial::MethodNotAllowed(vec!["POST".into()])),
     }
 }
 

@@ -77,6 +77,10 @@ pub fn refusal(
 /// The HTTP status of a refusal: a client of Connect knows the code by it.
 pub fn http_status(dialect: Dialect, denial: &Denial, status: &Status) -> u16 {
     match dialect {
+        // Neither is about the call itself: HTTP's own word says more.
+        Dialect::Connect(_) | Dialect::ConnectGet(_) if matches!(denial.status(), 405 | 415) => {
+            denial.status()
+        }
         Dialect::Connect(_) | Dialect::ConnectGet(_) => status.code.http(),
         Dialect::Grpc
         | Dialect::Web { .. }

@@ -225,7 +225,12 @@ fn details_file() -> FileDescriptorProto {
             message("DebugInfo", &["*stack_entries", "detail"], Vec::new()),
             several("QuotaFailure", "violations", "Violation", &quota),
             several("PreconditionFailure", "violations", "Violation", &violation),
-            several("BadRequest", "field_violations", "FieldViolation", &field_violation),
+            several(
+                "BadRequest",
+                "field_violations",
+                "FieldViolation",
+                &field_violation,
+            ),
             message("RequestInfo", &["request_id", "serving_data"], Vec::new()),
             message("ResourceInfo", &resource, Vec::new()),
             several("Help", "links", "Link", &["description", "url"]),

@@ -81,7 +81,9 @@ const DETAILS: &str = "CAkSBGhlcmUaQQoodHlwZS5nb29nbGVhcGlzLmNvbS9nb29nbGUucnBjL
 pub(super) async fn answer(request: hyper::Request<Incoming>) -> Response<Body> {
     let stream = request.uri().path().ends_with("/Stream");
     let body = whole(request).await;
-    let kind = Named::decode(body.get(5..).unwrap_or_default()).unwrap().name;
+    let kind = Named::decode(body.get(5..).unwrap_or_default())
+        .unwrap()
+        .name;
     let book = Book {
         title: "x".repeat(2000),
         ..Book::default()
@@ -97,11 +99,16 @@ pub(super) async fn answer(request: hyper::Request<Incoming>) -> Response<Body> 
             vec![Part::Data(Bytes::from_static(b"<html>"))]
         }
         "503" => {
-            head = Response::builder().status(503).header("content-type", "text/plain");
+            head = Response::builder()
+                .status(503)
+                .header("content-type", "text/plain");
             Vec::new()
         }
         "no-trailers" => vec![framed(0, &book)],
-        "large" => vec![Part::Data(Bytes::from_static(&[0, 0x10, 0, 0, 0])), Part::Pause],
+        "large" => vec![
+            Part::Data(Bytes::from_static(&[0, 0x10, 0, 0, 0])),
+            Part::Pause,
+        ],
         "gzip" => {
             head = head.header("grpc-encoding", "gzip");
             vec![framed(1, &gzip(&book)), ok()]
@@ -114,7 +121,10 @@ pub(super) async fn answer(request: hyper::Request<Incoming>) -> Response<Body> 
         }
         "reset" if stream => vec![framed(0, &book), Part::Pause, Part::Reset],
         "reset" => vec![Part::Pause, Part::Reset],
-        "cut" => vec![Part::Data(Bytes::from_static(&[0, 0, 0, 0, 9, 1])), Part::Pause],
+        "cut" => vec![
+            Part::Data(Bytes::from_static(&[0, 0, 0, 0, 9, 1])),
+            Part::Pause,
+        ],
         "status-99" => failed(&[("grpc-status", "99"), ("grpc-message", "odd")]),
         "bad-message" => failed(&[("grpc-status", "5"), ("grpc-message", "100% %zz %E2%82%AC")]),
         "bad-details" => failed(&[

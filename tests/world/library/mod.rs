@@ -192,9 +192,18 @@ pub fn before(url: &str, more: &str) -> World {
 
 /// The same, not started.
 pub fn plan_before(url: &str, more: &str) -> Plan {
+    plan(url, "anyone", more)
+}
+
+/// A gateway that demands a key, and knows none.
+pub fn keyed(url: &str) -> World {
+    plan(url, "[key]", "").start()
+}
+
+fn plan(url: &str, callers: &str, more: &str) -> Plan {
     let file = format!(
         "upstream: {{url: {url}, timeouts: {{first_byte: 5s}}, max_message: 256KiB}}\n\
-         grpc:\n  protos: [{}]\n  callers: anyone\n{more}",
+         grpc:\n  protos: [{}]\n  callers: {callers}\n{more}",
         proto().display()
     );
     Plan::before(url).api("library", file)
@@ -227,10 +236,20 @@ async fn answer(request: hyper::Request<Incoming>, notes: Arc<Notes>) -> Answere
     let answered = match method {
         "GetBook" | "Title" => unary(request, |asked| Box::pin(get(asked))).await,
         "CreateBook" => unary(request, |asked| Box::pin(create(asked))).await,
-        "UpdateBook" => unary(request, |asked: Request<UpdateBook>| Box::pin(async { Ok(Response::new(asked.into_inner())) })).await,
+        "UpdateBook" => {
+            unary(request, |asked: Request<UpdateBook>| {
+                Box::pin(async { Ok(Response::new(asked.into_inner())) })
+            })
+            .await
+        }
         "Download" => unary(request, |asked| Box::pin(download(asked))).await,
         "Upload" => unary(request, |asked| Box::pin(upload(asked))).await,
-        "Ping" => unary(request, |asked: Request<Note>| Box::pin(async { Ok(Response::new(asked.into_inner())) })).await,
+        "Ping" => {
+            unary(request, |asked: Request<Note>| {
+                Box::pin(async { Ok(Response::new(asked.into_inner())) })
+            })
+            .await
+        }
         "ListBooks" => {
             let list = |asked: Request<Named>| list(&asked.into_inner());
             let mut grpc = tonic::server::Grpc::new(ProstCodec::default());
@@ -279,9 +298,13 @@ impl<M, N> tonic::server::UnaryService<M> for One<M, N> {
 
 fn with_metadata<T>(message: T, asked: &MetadataMap) -> Response<T> {
     let mut response = Response::new(message);
-    response.metadata_mut().insert("x-initial", "yes".parse().unwrap());
+    response
+        .metadata_mut()
+        .insert("x-initial", "yes".parse().unwrap());
     if let Some(custom) = asked.get("x-custom") {
-        response.metadata_mut().insert("x-seen-custom", custom.clone());
+        response
+            .metadata_mut()
+            .insert("x-seen-custom", custom.clone());
     }
     response
 }
@@ -293,7 +316,9 @@ async fn get(asked: Request<Named>) -> Result<Response<Book>, Status> {
     }
     if name.ends_with("/gone") {
         let mut status = Status::not_found("no \u{201c}such\u{201d} book: 100%");
-        status.metadata_mut().insert("x-why", "burnt".parse().unwrap());
+        status
+            .metadata_mut()
+            .insert("x-why", "burnt".parse().unwrap());
         return Err(status);
     }
     let book = Book {
@@ -471,5 +496,6 @@ impl tonic::server::StreamingService<Note> for Talks {
 
 async fn whole(request: hyper::Request<Incoming>) -> Vec<u8> {
     let body = request.into_body().collect().await;
-    body.map(|body| body.to_bytes().to_vec()).unwrap_or_default()
+    body.map(|body| body.to_bytes().to_vec())
+        .unwrap_or_default()
 }
