@@ -1,13 +1,14 @@
 //! `tollgate check`: prints what is wrong with files, one finding per line. Serves nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use serde_json::json;
+use tollgate_gateway::transcode::face::describe_now;
 use tollgate_policy::settings::ApiConfig;
 use tollgate_policy::settings::check::{Report, check};
-use tollgate_policy::{Finding, Severity, openapi};
+use tollgate_policy::{Finding, Severity};
 
 pub(super) const EXAMPLES: &str = "Examples:
   tollgate check openapi.yaml
@@ -34,8 +35,7 @@ enum Format {
 
 /// Checks and prints.
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let described =
-        |config: &ApiConfig| openapi::load(config.spec.as_deref().unwrap_or(Path::new("")));
+    let described = |config: &ApiConfig| describe_now(config).map(|it| it.description);
     let report = check(&args.path, &super::environment, &described);
     match args.format {
         Format::Text => print_text(&report),

@@ -16,7 +16,7 @@ use super::known_good::Kept;
 use super::reflections::Reflections;
 use crate::api::Api;
 use crate::telemetry::Metrics;
-use crate::transcode::face::{Described, describe};
+use crate::transcode::face::{Described, Reflected, describe};
 
 /// Bounds what a directory filled by mistake can cost.
 const MAX_APIS: usize = 10_000;
@@ -176,7 +176,7 @@ fn compile(
     metrics: &Metrics,
     files: &mut Vec<PathBuf>,
 ) -> Result<Loaded, Vec<Finding>> {
-    let Described { description, face } = describe(&config, reflected, files)?;
+    let Described { description, face } = describe(&config, &Reflected::File(reflected), files)?;
     let spec_files = description.files.clone();
     let (api, findings) = Api::compile(config, description, face, generation, previous, metrics)?;
     Ok(Loaded {

@@ -27,6 +27,7 @@ pub mod metadata;
 mod outlet;
 mod plan;
 pub mod problem;
+pub mod openapi;
 mod profile;
 pub mod refusal;
 pub mod rpc;

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::super::{
-    Bound, CodecError, FieldId, FieldPath, MessageId, Profile, Schema, Writer, is_bindable,
+    Bound, CodecError, Field, FieldId, FieldPath, MessageId, Profile, Schema, Writer, is_bindable,
 };
 use super::{Template, http_body, mask, query};
 
@@ -63,6 +63,29 @@ impl Binding {
     /// Whether the call has a body that means something.
     pub fn takes_body(&self) -> bool {
         self.body != BodyRule::None
+    }
+
+    /// What a call sends.
+    pub fn input_message(&self) -> MessageId {
+        self.input
+    }
+
+    /// The field that is the whole body; `None` where the body is the message, or there is none.
+    pub fn body_field<'s>(&self, schema: &'s Schema) -> Option<&'s Field> {
+        match &self.body {
+            BodyRule::Field(path) => Some(path.last(schema)),
+            BodyRule::None | BodyRule::Whole => None,
+        }
+    }
+
+    /// The fields of the path's variables, in its order.
+    pub fn variables(&self) -> impl Iterator<Item = &FieldPath> {
+        self.variables.iter()
+    }
+
+    /// The field of one of the path's variables.
+    pub fn variable(&self, index: usize) -> Option<&FieldPath> {
+        self.variables.get(index)
     }
 
     /// The message of a call, or the first message of a stream. `path` is the canonical path, still encoded, without the base path it

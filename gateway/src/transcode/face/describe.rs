@@ -6,12 +6,12 @@ use std::sync::Arc;
 use tollgate_policy::openapi::{
     self, Description, Dialect, Operation, SchemeKind, SchemeUse, Security,
 };
-use tollgate_policy::settings::{ApiConfig, CallerKind, GrpcConfig};
+use tollgate_policy::settings::{ApiConfig, CallerKind, DescriptorSource, GrpcConfig};
 use tollgate_policy::{Finding, Place, Severity};
 
 use super::super::{Schema, SchemaError};
 use super::compile::{Compiled, Compiler};
-use super::descriptors::{self, Descriptors, Places};
+use super::descriptors::{self, Descriptors, Places, Reflected, reflection};
 use super::service_config::{self, ServiceConfig};
 use super::{Face, FaceMethod, join};
 
@@ -24,14 +24,14 @@ pub struct Described {
     pub face: Option<Face>,
 }
 
-/// Reads everything an API names. `reflected` is the file that holds what its service answered to reflection, where it is asked. `files`
+/// Reads everything an API names. `reflected` is what its service answered to reflection, where it is asked. `files`
 /// receives every file that was looked at, also when this fails.
 ///
 /// # Errors
 /// Findings that make the API unusable.
 pub fn describe(
     config: &ApiConfig,
-    reflected: &Path,
+    reflected: &Reflected<'_>,
     files: &mut Vec<PathBuf>,
 ) -> Result<Described, Vec<Finding>> {
     files.extend(config.spec.clone());
@@ -187,13 +187,28 @@ fn unusable(error: &SchemaError, places: &Places) -> Finding {
     }
 }
 
-/// What is asked of a service by reflection, from the settings.
-pub fn reflects(config: &ApiConfig) -> Option<&GrpcConfig> {
+/// As [`describe`], for a look at an API that nobody serves: where the service is asked for its descriptors, it is asked now. Blocks.
+///
+/// # Errors
+/// As [`describe`]; the service does not answer.
+pub fn describe_now(config: &ApiConfig) -> Result<Described, Vec<Finding>> {
+    let Some(grpc) = reflects(config) else {
+        return describe(config, &Reflected::File(Path::new("")), &mut Vec::new());
+    };
+    let set = reflection::ask_blocking(&config.upstream, grpc).map_err(|why| {
+        vec![Finding {
+            severity: Severity::Error,
+            code: "reflection",
+            place: grpc.place.clone(),
+            what: format!("the service's descriptors are not known: {why}"),
+            remedy: "start the service with server reflection, or name `descriptors`".to_owned(),
+        }]
+    })?;
+    describe(config, &Reflected::Set(set), &mut Vec::new())
+}
+
+/// The settings of an API whose service is asked for its descriptors.
+fn reflects(config: &ApiConfig) -> Option<&GrpcConfig> {
     let grpc = config.grpc.as_ref();
-    grpc.filter(|grpc| {
-        matches!(
-            grpc.source,
-            tollgate_policy::settings::DescriptorSource::Reflection { .. }
-        )
-    })
+    grpc.filter(|grpc| matches!(grpc.source, DescriptorSource::Reflection { .. }))
 }

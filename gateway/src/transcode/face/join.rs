@@ -25,9 +25,10 @@ pub(super) fn join(
     description.findings.extend(compiled.findings);
     for described in std::mem::take(&mut description.operations) {
         let found = index.find(&described);
-        match found.and_then(|at| waiting.get_mut(at)?.take()) {
-            Some((face, method)) => joined.take(face, method, described),
-            None => joined.findings.push(unmatched(&described, found.is_some())),
+        match (found, found.and_then(|at| waiting.get_mut(at)?.take())) {
+            (Some(_), Some((face, method))) => joined.take(face, method, described),
+            (Some(_), None) => joined.again(described),
+            (None, _) => joined.findings.push(unmatched(&described)),
         }
     }
     for (face, operation) in waiting.into_iter().flatten() {
@@ -84,6 +85,34 @@ impl Joined {
         }
         self.methods.push(face);
         self.operations.push(operation);
+    }
+
+    /// One more operation that is the same method: another of its routes, whose callers and settings have to be the same, for a method
+    /// is one operation.
+    fn again(&mut self, described: Operation) {
+        let wanted = routes_of(&described);
+        let same = |method: &str, route: &str| {
+            *method == *described.method && wanted.contains(&shape(route))
+        };
+        let operation = self.operations.iter_mut().find(|known| {
+            let mut others = known.other_routes.iter();
+            same(&known.method, &known.route) || others.any(|it| same(&it.method, &it.route))
+        });
+        match operation {
+            Some(known)
+                if known.security == described.security && known.settings == described.settings =>
+            {
+                let own = (&known.method, &known.route, &mut known.template);
+                let others = known.other_routes.iter_mut();
+                let others = others.map(|it| (&it.method, &it.route, &mut it.template));
+                for (method, route, template) in std::iter::once(own).chain(others) {
+                    if same(method, route) {
+                        *template = Arc::clone(&described.template);
+                    }
+                }
+            }
+            known => self.findings.push(repeated(&described, known.is_some())),
+        }
     }
 }
 
@@ -193,16 +222,31 @@ fn shape(route: &str) -> String {
     shape + rest
 }
 
-fn unmatched(described: &Operation, taken: bool) -> Finding {
+fn repeated(described: &Operation, is_route: bool) -> Finding {
+    let label = format!("{} {}", described.method, described.template);
+    Finding {
+        severity: Severity::Warning,
+        code: "two-policies",
+        place: described.place.clone(),
+        what: match is_route {
+            true => format!(
+                "`{label}` is another way to call a method whose callers and settings differ here; those of the first count"
+            ),
+            false => format!(
+                "`{label}` is a gRPC method that another operation is already, and no way to call it"
+            ),
+        },
+        remedy: "say the same of both, or remove one".to_owned(),
+    }
+}
+
+fn unmatched(described: &Operation) -> Finding {
     let label = format!("{} {}", described.method, described.template);
     Finding {
         severity: Severity::Warning,
         code: "not-in-descriptors",
         place: described.place.clone(),
-        what: match taken {
-            true => format!("operation `{label}` is a gRPC method that another operation is already, and is not served"),
-            false => format!("operation `{label}` is no gRPC method of the descriptors and is not served"),
-        },
+        what: format!("operation `{label}` is no gRPC method of the descriptors and is not served"),
         remedy: "give it the method's name as `operationId` (Service_Method), or the path of its HTTP rule".to_owned(),
     }
 }

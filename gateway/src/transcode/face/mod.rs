@@ -22,8 +22,9 @@ use http::uri::PathAndQuery;
 use tollgate_policy::settings::{ErrorShape, StreamShape};
 
 pub use binding::{BindError, BindRules, Binding, Body};
-pub use describe::{Described, describe, reflects};
-pub use template::{Template, TemplateRoute};
+pub use describe::{Described, describe, describe_now};
+pub use descriptors::Reflected;
+pub use template::{PathPlace, Template, TemplateRoute};
 
 use super::{MessageId, Schema};
 

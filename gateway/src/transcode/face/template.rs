@@ -99,6 +99,44 @@ impl Template {
         routes
     }
 
+    /// The path as OpenAPI has it: `*` is a parameter, and a variable of several segments is as many of them as it has wildcards.
+    pub fn spelled_out(&self) -> (String, Vec<PathPlace>) {
+        let mut path = String::new();
+        let mut places: Vec<PathPlace> = Vec::new();
+        let mut before = "";
+        for (index, piece) in self.pieces.iter().enumerate() {
+            path.push('/');
+            if let Piece::Literal(text) = piece {
+                path.push_str(text);
+                before = text;
+                continue;
+            }
+            let mut variables = self.variables.iter();
+            let field = variables.position(|it| it.pieces.contains(&index));
+            let variable = field.and_then(|field| self.variables.get(field));
+            let whole = variable.is_some_and(|it| it.pieces.len() == 1);
+            let name = match variable {
+                Some(variable) if whole => variable.field.to_string(),
+                _ => singular(before),
+            };
+            let name = unused(&name, &places);
+            path.extend(["{", &name, "}"]);
+            places.push(PathPlace {
+                name,
+                field,
+                whole,
+                rest: *piece == Piece::Rest,
+            });
+        }
+        if path.is_empty() {
+            path.push('/');
+        }
+        if let Some(verb) = &self.verb {
+            path.extend([":", verb]);
+        }
+        (path, places)
+    }
+
     fn route(&self, pieces: &[Piece]) -> TemplateRoute {
         let mut route = String::new();
         let mut parameters = Vec::new();
@@ -242,6 +280,43 @@ impl Template {
             several,
         });
         Ok(())
+    }
+}
+
+/// A parameter of a path as OpenAPI has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathPlace {
+    /// Unique within the path.
+    pub name: String,
+    /// Index of the variable it belongs to.
+    pub field: Option<usize>,
+    /// It is all of the variable.
+    pub whole: bool,
+    /// It stands for any number of segments.
+    pub rest: bool,
+}
+
+/// `shelf` of `shelves`, as far as that follows from the letters.
+fn singular(word: &str) -> String {
+    let cut = |end: &str, instead: &str| {
+        word.strip_suffix(end)
+            .map(|stem| format!("{stem}{instead}"))
+    };
+    let found = cut("lves", "lf").or_else(|| cut("ies", "y"));
+    let found = found.or_else(|| cut("sses", "ss")).or_else(|| cut("s", ""));
+    match found {
+        Some(singular) if !singular.is_empty() => singular,
+        _ if word.is_empty() => "value".to_owned(),
+        _ => word.to_owned(),
+    }
+}
+
+fn unused(wish: &str, places: &[PathPlace]) -> String {
+    let taken = |name: &str| places.iter().any(|place| place.name == name);
+    let mut numbered = (2_u32..).map(|number| format!("{wish}{number}"));
+    match taken(wish) {
+        false => wish.to_owned(),
+        true => numbered.find(|name| !taken(name)).unwrap_or_default(),
     }
 }
 

@@ -91,7 +91,11 @@ impl World {
     }
 
     fn describe(&self, grpc: &str, beside: &str) -> Described {
-        let described = describe(&self.config(grpc, beside), Path::new(""), &mut Vec::new());
+        let described = describe(
+            &self.config(grpc, beside),
+            &Reflected::File(Path::new("")),
+            &mut Vec::new(),
+        );
         described.unwrap_or_else(|findings| panic!("{findings:#?}"))
     }
 
@@ -714,7 +718,7 @@ fn an_openapi_file_gives_policy_and_what_differs_is_told() {
     ]);
     let told = told(&served.findings);
     for words in [
-        "`GET /v1/books/{book_id}` is a gRPC method that another operation is already",
+        "`GET /v1/books/{book_id}` is another way to call a method whose callers and settings differ here",
         "`POST /v1/elsewhere` is not how `shop.v1.Books/Publish` is called: the HTTP rules have POST /v1/books/{id}:publish",
         "`GET /v1/nothing` is no gRPC method",
         "`shop.v1.Books/List` is not in",
@@ -730,7 +734,7 @@ fn descriptors_that_cannot_be_read_are_told() {
     let text = "upstream: grpc://a:1\ngrpc: { descriptors: set.binpb }\n";
     let config = read_api(&world.write("set.yaml", text), &|_| None).unwrap();
     let mut files = Vec::new();
-    let findings = describe(&config, Path::new(""), &mut files).unwrap_err();
+    let findings = describe(&config, &Reflected::File(Path::new("")), &mut files).unwrap_err();
     assert_eq!(findings[0].code, "descriptors");
     assert_eq!(files, [world.0.path().join("set.binpb")]);
 }

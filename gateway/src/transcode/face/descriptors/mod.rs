@@ -27,6 +27,15 @@ pub struct Descriptors {
     pub places: Places,
 }
 
+/// What a service answered to reflection.
+#[derive(Debug)]
+pub enum Reflected<'r> {
+    /// Kept in a file.
+    File(&'r Path),
+    /// Just now.
+    Set(Vec<u8>),
+}
+
 /// Where the files of a descriptor set lie, as far as that is known.
 #[derive(Debug)]
 pub struct Places {
@@ -63,14 +72,14 @@ impl Places {
     }
 }
 
-/// Reads the descriptors of an API. `reflected` is the file that holds what the service answered last; `files` receives what was looked
+/// Reads the descriptors of an API. `reflected` is what the service answered; `files` receives what was looked
 /// at.
 ///
 /// # Errors
 /// Why there are none.
 pub fn read(
     config: &GrpcConfig,
-    reflected: &Path,
+    reflected: &Reflected<'_>,
     files: &mut Vec<PathBuf>,
 ) -> Result<Descriptors, Vec<Finding>> {
     match &config.source {
@@ -82,10 +91,16 @@ pub fn read(
             files: named,
             include,
         } => protos::compile(named, include, files),
-        DescriptorSource::Reflection { .. } => {
-            files.push(reflected.to_owned());
-            set(reflected, "reflection").map_err(|finding| vec![finding])
-        }
+        DescriptorSource::Reflection { .. } => match reflected {
+            Reflected::File(path) => {
+                files.push((*path).to_owned());
+                set(path, "reflection").map_err(|finding| vec![finding])
+            }
+            Reflected::Set(set) => Ok(Descriptors {
+                set: set.clone(),
+                places: Places::of_set(Path::new("server reflection")),
+            }),
+        },
     }
 }
 
