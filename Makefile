@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Of what `bench` measures.
 PROFILE ?= release
 
-.PHONY: demo build test kill-test lint bench fuzz audit setup
+.PHONY: demo build test kill-test conformance lint bench fuzz audit setup
 
 demo: setup ## the bookstore API in front of a service that echoes
 	$(CARGO) build --release --locked -p tollgate
@@ -25,6 +25,9 @@ test: setup lint ## everything
 
 kill-test: setup ## a thousand deaths of what writes, ships and stores usage: every record billed once
 	TOLLGATE_KILLS=$${TOLLGATE_KILLS:-1000} $(CARGO) test --locked -p tollgate --test kill_usage -- --nocapture
+
+conformance: setup ## the official conformance suite of protobuf against the codec (fetches its runner with npm)
+	sh scripts/conformance.sh
 
 lint: setup ## format and clippy
 	$(CARGO) fmt --all --check

@@ -16,6 +16,8 @@ mod decimal;
 pub mod dialect;
 pub mod elements;
 pub mod face;
+#[cfg(test)]
+mod fixture;
 pub mod frame;
 pub mod gzip;
 mod http_body;
@@ -24,10 +26,10 @@ mod json;
 mod json_to_wire;
 pub mod link;
 pub mod metadata;
+pub mod openapi;
 mod outlet;
 mod plan;
 pub mod problem;
-pub mod openapi;
 mod profile;
 pub mod refusal;
 pub mod rpc;
@@ -50,3 +52,6 @@ pub use wire_to_json::{write_json, write_json_field};
 
 /// Objects and lists within each other that are read or written: what protobuf's own libraries allow.
 const DEEPEST: u32 = 100;
+
+#[cfg(test)]
+mod tests;

@@ -499,3 +499,26 @@ async fn whole(request: hyper::Request<Incoming>) -> Vec<u8> {
     body.map(|body| body.to_bytes().to_vec())
         .unwrap_or_default()
 }
+
+/// The files of `google/api` that `library.proto` imports, for compilers that do not bring them.
+pub const GOOGLE_API: [(&str, &str); 3] = [
+    (
+        "annotations.proto",
+        "syntax = \"proto3\"; package google.api; import \"google/api/http.proto\";\n\
+         import \"google/protobuf/descriptor.proto\";\n\
+         extend google.protobuf.MethodOptions { HttpRule http = 72295728; }\n",
+    ),
+    (
+        "http.proto",
+        "syntax = \"proto3\"; package google.api;\n\
+         message HttpRule {\n\
+         string selector = 1;\n\
+         oneof pattern { string get = 2; string put = 3; string post = 4; string delete = 5; string patch = 6; }\n\
+         string body = 7; string response_body = 12; repeated HttpRule additional_bindings = 11; }\n",
+    ),
+    (
+        "httpbody.proto",
+        "syntax = \"proto3\"; package google.api; import \"google/protobuf/any.proto\";\n\
+         message HttpBody { string content_type = 1; bytes data = 2; repeated google.protobuf.Any extensions = 3; }\n",
+    ),
+];

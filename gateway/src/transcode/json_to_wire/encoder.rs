@@ -10,6 +10,8 @@ use crate::transcode::schema::{
     Cardinality, Field, Kind, Message, MessageId, Schema, Tag, WellKnown,
 };
 
+use crate::transcode::wire::{WireType, put_tag, put_varint};
+
 /// How much JSON may be read a second time, in lengths of the whole.
 const REREADS: usize = 8;
 
@@ -212,6 +214,7 @@ impl<'s, 'j> Encoder<'s, 'j> {
     #[inline]
     pub(super) fn single(&mut self, field: &'s Field, slot: Slot) -> Result<bool, Fault> {
         match field.kind {
+            Kind::Message(id) if field.is_set_item => self.set_item(field.number, id)?,
             Kind::Message(id) => self.sub_message(id, slot)?,
             Kind::Group(id) => {
                 slot.put(&mut self.out.bytes);
@@ -228,6 +231,19 @@ impl<'s, 'j> Encoder<'s, 'j> {
         let opened = self.out.open();
         self.message(self.schema.message_of(id))?;
         self.out.close(opened);
+        Ok(())
+    }
+
+    /// An extension in a message set: a group of its number and its content.
+    fn set_item(&mut self, number: u32, id: MessageId) -> Result<(), Fault> {
+        put_tag(&mut self.out.bytes, 1, WireType::GroupStart);
+        put_tag(&mut self.out.bytes, 2, WireType::Varint);
+        put_varint(&mut self.out.bytes, u64::from(number));
+        put_tag(&mut self.out.bytes, 3, WireType::Bytes);
+        let opened = self.out.open();
+        self.message(self.schema.message_of(id))?;
+        self.out.close(opened);
+        put_tag(&mut self.out.bytes, 1, WireType::GroupEnd);
         Ok(())
     }
 

@@ -31,17 +31,20 @@ pub(super) fn flatten(
             return Err(SchemaError::TooLarge("more than four billion fields"));
         };
         let file = file_names.get(draft.file).cloned().unwrap_or_default();
-        for (field, at) in draft.fields.iter().zip(0..) {
-            fields.push(field_of(field, id, FieldId(first_field + at), at));
-        }
-        let own = fields.get(first..).unwrap_or_default();
-        check(&draft, own, &file)?;
-        let comments = files.get(draft.file).map(|file| &file.comments);
         let is_message_set = draft.raw.options.number(1);
         let is_message_set = is_message_set.map_err(|bad| SchemaError::Malformed {
             file: file.to_string(),
             what: bad.0,
         })?;
+        let is_message_set = is_message_set.is_some_and(|value| value != 0);
+        for (field, at) in draft.fields.iter().zip(0..) {
+            let mut field = field_of(field, id, FieldId(first_field + at), at);
+            field.is_set_item = is_message_set && field.cardinality == Cardinality::Singular;
+            fields.push(field);
+        }
+        let own = fields.get(first..).unwrap_or_default();
+        check(&draft, own, &file)?;
+        let comments = files.get(draft.file).map(|file| &file.comments);
         messages.push(Message {
             well_known: WellKnown::of(&draft.name),
             name: draft.name.into(),
@@ -50,7 +53,7 @@ pub(super) fn flatten(
             oneofs: oneofs(draft.raw),
             is_map_entry: draft.is_map_entry,
             options: Bytes::copy_from_slice(draft.raw.options.bytes()),
-            is_message_set: is_message_set.is_some_and(|value| value != 0),
+            is_message_set,
             first_field,
             field_count,
             names: names_of(own),
@@ -148,6 +151,7 @@ fn field_of(draft: &DraftField<'_>, message: MessageId, id: FieldId, at: u32) ->
         is_deprecated: option(3).is_some_and(|value| value != 0),
         comment: draft.comment.clone(),
         options: Bytes::copy_from_slice(raw.options.bytes()),
+        is_set_item: false,
         tag: Tag::of(draft.number, wire_type),
         second_tag: Tag::of(
             draft.number,
@@ -222,6 +226,7 @@ pub(super) fn no_field() -> Field {
         is_deprecated: false,
         comment: None,
         options: Bytes::new(),
+        is_set_item: false,
         tag: Tag::of(1, WireType::Varint),
         second_tag: Tag::of(1, WireType::Bytes),
         json_key: key(""),

@@ -212,7 +212,10 @@ impl<'a> Linker<'a> {
                 let comments = self.files.get(draft.file).map(|file| &file.comments);
                 let mut path = draft.path.clone();
                 path.extend([2, index]);
-                let mut field = self.field(draft.file, raw, draft.features, &name)?;
+                let mut features = draft.features;
+                // Entries of maps hold their messages behind a length, whatever is in force around them.
+                features.delimited &= !draft.is_map_entry;
+                let mut field = self.field(draft.file, raw, features, &name)?;
                 field.comment = comments.and_then(|comments| comments.comment(&path));
                 field.oneof = self.oneof(draft, raw, &name)?;
                 field.has_presence |= field.oneof.is_some();
@@ -262,7 +265,7 @@ impl<'a> Linker<'a> {
             (0..=2, _) => Cardinality::Singular,
             _ => return Err(invalid("has no valid label")),
         };
-        // Entries of maps are always behind a length, also where messages are delimited.
+        // And they stand behind one themselves.
         let (kind, cardinality) = match (cardinality, kind) {
             (Cardinality::Repeated, Kind::Group(entry)) if self.is_map_entry(entry) => {
                 (Kind::Message(entry), Cardinality::Map)

@@ -88,6 +88,8 @@ pub struct Field {
     pub comment: Option<Box<str>>,
     /// `FieldOptions` as serialized.
     pub options: Bytes,
+    /// Stands on the wire as an item of a message set.
+    pub(crate) is_set_item: bool,
     /// Before each value on the wire.
     pub(crate) tag: Tag,
     /// After the last field of a group, before all numbers of a packed field.
