@@ -58,6 +58,25 @@ fn a_get_is_a_call_and_its_answer_is_json() {
 }
 
 #[test]
+fn a_caller_that_asks_before_it_sends_its_body_is_told_to_go_on() {
+    let library = Library::new();
+    let world = library.world("");
+    let mut client = world.client();
+    let body = br#"{"title": "Emma"}"#;
+    client.send(
+        format!(
+            "POST /v1/shelves/a/books HTTP/1.1\r\nhost: {HOST}\r\nexpect: 100-continue\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        )
+        .as_bytes(),
+    );
+    assert_eq!(client.head().unwrap().status, 100);
+    client.send(body);
+    assert_eq!(client.answer().unwrap().json()["title"], "Emma");
+}
+
+#[test]
 fn body_path_and_query_make_one_message() {
     let library = Library::new();
     let world = library.world("");
@@ -442,6 +461,8 @@ fn messages_of_a_stream_arrive_one_by_one() {
         seen += &String::from_utf8(client.chunk().expect("a chunk")).unwrap();
     }
     assert!(seen.ends_with('\n'), "{seen}");
+    let head = call(&world, "HEAD", "/v1/shelves/endless/books?count=2", &[NDJSON], b"");
+    assert_eq!(head.header("content-type"), Some("application/x-ndjson"));
 }
 
 #[test]

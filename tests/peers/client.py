@@ -19,7 +19,7 @@ def status_of(call):
 
 
 def main():
-    channel = grpc.insecure_channel(sys.argv[1], compression=grpc.Compression.Gzip)
+    channel = grpc.insecure_channel(sys.argv[1])
     service = "/library.v1.Library/"
     get = channel.unary_unary(service + "GetBook")
     book, call = get.with_call(text(1, "shelves/a/books/b"), metadata=(("x-custom", "1"),), timeout=10)

@@ -9,9 +9,17 @@ from concurrent import futures
 import grpc
 
 
+def varint(number):
+    data = b""
+    while number > 127:
+        data += bytes([number & 127 | 128])
+        number >>= 7
+    return data + bytes([number])
+
+
 def text(number, value):
     data = value.encode()
-    return bytes([number << 3 | 2, len(data)]) + data
+    return bytes([number << 3 | 2]) + varint(len(data)) + data
 
 
 def first_text(message):

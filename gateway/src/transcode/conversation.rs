@@ -591,6 +591,8 @@ impl Talk<'_, '_> {
                 self.outlet.end(self.plan, &end, &mut written)?;
             }
         }
+        // Who wants no body has all it wants.
+        over |= self.plan.head_only && self.outlet.begun();
         self.write(forwarder, passage, written, over).await?;
         Ok(over)
     }

@@ -16,8 +16,10 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -117,6 +119,7 @@ struct Notes {
 /// The running service.
 pub struct Library {
     address: SocketAddr,
+    by_tls: bool,
     notes: Arc<Notes>,
     _runtime: tokio::runtime::Runtime,
 }
@@ -131,35 +134,63 @@ pub fn proto() -> PathBuf {
 
 impl Library {
     pub fn new() -> Self {
+        Self::at(([127, 0, 0, 1], 0).into())
+    }
+
+    /// At an address that was another's.
+    pub fn at(address: SocketAddr) -> Self {
+        Self::start(address, None)
+    }
+
+    /// By TLS, and what has to be trusted, as PEM.
+    pub fn by_tls() -> (Self, String) {
+        let (certificate, config) = super::tls::identity();
+        let mut config = rustls::ServerConfig::clone(&config);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let library = Self::start(([127, 0, 0, 1], 0).into(), Some(acceptor));
+        (library, certificate)
+    }
+
+    fn start(address: SocketAddr, tls: Option<TlsAcceptor>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let listener = runtime.block_on(TcpListener::bind(address)).unwrap();
         let address = listener.local_addr().unwrap();
         let notes = Arc::new(Notes::default());
         let kept = Arc::clone(&notes);
+        let by_tls = tls.is_some();
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 notes.connections.fetch_add(1, Ordering::SeqCst);
                 let notes = Arc::clone(&notes);
-                let serve = service_fn(move |request| answer(request, Arc::clone(&notes)));
-                tokio::spawn(
-                    hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                        .serve_connection(TokioIo::new(stream), serve),
-                );
+                let tls = tls.clone();
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, notes).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, notes).await;
+                            }
+                        }
+                    }
+                });
             }
         });
         Self {
             address,
+            by_tls,
             notes: kept,
             _runtime: runtime,
         }
     }
 
     pub fn url(&self) -> String {
-        format!("grpc://{}", self.address)
+        let scheme = if self.by_tls { "grpcs" } else { "grpc" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// A gateway before it; `more` goes into the API file.
@@ -218,6 +249,16 @@ impl Drop for Waits {
             self.0.given_up.fetch_add(1, Ordering::SeqCst);
         }
     }
+}
+
+async fn serve<S>(stream: S, notes: Arc<Notes>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let serve = service_fn(move |request| answer(request, Arc::clone(&notes)));
+    let _ended = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), serve)
+        .await;
 }
 
 type Answered = Result<hyper::Response<Body>, std::convert::Infallible>;
