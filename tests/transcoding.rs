@@ -461,7 +461,13 @@ fn messages_of_a_stream_arrive_one_by_one() {
         seen += &String::from_utf8(client.chunk().expect("a chunk")).unwrap();
     }
     assert!(seen.ends_with('\n'), "{seen}");
-    let head = call(&world, "HEAD", "/v1/shelves/endless/books?count=2", &[NDJSON], b"");
+    let head = call(
+        &world,
+        "HEAD",
+        "/v1/shelves/endless/books?count=2",
+        &[NDJSON],
+        b"",
+    );
     assert_eq!(head.header("content-type"), Some("application/x-ndjson"));
 }
 

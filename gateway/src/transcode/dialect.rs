@@ -118,11 +118,13 @@ fn in_query(method: &http::Method, query: &str) -> Dialect {
 mod tests {
     use super::*;
 
+    type Fields = [(&'static str, &'static str)];
+
     #[test]
     fn a_head_says_how_its_caller_speaks() {
-        let none: &[(&str, &str)] = &[];
+        let none: &Fields = &[];
         let kind = |value: &'static str| ("content-type", value);
-        let table: [(&str, &str, &[(&str, &str)], Dialect); 14] = [
+        let table: [(&str, &str, &Fields, Dialect); 14] = [
             ("POST", "/", none, Dialect::Rest),
             ("POST", "/", &[kind("application/json")], Dialect::Rest),
             ("POST", "/", &[kind("text/plain")], Dialect::Rest),

@@ -343,7 +343,8 @@ mod tests {
 
     #[test]
     fn the_message_of_a_get_is_in_its_query() {
-        let table: [(&str, Option<(&[u8], bool)>); 6] = [
+        type Found = Option<(&'static [u8], bool)>;
+        let table: [(&str, Found); 6] = [
             ("message=%7B%7D&encoding=json", Some((b"{}", false))),
             (
                 "encoding=proto&base64=1&message=CAE",
