@@ -54,8 +54,11 @@ fn print_text(report: &Report) {
     }
     for api in &report.summaries {
         println!(
-            "{}: {} {}: {} operations, {} overlaps",
-            api.file, api.title, api.version, api.operations, api.overlaps
+            "{}: {}: {} operations, {} overlaps",
+            api.file,
+            format!("{} {}", api.title, api.version).trim_end(),
+            api.operations,
+            api.overlaps
         );
     }
     if let Some(objects) = &report.objects {

@@ -155,7 +155,7 @@ pub enum PrintUnset {
 }
 
 /// Shape of a JSON error.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ErrorShape {
     /// `google.rpc.Status`: `{"code": 5, "message": …, "details": […]}`.
     #[default]

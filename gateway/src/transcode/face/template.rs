@@ -48,7 +48,7 @@ pub struct TemplateRoute {
 }
 
 /// The variables' values in the order of the template, still encoded.
-pub type Values<'p> = SmallVec<[&'p str; 4]>;
+pub(super) type Values<'p> = SmallVec<[&'p str; 4]>;
 
 impl Template {
     /// Takes a template apart.
@@ -183,7 +183,7 @@ impl Template {
     }
 
     /// The values of the variables in a path that matched, without its base path and query. `None` where it does not fit after all.
-    pub fn values<'p>(&self, path: &'p str) -> Option<Values<'p>> {
+    pub(super) fn values<'p>(&self, path: &'p str) -> Option<Values<'p>> {
         let mut rest = path.strip_prefix('/')?;
         if let Some(verb) = &self.verb {
             rest = rest.strip_suffix(&**verb)?.strip_suffix(':')?;

@@ -11,15 +11,16 @@ mod schema;
 use std::collections::HashSet;
 
 use openapiv3::{
-    APIKeyLocation, Components, Info, OpenAPI, PathItem, ReferenceOr, SecurityScheme, Server, Tag,
+    APIKeyLocation, Components, Info, OpenAPI, PathItem, ReferenceOr, Response, SecurityScheme,
+    Server, Tag,
 };
 use tollgate_policy::openapi::{Description, Operation, SchemeKind};
-use tollgate_policy::settings::ApiConfig;
+use tollgate_policy::settings::{ApiConfig, ErrorShape};
 
 use super::Schema;
 use super::face::{Face, FaceMethod};
 use super::schema::{Method, Service};
-use operation::Writer;
+use operation::{JSON, Writer, media};
 use schema::Schemas;
 
 /// Methods of custom kind `*`, as far as a path item has them.
@@ -67,7 +68,9 @@ pub fn document(config: &ApiConfig, description: &Description, face: &Face) -> O
         }
     }
     document.tags = tags(schema, description);
+    let responses = errors(&mut schemas);
     let mut components = Components {
+        responses,
         schemas: schemas.into_components(),
         ..Components::default()
     };
@@ -111,6 +114,30 @@ fn defined<'s, 'm>(
     let service = schema.services().iter().find(|it| *it.name == *service)?;
     let definition = service.methods.iter().find(|it| *it.name == *name)?;
     Some((method, (service, definition)))
+}
+
+/// The errors that operations refer to.
+fn errors<C: FromIterator<(String, ReferenceOr<Response>)>>(schemas: &mut Schemas<'_>) -> C {
+    let mut found = Vec::new();
+    for (shape, name) in [
+        (ErrorShape::Status, "Status"),
+        (ErrorShape::Aip193, "Error"),
+    ] {
+        if !schemas.errors.contains(&shape) {
+            continue;
+        }
+        let schema = match shape {
+            ErrorShape::Status => schemas.status(),
+            ErrorShape::Aip193 => schemas.aip193(),
+        };
+        let mut response = Response {
+            description: "An error.".to_owned(),
+            ..Response::default()
+        };
+        response.content.insert(JSON.to_owned(), media(schema));
+        found.push((name.to_owned(), ReferenceOr::Item(response)));
+    }
+    found.into_iter().collect()
 }
 
 /// Of two that claim the same call the first is served, and written.

@@ -179,21 +179,19 @@ impl Writer<'_, '_> {
                 good.content.insert(JSON.to_owned(), media(item));
             }
         }
-        let mut bad = Response {
-            description: "An error.".to_owned(),
-            ..Response::default()
+        let bad = match self.method.errors {
+            ErrorShape::Status => "Status",
+            ErrorShape::Aip193 => "Error",
         };
-        let error = match self.method.errors {
-            ErrorShape::Status => self.schemas.status(),
-            ErrorShape::Aip193 => self.schemas.aip193(),
-        };
-        bad.content.insert(JSON.to_owned(), media(error));
+        self.schemas.errors.insert(self.method.errors);
+        let bad = ReferenceOr::ref_(&format!("#/components/responses/{bad}"));
         let mut responses = Responses {
-            default: Some(ReferenceOr::Item(bad)),
+            default: Some(bad.clone()),
             ..Responses::default()
         };
         let code = StatusCode::Code(200);
         responses.responses.insert(code, ReferenceOr::Item(good));
+        responses.responses.insert(StatusCode::Range(4), bad);
         responses
     }
 
@@ -214,10 +212,10 @@ impl Writer<'_, '_> {
     }
 }
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 
-fn media(schema: ReferenceOr<openapiv3::Schema>) -> MediaType {
+pub(super) fn media(schema: ReferenceOr<openapiv3::Schema>) -> MediaType {
     MediaType {
         schema: Some(schema),
         ..MediaType::default()

@@ -1,12 +1,14 @@
 //! Messages and enums as schemas, by ProtoJSON and the API's profile. Each that is needed is written once, under its full name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use openapiv3::{
     AdditionalProperties, AnySchema, ArrayType, IntegerType, MediaType, NumberType, ObjectType,
     ReferenceOr, Schema as Written, SchemaData, SchemaKind, StringType, Type,
     VariantOrUnknownOrEmpty as Format,
 };
+
+use tollgate_policy::settings::ErrorShape;
 
 use super::super::schema::WellKnown;
 use super::super::{
@@ -28,6 +30,8 @@ pub(super) struct Schemas<'s> {
     pub(super) profile: Profile,
     written: BTreeMap<String, Written>,
     waiting: BTreeSet<MessageId>,
+    /// Shapes of errors that are referred to.
+    pub(super) errors: HashSet<ErrorShape>,
 }
 
 type Either = ReferenceOr<Written>;
@@ -39,6 +43,7 @@ impl<'s> Schemas<'s> {
             profile,
             written: BTreeMap::new(),
             waiting: BTreeSet::new(),
+            errors: HashSet::new(),
         }
     }
 

@@ -125,7 +125,13 @@ fn schemas_are_those_of_proto_json() {
     assert!(isbn.contains("`number`"), "{isbn}");
     let formats = &whole["components"]["schemas"]["bookstore.v1.Format"]["enum"];
     assert_eq!(formats[1], "FORMAT_PAPERBACK");
-    let error = &whole["paths"]["/v1/shelves"]["get"]["responses"]["default"];
+    let responses = &whole["paths"]["/v1/shelves"]["get"]["responses"];
+    assert_eq!(
+        responses["4XX"],
+        json!({"$ref": "#/components/responses/Status"})
+    );
+    assert_eq!(responses["4XX"], responses["default"]);
+    let error = &whole["components"]["responses"]["Status"];
     let schema = &error["content"]["application/json"]["schema"];
     assert_eq!(schema["$ref"], "#/components/schemas/google.rpc.Status");
 }
@@ -202,7 +208,7 @@ fn the_profile_changes_what_is_written() {
         (&price["type"], &price["format"]),
         (&json!("integer"), &json!("int64"))
     );
-    let error = &whole["paths"]["/v1/shelves"]["get"]["responses"]["default"];
+    let error = &whole["components"]["responses"]["Error"];
     let schema = &error["content"]["application/json"]["schema"];
     assert!(schema["properties"]["error"].is_object());
     assert_eq!(whole["paths"]["/v1/shelves"]["get"]["security"], json!([]));
