@@ -39,33 +39,22 @@ impl CodecError {
     /// The same error, seen from the message that has the field.
     #[must_use]
     pub fn in_field(mut self, name: &str) -> Self {
+        self.enter_field(name);
+        self
+    }
+
+    fn enter_field(&mut self, name: &str) {
         if !self.path.is_empty() && !self.path.starts_with('[') {
             self.prepend(".");
         }
         self.prepend(name);
-        self
     }
 
-    #[must_use]
-    fn in_index(self, index: usize) -> Self {
-        self.in_brackets(&index.to_string())
-    }
-
-    #[must_use]
-    fn in_key(self, key: &str) -> Self {
-        let mut shown: String = key.chars().take(LONGEST_KEY).collect();
-        if shown.len() < key.len() {
-            shown.push('…');
-        }
-        self.in_brackets(&format!("{shown:?}"))
-    }
-
-    fn in_brackets(mut self, inner: &str) -> Self {
+    fn enter_brackets(&mut self, inner: &str) {
         if !self.path.is_empty() && !self.path.starts_with('[') {
             self.prepend(".");
         }
         self.prepend(&format!("[{inner}]"));
-        self
     }
 
     fn prepend(&mut self, part: &str) {
@@ -101,20 +90,27 @@ impl From<Malformed> for Fault {
 
 /// The same error, seen from the message that has the field.
 #[cold]
-pub(crate) fn in_field(fault: Fault, name: &str) -> Fault {
-    Box::new(fault.in_field(name))
+pub(crate) fn in_field(mut fault: Fault, name: &str) -> Fault {
+    fault.enter_field(name);
+    fault
 }
 
 /// The same error, seen from the list.
 #[cold]
-pub(crate) fn in_index(fault: Fault, index: usize) -> Fault {
-    Box::new(fault.in_index(index))
+pub(crate) fn in_index(mut fault: Fault, index: usize) -> Fault {
+    fault.enter_brackets(&index.to_string());
+    fault
 }
 
 /// The same error, seen from the map.
 #[cold]
-pub(crate) fn in_key(fault: Fault, key: &str) -> Fault {
-    Box::new(fault.in_key(key))
+pub(crate) fn in_key(mut fault: Fault, key: &str) -> Fault {
+    let mut shown: String = key.chars().take(LONGEST_KEY).collect();
+    if shown.len() < key.len() {
+        shown.push('…');
+    }
+    fault.enter_brackets(&format!("{shown:?}"));
+    fault
 }
 
 #[cfg(test)]
@@ -123,21 +119,19 @@ mod tests {
 
     #[test]
     fn the_path_is_written_as_a_reader_would() {
-        let error = CodecError::new("expected a number").in_field("price");
-        let error = error.in_index(3).in_field("items").in_field("book");
+        let error = CodecError::fault("expected a number").in_field("price");
+        let error = in_field(in_index(Box::new(error), 3), "items").in_field("book");
         assert_eq!(error.to_string(), "book.items[3].price: expected a number");
-        let error = CodecError::new("too large")
-            .in_key("a\"b")
-            .in_field("labels");
+        let error = in_field(in_key(CodecError::fault("too large"), "a\"b"), "labels");
         assert_eq!(error.to_string(), r#"labels["a\"b"]: too large"#);
         assert_eq!(CodecError::new("no JSON").to_string(), "no JSON");
     }
 
     #[test]
     fn a_path_does_not_grow_without_bound() {
-        let mut error = CodecError::new("x");
+        let mut error = CodecError::fault("x");
         for _ in 0..10_000 {
-            error = error.in_field("some_field").in_key(&"k".repeat(1000));
+            error = in_key(in_field(error, "some_field"), &"k".repeat(1000));
         }
         assert!(error.path.len() <= LONGEST_PATH);
     }

@@ -1,5 +1,10 @@
 //! Requests from JSON and parameters.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    reason = "tests"
+)]
 
 use super::*;
 use crate::transcode::fixture::{both_ways, message, print, read, schema};

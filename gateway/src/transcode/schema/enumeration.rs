@@ -1,5 +1,6 @@
 //! Enums and their values as tables.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::names::NameTable;
@@ -59,8 +60,10 @@ impl Enum {
         comment: Option<Box<str>>,
     ) -> Self {
         let prefix = prefix_of(name.rsplit('.').next().unwrap_or_default());
+        // Where `ACTIVE` and `STATUS_ACTIVE` are two values, neither loses its prefix to become the other.
+        let taken: HashSet<Box<str>> = values.iter().map(|(name, ..)| name.clone()).collect();
         let value = |(name, number, comment): (Box<str>, i32, Option<Box<str>>)| EnumValue {
-            stripped_at: stripped_at(&name, &prefix),
+            stripped_at: stripped_at(&name, &prefix, &taken),
             name,
             number,
             comment,
@@ -141,10 +144,12 @@ fn prefix_of(name: &str) -> String {
     prefix
 }
 
-fn stripped_at(name: &str, prefix: &str) -> usize {
-    match name.strip_prefix(prefix) {
-        Some(rest) if rest.starts_with(|first: char| first.is_ascii_alphabetic()) => prefix.len(),
-        _ => 0,
+fn stripped_at(name: &str, prefix: &str, taken: &HashSet<Box<str>>) -> usize {
+    let is_name = |rest: &&str| rest.starts_with(|first: char| first.is_ascii_alphabetic());
+    let rest = name.strip_prefix(prefix).filter(is_name);
+    match rest.filter(|rest| !taken.contains(*rest)) {
+        Some(_) => prefix.len(),
+        None => 0,
     }
 }
 
@@ -163,6 +168,7 @@ mod tests {
                 value("BOOK_STATUS_SOLD", 2),
                 value("GONE", 2),
                 value("BOOK_STATUS_3D", -1),
+                value("BOOK_STATUS_GONE", 3),
             ],
             true,
             None,
@@ -187,7 +193,14 @@ mod tests {
     fn a_prefix_is_stripped_where_a_name_is_left() {
         let status = status();
         let stripped: Vec<_> = status.values.iter().map(EnumValue::stripped).collect();
-        assert_eq!(stripped, ["UNSPECIFIED", "SOLD", "GONE", "BOOK_STATUS_3D"]);
+        let expected = [
+            "UNSPECIFIED",
+            "SOLD",
+            "GONE",
+            "BOOK_STATUS_3D",
+            "BOOK_STATUS_GONE",
+        ];
+        assert_eq!(stripped, expected);
     }
 
     #[test]

@@ -91,21 +91,24 @@ pub(super) fn index<'w>(
     Ok(())
 }
 
+/// Only what was found in this message is gone through: what stands before it may be long, and there may be many such messages.
 fn drop_losers(fields: &[Field], winners: &[Winner], base: usize, found: &mut Vec<Occurrence<'_>>) {
-    let mut place = 0;
-    found.retain(|occurrence| {
-        place += 1;
-        if place <= base {
-            return true;
-        }
+    let is_kept = |occurrence: &Occurrence<'_>| {
         let field = fields.get(occurrence.at as usize);
         let oneof = field.and_then(|field| field.oneof);
-        oneof
-            .and_then(|oneof| winners.get(oneof as usize))
-            .is_none_or(|winner| {
-                winner.at == Some(occurrence.at) && occurrence.order >= winner.since
-            })
-    });
+        let winner = oneof.and_then(|oneof| winners.get(oneof as usize));
+        winner.is_none_or(|winner| {
+            winner.at == Some(occurrence.at) && occurrence.order >= winner.since
+        })
+    };
+    let mut end = base;
+    for at in base..found.len() {
+        if found.get(at).is_some_and(is_kept) {
+            found.swap(end, at);
+            end += 1;
+        }
+    }
+    found.truncate(end);
 }
 
 /// Whether a value can be one of the field.

@@ -2,7 +2,8 @@
 //!
 //! Takes whatever the format allows, not only what one serializer writes: parts of a message in any order, split over several places,
 //! packed or not, with entries of maps that lack a half. Each message is looked through once to see what is where, then printed field
-//! by field as the definition has them; nothing is built. Output may have been appended when an error is found: the caller drops it.
+//! by field as the definition has them; nothing is built, and what a later value replaces is not looked into. Output may have been
+//! appended when an error is found: the caller drops it.
 
 mod index;
 mod map;

@@ -11,6 +11,10 @@ use crate::transcode::profile::{Profile, Unset};
 use crate::transcode::schema::{Cardinality, Field, Kind, Message, Schema, WellKnown};
 use crate::transcode::wire::{Value, WireType, read_fixed32, read_fixed64, read_varint};
 
+/// The most JSON one message may come to. Only a profile that prints what is not set can make much of little: an empty message of two
+/// bytes takes all the names of its fields.
+const LARGEST: usize = 256 << 20;
+
 /// What turns wire bytes into JSON.
 #[derive(Debug)]
 pub(super) struct Printer<'s, 'w, 'o> {
@@ -101,6 +105,9 @@ impl<'s, 'w, 'o> Printer<'s, 'w, 'o> {
         message: &Message,
         wire: &[&'w [u8]],
     ) -> Result<Range<usize>, Fault> {
+        if self.out.len() > LARGEST {
+            return Err(CodecError::fault("is larger than 256 MiB as JSON"));
+        }
         let start = self.found.len();
         index(self.schema, message, wire, &mut self.found)?;
         Ok(start..self.found.len())
