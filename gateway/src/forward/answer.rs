@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
+use pingora_core::protocols::http::HttpTask;
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -141,5 +142,7 @@ async fn refuse_grpc(session: &mut Session, denial: &Denial, request_id: &str) -
         answer.insert_header("grpc-status-details-bin", details)?;
     }
     answer.insert_header("x-request-id", request_id)?;
-    session.write_response_header(Box::new(answer), true).await
+    // The head itself has to end the stream: an empty piece of a body after it is no answer of gRPC's.
+    let tasks = vec![HttpTask::Header(Box::new(answer), true)];
+    session.write_response_tasks(tasks).await.map(drop)
 }

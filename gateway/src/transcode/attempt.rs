@@ -7,7 +7,8 @@ use http::{HeaderMap, Method, Request, Uri, Version};
 use pingora_error::{Error, ErrorType, Result};
 
 use super::call::{self, Failure, Receiving, Sending};
-use super::conversation::{Caller, Trouble, limit_of};
+use super::caller::Caller;
+use super::conversation::{Trouble, limit_of};
 use super::link::{self, LinkKey};
 use super::plan::Plan;
 use super::{deadline, metadata};

@@ -5,23 +5,22 @@
 //! to slowly. Not here: what a call costs (`settle`) and what is said in which form (`inlet`, `outlet`).
 
 use std::borrow::Cow;
-use std::future::poll_fn;
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, Version};
 use pingora_core::protocols::http::HttpTask;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
-use super::call::{End, Failure, Message, Receiving, Sending};
+use super::call::Failure;
+use super::caller::Caller;
 use super::inlet::Inlet;
 use super::outlet::{Outlet, Written};
 use super::plan::{Form, Plan};
 use super::status::Status;
-use super::unfit::Unfit;
+use super::talk::Talk;
 use super::{metadata, refusal, socket};
 use crate::denial::Denial;
 use crate::door::asked::is_grpc;
@@ -30,9 +29,6 @@ use crate::forward::watch::{self, Watch};
 use crate::forward::{Forwarder, answer};
 use crate::journey::Journey;
 use crate::upstream::Outcome;
-
-/// Messages that are there already go out in one write up to this size.
-const WRITE_BYTES: usize = 32 * 1024;
 
 /// Why a call did not come to its end.
 pub(super) enum Trouble {
@@ -64,21 +60,6 @@ impl From<Status> for Trouble {
     fn from(status: Status) -> Self {
         Self::Untold(status)
     }
-}
-
-/// What the service did.
-enum Event {
-    Head(HeaderMap),
-    Message(Message),
-    End(Box<End>),
-}
-
-/// The caller's side of a conversation.
-pub(super) struct Caller<'c> {
-    pub(super) session: &'c mut Session,
-    inlet: Inlet,
-    /// Its body has been read.
-    pub(super) spoken: bool,
 }
 
 impl Forwarder {
@@ -332,7 +313,7 @@ impl Forwarder {
     }
 
     /// Writes to the caller, and flushes.
-    async fn write(
+    pub(super) async fn write(
         &self,
         session: &mut Session,
         passage: &mut Passage,
@@ -388,256 +369,7 @@ fn torn() -> Box<Error> {
     Error::explain(ErrorType::ConnectionClosed, "the service broke off").into_up()
 }
 
-fn gone(error: Box<Error>) -> Trouble {
+/// The caller's side of the connection failed.
+pub(super) fn gone(error: Box<Error>) -> Trouble {
     Trouble::Gone(error.into_down())
-}
-
-impl Caller<'_> {
-    /// The next bytes of the caller where more are `wanted`; else only its leaving ends this.
-    async fn hear(&mut self, wanted: bool) -> Result<Option<Bytes>> {
-        let session = &mut self.session.downstream_session;
-        // While bytes wait unread, those of HTTP/1 cannot tell whether somebody left: only a cut is looked for.
-        let deaf = !wanted && !self.spoken && !session.is_custom();
-        if deaf {
-            return poll_fn(|_| match watch::is_cut() {
-                true => Poll::Ready(Ok(None)),
-                false => Poll::Pending,
-            })
-            .await;
-        }
-        let heard = session.read_body_or_idle(!wanted).await;
-        heard.map_err(|error| error.into_down())
-    }
-
-    /// Takes account of what was heard.
-    fn heard(
-        &mut self,
-        passage: &mut Passage,
-        piece: Option<Bytes>,
-    ) -> std::result::Result<(), Trouble> {
-        if watch::is_cut() {
-            let error = Error::explain(ErrorType::ReadTimedout, "cut off");
-            return Err(gone(error));
-        }
-        let length = piece.as_ref().map_or(0, Bytes::len);
-        let upgraded = self.session.was_upgraded();
-        self.spoken |=
-            piece.is_none() || (!upgraded && self.session.downstream_session.is_body_done());
-        passage.body_ended = self.spoken;
-        passage.exchange.body_received += u64::try_from(length).unwrap_or(u64::MAX);
-        if let Some(watch) = &passage.watch {
-            watch.body_came(length, self.spoken);
-        }
-        match piece {
-            Some(bytes) => Ok(self.inlet.feed(bytes)?),
-            None => Ok(()),
-        }
-    }
-
-    /// What is awaited, or that the caller is gone before it.
-    pub(super) async fn beside<T>(
-        &mut self,
-        awaited: impl Future<Output = T>,
-    ) -> std::result::Result<T, Trouble> {
-        tokio::select! {
-            value = awaited => Ok(value),
-            left = self.hear(false) => Err(Trouble::Gone(match left {
-                Err(error) => error,
-                Ok(_) => Error::explain(ErrorType::ReadTimedout, "cut off").into_down(),
-            })),
-        }
-    }
-}
-
-/// Both directions of one attempt.
-struct Talk<'t, 'c> {
-    caller: &'t mut Caller<'c>,
-    outlet: &'t mut Outlet,
-    plan: &'t Plan,
-    sending: Sending,
-    receiving: Receiving,
-    /// The service was told that no more messages come.
-    said_all: bool,
-}
-
-impl Talk<'_, '_> {
-    async fn run(
-        &mut self,
-        forwarder: &Forwarder,
-        passage: &mut Passage,
-    ) -> std::result::Result<(), Trouble> {
-        loop {
-            self.pass_on(forwarder, passage).await?;
-            let socket = self.plan.form == Form::Socket;
-            let wanted =
-                self.sending.is_idle() && !self.caller.spoken && (socket || !self.said_all);
-            let patience = self.patience(forwarder, passage);
-            let idle = self.sending.is_idle();
-            tokio::select! {
-                event = event(&mut self.receiving) => {
-                    if self.answered(forwarder, passage, event?).await? {
-                        return Ok(());
-                    }
-                }
-                () = self.sending.flush(), if !idle => {}
-                heard = self.caller.hear(wanted) => {
-                    let piece = heard.map_err(Trouble::Gone)?;
-                    self.caller.heard(passage, piece)?;
-                }
-                () = pingora_timeout::sleep(patience) => {
-                    return Err(Denial::UpstreamTimeout.into());
-                }
-            }
-        }
-    }
-
-    /// Hands the caller's next message to the service, once the one before has gone.
-    async fn pass_on(
-        &mut self,
-        forwarder: &Forwarder,
-        passage: &mut Passage,
-    ) -> std::result::Result<(), Trouble> {
-        let inlet = &mut self.caller.inlet;
-        if self.sending.is_idle() {
-            // What is there already goes out together: services take many small frames for a flood.
-            let mut messages = BytesMut::new();
-            while messages.len() < WRITE_BYTES
-                && let Some(message) = inlet.take(self.plan)?
-            {
-                if self.said_all {
-                    let text = "a message after the one that said there would be no more";
-                    return Err(Denial::Unfit(Box::new(Unfit::whole(text))).into());
-                }
-                messages.extend_from_slice(&message);
-            }
-            if !messages.is_empty() {
-                self.sending.queue(messages.freeze(), false);
-            } else if !self.said_all && (self.caller.spoken || inlet.is_over()) {
-                let last = inlet.finish(self.plan)?;
-                self.sending.queue(last.unwrap_or_default(), true);
-                self.said_all = true;
-            }
-        }
-        if inlet.is_closed() {
-            let error = Error::explain(ErrorType::ConnectionClosed, "closed by the caller");
-            return Err(gone(error));
-        }
-        if !inlet.replies.is_empty() {
-            let body = std::mem::take(&mut inlet.replies);
-            let written = Written {
-                body,
-                ..Written::default()
-            };
-            let session = &mut *self.caller.session;
-            forwarder
-                .write(session, passage, self.plan, written, false)
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// How long nothing may happen.
-    fn patience(&self, forwarder: &Forwarder, passage: &Passage) -> Duration {
-        let streams = self.plan.hears_stream()
-            || self
-                .plan
-                .method()
-                .is_ok_and(|method| method.server_streaming);
-        if !streams && self.receiving.is_waiting() {
-            return forwarder.patience(passage);
-        }
-        let idle = match &passage.exchange.journey {
-            Journey::Admitted(admitted) => admitted
-                .operation()
-                .map_or(Duration::ZERO, |operation| operation.settings.idle),
-            Journey::Arrived | Journey::Own(_) | Journey::Refused { .. } => Duration::ZERO,
-        };
-        let left = passage
-            .deadline
-            .map(|end| end.saturating_duration_since(Instant::now()));
-        left.map_or(idle, |left| left.min(idle))
-    }
-
-    /// Takes what the service did to the caller; `true` once all is said.
-    async fn answered(
-        &mut self,
-        forwarder: &Forwarder,
-        passage: &mut Passage,
-        event: Event,
-    ) -> std::result::Result<bool, Trouble> {
-        let mut written = Written::default();
-        let mut over = false;
-        match event {
-            Event::Head(initial) => written = self.outlet.head(self.plan, initial)?,
-            Event::Message(message) => {
-                if !passage.answered && self.plan.form_streams() {
-                    forwarder.answer_began(passage, 200);
-                }
-                let made = self.messages(message, &mut written);
-                if let Err(trouble) = made {
-                    // What came before it belongs to the caller.
-                    self.write(forwarder, passage, written, false).await?;
-                    return Err(trouble);
-                }
-            }
-            Event::End(end) => {
-                over = true;
-                passage.exchange.step("transcode");
-                let status = end.status.code;
-                if !end.status.is_ok() {
-                    passage.exchange.reason = Cow::Borrowed(status.name());
-                }
-                forwarder.answer_judged(passage, status.http(), status.blames_service());
-                self.outlet.end(self.plan, &end, &mut written)?;
-            }
-        }
-        // Who wants no body has all it wants.
-        over |= self.plan.head_only && self.outlet.begun();
-        self.write(forwarder, passage, written, over).await?;
-        Ok(over)
-    }
-
-    /// A message, and those that have come with it.
-    fn messages(
-        &mut self,
-        first: Message,
-        written: &mut Written,
-    ) -> std::result::Result<(), Trouble> {
-        self.outlet.message(self.plan, first, written)?;
-        while written.body.len() < WRITE_BYTES {
-            let Some(message) = self.receiving.ready()? else {
-                break;
-            };
-            self.outlet.message(self.plan, message, written)?;
-        }
-        Ok(())
-    }
-
-    async fn write(
-        &mut self,
-        forwarder: &Forwarder,
-        passage: &mut Passage,
-        written: Written,
-        end: bool,
-    ) -> std::result::Result<(), Trouble> {
-        let session = &mut *self.caller.session;
-        forwarder
-            .write(session, passage, self.plan, written, end)
-            .await
-    }
-}
-
-/// The next thing the service does. Given up and taken up again, it loses nothing.
-async fn event(receiving: &mut Receiving) -> std::result::Result<Event, Failure> {
-    if receiving.is_waiting() {
-        return receiving.head().await.map(Event::Head);
-    }
-    match receiving.message().await? {
-        Some(message) => Ok(Event::Message(message)),
-        None => {
-            let end = receiving.end();
-            let broken = || Failure::Broken("the call ended twice".to_owned());
-            end.map(|end| Event::End(Box::new(end))).ok_or_else(broken)
-        }
-    }
 }

@@ -9,6 +9,7 @@
 mod attempt;
 mod base64;
 pub mod call;
+mod caller;
 mod codec_error;
 mod conversation;
 pub mod deadline;
@@ -36,6 +37,7 @@ pub mod rpc;
 pub mod schema;
 pub mod socket;
 pub mod status;
+mod talk;
 mod time;
 pub mod unfit;
 mod wire;

@@ -1,3 +1,4 @@
+//! Calls to a service over HTTP/2 that does each of them in its way, by its path.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
