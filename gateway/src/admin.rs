@@ -422,6 +422,7 @@ fn shown_api(api: &ApiConfig) -> Value {
             "keep_alive": duration(upstream.keep_alive),
             "retries": upstream.retries,
             "retry_budget_percent": upstream.retry_budget_percent,
+            "max_message": upstream.max_message,
             "health_check": upstream.health_check.as_ref().map(|check| &*check.path),
             "eject_after": upstream.eject_after,
             "eject_for": duration(upstream.eject_for),

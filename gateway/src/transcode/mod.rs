@@ -3,19 +3,43 @@
 //! The codec: [`Schema`] is a descriptor set compiled to flat tables, [`Writer`] turns JSON into wire bytes, [`write_json`] wire bytes
 //! into JSON. Both stream: no message is ever built in memory. Both promise ProtoJSON as its specification has it, strict unless a
 //! [`Profile`] says otherwise, errors that name the field, and time and memory in proportion to the input, whoever wrote it.
+//!
+//! The calls: [`call`] is one gRPC call to a service over a connection of [`link`], in frames of [`frame`], ended by a [`status`].
 
+mod attempt;
 mod base64;
+pub mod call;
+mod caller;
 mod codec_error;
+mod conversation;
+pub mod deadline;
 mod decimal;
+pub mod dialect;
+pub mod elements;
 pub mod face;
 #[cfg(test)]
 mod fixture;
+pub mod frame;
+pub mod gzip;
+mod http_body;
+mod inlet;
 mod json;
 mod json_to_wire;
+pub mod link;
+pub mod metadata;
 pub mod openapi;
+mod outlet;
+mod plan;
+pub mod problem;
 mod profile;
+pub mod refusal;
+pub mod rpc;
 pub mod schema;
+pub mod socket;
+pub mod status;
+mod talk;
 mod time;
+pub mod unfit;
 mod wire;
 mod wire_to_json;
 

@@ -111,6 +111,8 @@ pub struct UpstreamConfig {
     pub retries: u8,
     /// Retries as a share of all calls, in per cent. Default 20.
     pub retry_budget_percent: u8,
+    /// Bytes of one gRPC message in a call that is transcoded, either way. Default 4 MiB, as gRPC libraries have it.
+    pub max_message: u64,
     /// Active health check; `None`: passive ejection only.
     pub health_check: Option<HealthCheck>,
     /// Consecutive failures that eject an endpoint; 0 switches ejection off. Default 5.
