@@ -77,7 +77,7 @@ impl Classifier {
         let mut findings = Vec::new();
         let mut routes = Vec::new();
         for (index, operation) in description.operations.iter().enumerate() {
-            for (way, of) in ways(operation).enumerate() {
+            for (way, of) in (0..).zip(ways(operation)) {
                 for base in &operation.bases {
                     let full = format!("{base}{}", of.route);
                     let verbs = operation.grpc.is_some();

@@ -17,8 +17,8 @@ pub(super) type NodeIndex = u32;
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) operation: usize,
-    /// Which way to call it.
-    pub(super) way: usize,
+    /// Which way to call it. Small: it fits where nothing else does, and a route takes no more room for it.
+    pub(super) way: u32,
     pub(super) base: Arc<str>,
     pub(super) method: Arc<str>,
     /// The path key, for people.
