@@ -6,12 +6,14 @@
     reason = "tests"
 )]
 
+#[path = "world/library/mod.rs"]
+mod library;
 mod world;
 
 use std::net::{SocketAddr, TcpListener};
 
+use library::{Library, proto};
 use serde_json::Value;
-use world::library::{Library, proto};
 use world::tls::NAME;
 use world::{Plan, World, eventually};
 
