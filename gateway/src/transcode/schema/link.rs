@@ -259,18 +259,16 @@ impl<'a> Linker<'a> {
         let number = number.filter(|number| (1..=LAST_NUMBER).contains(number));
         let number = number.ok_or_else(|| invalid("has no valid number"))?;
         let kind = self.kind(file, raw, features, name)?;
-        let cardinality = match (raw.label, kind) {
-            (3, Kind::Message(entry)) if self.is_map_entry(entry) => Cardinality::Map,
-            (3, _) => Cardinality::Repeated,
-            (0..=2, _) => Cardinality::Singular,
+        let cardinality = match raw.label {
+            0..=2 => Cardinality::Singular,
+            3 if self.is_map_entry(kind) => Cardinality::Map,
+            3 => Cardinality::Repeated,
             _ => return Err(invalid("has no valid label")),
         };
-        // And they stand behind one themselves.
-        let (kind, cardinality) = match (cardinality, kind) {
-            (Cardinality::Repeated, Kind::Group(entry)) if self.is_map_entry(entry) => {
-                (Kind::Message(entry), Cardinality::Map)
-            }
-            other => (other.1, other.0),
+        let kind = match (cardinality, kind) {
+            // Entries of maps stand behind a length, whatever is in force around them.
+            (Cardinality::Map, Kind::Group(entry)) => Kind::Message(entry),
+            (_, kind) => kind,
         };
         let packed = raw.options.number(2).map_err(malformed)?;
         let is_packed = cardinality == Cardinality::Repeated
@@ -421,7 +419,10 @@ impl<'a> Linker<'a> {
         }
     }
 
-    fn is_map_entry(&self, id: MessageId) -> bool {
+    fn is_map_entry(&self, kind: Kind) -> bool {
+        let (Kind::Message(id) | Kind::Group(id)) = kind else {
+            return false;
+        };
         let draft = self.drafts.get(id.0 as usize);
         draft.is_some_and(|draft| draft.is_map_entry)
     }
