@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -14,6 +14,7 @@ use tollgate_policy::quota::{Counter, CounterKey, Subject};
 use super::Call;
 use super::charges::{self, Charges};
 use crate::api::Api;
+use crate::overload::network_named;
 
 /// Cells of a process; those used longest ago give way.
 const CELLS: usize = 200_000;
@@ -33,6 +34,16 @@ pub(super) struct HeldCell {
     pub(super) queued: AtomicBool,
     /// Among those whose leases are renewed or given back.
     pub(super) remembered: AtomicBool,
+}
+
+impl HeldCell {
+    /// Somebody waits for so many tokens.
+    pub(super) fn wait_for(&self, tokens: u64) {
+        let add = |waiting: u64| Some(waiting.saturating_add(tokens));
+        let _ = self
+            .waiting
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
+    }
 }
 
 /// All cells.
@@ -64,7 +75,6 @@ thread_local! {
 impl Cells {
     pub(super) fn new() -> Self {
         Self {
-            // A small estimate: the table grows with what is in it.
             cells: quick_cache::sync::Cache::new(CELLS),
             last: AtomicU64::new(0),
         }
@@ -74,7 +84,9 @@ impl Cells {
     pub(super) fn charges(&self, call: &Call<'_>) -> Option<Arc<Charges>> {
         let subscription = call.identified.identity.subscription(&call.api.config.name);
         let sold = subscription.map_or(&[][..], |held| &held.limits);
-        if call.api.limits.is_empty() && sold.is_empty() {
+        let operation = call.api.operations.get(call.operation)?;
+        let free = operation.settings.costs.is_empty();
+        if call.api.limits.is_empty() && sold.is_empty() && free {
             return None;
         }
         let varying = varying(call, sold);
@@ -148,19 +160,8 @@ fn varying(call: &Call<'_>, sold: &[Arc<tollgate_policy::quota::Limit>]) -> Vary
     let by_user = limits().any(|limit| limit.subject == Subject::EndUser);
     let subject = identity.claims.as_ref().map(|claims| &claims.subject);
     Varying {
-        address: call.client.filter(|_| by_address).map(network),
+        address: call.client.filter(|_| by_address).map(network_named),
         user: subject.filter(|it| by_user && !it.is_empty()).cloned(),
-    }
-}
-
-/// A source as limits know it: one holder of an IPv6 network has 2^64 addresses.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(six) => {
-            let bits = u128::from(six) >> 64 << 64;
-            IpAddr::V6(Ipv6Addr::from(bits))
-        }
-        four => four,
     }
 }
 
