@@ -39,7 +39,7 @@ use crate::explain::{self, Described};
 use crate::journey::Shared;
 use crate::live::Live;
 use crate::shadow::ShadowLine;
-use crate::telemetry::{Metrics, write_callers, write_overload};
+use crate::telemetry::{Metrics, write_callers, write_costs, write_overload};
 
 /// Connections at once; more wait in the backlog of the socket. Probes, a scraper and a few operators need ten.
 const CONNECTIONS: usize = 32;
@@ -287,6 +287,7 @@ async fn metrics(State(state): State<AdminState>) -> impl IntoResponse {
     write_callers(&mut page, &state.shared.identities, apis.all());
     write_overload(&mut page, &state.shared.overload);
     state.shared.metering.write_page(&mut page);
+    write_costs(&mut page, &state.shared.costs, apis.all());
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         page,

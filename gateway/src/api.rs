@@ -16,6 +16,7 @@ use tollgate_policy::{Finding, Place, Severity};
 
 use crate::apis::{MAX_BASE_SEGMENTS, base_segments};
 use crate::authoriser::Authoriser;
+use crate::cost::Account;
 use crate::identity::issuer::Issuer;
 use crate::telemetry::{Metrics, OperationMetrics};
 use crate::upstream::Cluster;
@@ -105,6 +106,8 @@ pub struct Traffic {
     pub refused: AtomicU64,
     /// Failed upstream (502, 503, 504).
     pub failed: AtomicU64,
+    /// What serving it costs.
+    pub cost: Arc<Account>,
 }
 
 impl Api {

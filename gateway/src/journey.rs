@@ -14,6 +14,7 @@ use tollgate_proto::ControlClient;
 use crate::api::{Api, Operation};
 use crate::apis::Apis;
 use crate::audit::{Auditor, Delivery};
+use crate::cost::Costs;
 use crate::denial::Denial;
 use crate::explain::Recent;
 use crate::forward::watch::Watch;
@@ -57,6 +58,8 @@ pub struct Shared {
     pub legacy_quota_fields: bool,
     /// What was served, written down.
     pub metering: Metering,
+    /// Who used the CPU time.
+    pub costs: Arc<Costs>,
     /// Decisions on their way to the audit log.
     pub auditor: Arc<Auditor>,
     /// What holds when strangers, or everybody, ask for too much.
@@ -89,6 +92,7 @@ impl Shared {
             shadows: Arc::default(),
             quotas: Quotas::new(control),
             legacy_quota_fields: false,
+            costs: Arc::default(),
             metering: Metering::default(),
             auditor,
             overload: Overload::new(&OverloadConfig::default()),

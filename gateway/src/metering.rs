@@ -208,7 +208,7 @@ impl Exchange {
             money: self.bill.money,
             request_bytes: self.body_received,
             response_bytes: self.body_sent,
-            cpu_nanos: 0,
+            cpu_nanos: self.shared.costs.of_call(),
             micros: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
         };
         WRITER.with_borrow(|writer| {

@@ -20,6 +20,7 @@ use tollgate_policy::classify::Unclassified;
 
 use crate::api::Api;
 use crate::authoriser::Judged;
+use crate::cost;
 use crate::denial::{Denial, served_methods};
 use crate::door::asked::{Host, acceptable, target_of};
 use crate::door::head::check_http2;
@@ -249,6 +250,7 @@ impl Exchange {
             .select(host.as_str(), target.path)
             .ok_or(Denial::UnknownApi)?;
         found.api = Some(api.clone());
+        cost::belongs_to(&api.traffic.cost);
         if let Some(base_length) = own::base_of(api, target.path) {
             return Ok(Classified::Own {
                 api: api.clone(),

@@ -278,6 +278,8 @@ impl Engine {
         let alerts = self.process.quota.clone();
         let control = directory.control().clone();
         tokio::spawn(alerts::tell(control, alerts, self.metrics.clone()));
+        let costs = self.shared.costs.clone();
+        tokio::spawn(costs.divide(self.shared.apis.clone()));
         let renewal = Renewal::start(self.shared.quotas.clone());
         let apis = self.live.apis().load_full();
         for api in apis.all() {

@@ -14,6 +14,7 @@ use tollgate_policy::quota::{Counter, CounterKey, Subject};
 use super::Call;
 use super::charges::{self, Charges};
 use crate::api::Api;
+use crate::cost::Account;
 use crate::overload::network_named;
 
 /// Cells of a process; those used longest ago give way.
@@ -34,6 +35,35 @@ pub(super) struct HeldCell {
     pub(super) queued: AtomicBool,
     /// Among those whose leases are renewed or given back.
     pub(super) remembered: AtomicBool,
+    _room: Room,
+}
+
+/// Memory that is counted for an API.
+#[derive(Debug)]
+struct Room {
+    account: Arc<Account>,
+    bytes: u64,
+}
+
+impl Room {
+    /// Of a cell: itself, and its counters with their names.
+    fn of(counters: &[Counter], account: &Arc<Account>) -> Self {
+        let name = |it: &Counter| it.key.subject.len() + it.key.operation.len();
+        let named: usize = counters.iter().map(name).sum();
+        let bytes = size_of::<HeldCell>() + 2 * size_of_val(counters) + named;
+        let room = Self {
+            account: Arc::clone(account),
+            bytes: u64::try_from(bytes).unwrap_or(0),
+        };
+        room.account.holds(room.bytes);
+        room
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.account.lets_go(self.bytes);
+    }
 }
 
 impl HeldCell {
@@ -98,7 +128,9 @@ impl Cells {
         if let Some(charges) = found {
             return charges;
         }
-        let charges = charges::of(call, sold, &varying, |counters| self.cell(counters));
+        let charges = charges::of(call, sold, &varying, |counters| {
+            self.cell(counters, &call.api.traffic.cost)
+        });
         NEAREST.with_borrow_mut(|slots| {
             if slots.is_empty() {
                 slots.resize_with(NEAR, || None);
@@ -117,7 +149,7 @@ impl Cells {
     }
 
     /// The cell of these counters. One whose limits changed is left to itself: it gives back what it holds when its lease ends.
-    fn cell(&self, counters: Vec<Counter>) -> Arc<HeldCell> {
+    fn cell(&self, counters: Vec<Counter>, account: &Arc<Account>) -> Arc<HeldCell> {
         let keys: Arc<[CounterKey]> = counters.iter().map(|it| it.key.clone()).collect();
         if let Some(held) = self.cells.get(&keys)
             && **held.cell.counters() == *counters
@@ -126,6 +158,7 @@ impl Cells {
         }
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let held = Arc::new(HeldCell {
+            _room: Room::of(&counters, account),
             cell: Cell::new(number, counters.into()),
             answered: Notify::new(),
             waiting: AtomicU64::new(0),
