@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tollgate_policy::settings::{ListenAddress, ProcessConfig};
 use tollgate_proto::ControlClient;
 
-use crate::admin::{self, AdminState};
+use crate::admin::{self, AdminState, Page};
 use crate::audit::{self, Delivery};
 use crate::descriptors;
 use crate::journey::Shared;
@@ -72,6 +72,7 @@ pub struct Engine {
     delivery: Option<Delivery>,
     shipper: Option<Shipper>,
     on_reload: Option<OnReload>,
+    page: Option<Page>,
     access_log: AccessLog,
     drain: Drain,
     ready: Arc<AtomicBool>,
@@ -163,6 +164,7 @@ impl Engine {
             delivery: Some(delivery),
             shipper,
             on_reload: None,
+            page: None,
             ready: Arc::new(AtomicBool::new(false)),
             workers: Vec::new(),
             offer: sites::offered(&sites)?,
@@ -205,6 +207,11 @@ impl Engine {
     /// Has this done as well whenever a reload is asked for. Blocks a thread of its own.
     pub fn on_reload(&mut self, also: OnReload) {
         self.on_reload = Some(also);
+    }
+
+    /// Has this added to the page of metrics.
+    pub fn also_show(&mut self, page: Arc<dyn Fn(&mut String) + Send + Sync>) {
+        self.page = Some(Page(page));
     }
 
     fn start_workers(&mut self, sites: &mut [Site]) -> Result<(), StartError> {
@@ -374,6 +381,7 @@ impl Engine {
             draining: self.shared.draining.clone(),
             shared: self.shared.clone(),
             process: self.process.clone(),
+            page: self.page.clone(),
         };
         let Some(listener) = self.admin.take() else {
             return;
