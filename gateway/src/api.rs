@@ -11,7 +11,7 @@ use tollgate_policy::access::{ApiAccess, Demand};
 use tollgate_policy::classify::Classifier;
 use tollgate_policy::openapi::{self, Description, SchemeKind};
 use tollgate_policy::quota::{Cost, Limit};
-use tollgate_policy::settings::{ApiConfig, Priority};
+use tollgate_policy::settings::{ApiConfig, Durability, Priority};
 use tollgate_policy::{Finding, Place, Severity};
 
 use crate::apis::{MAX_BASE_SEGMENTS, base_segments};
@@ -88,6 +88,8 @@ pub struct Resolved {
     pub max_body: Option<u64>,
     /// What a call is worth when not every one can be served.
     pub priority: Priority,
+    /// How well the record of a call is kept.
+    pub durability: Durability,
     /// A credential is demanded, and demanding it is ours.
     pub demands: bool,
     /// `WWW-Authenticate` values (RFC 9110 section 11.6.1). At least one where a credential is looked at, which is also
@@ -225,6 +227,7 @@ impl Resolved {
             max_body: said.max_body,
             costs: said.costs.unwrap_or_default(),
             priority: said.priority.unwrap_or_default(),
+            durability: said.durability.unwrap_or_default(),
             demands: !demand.admits_anonymous(),
             challenges: match demand {
                 Demand::Public => Vec::new(),

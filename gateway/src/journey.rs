@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use tollgate_policy::access::Grant;
 use tollgate_policy::credentials::certificate::CertificateIdentity;
-use tollgate_policy::settings::{DoorLimits, OverloadConfig, Priority};
+use tollgate_policy::settings::{DoorLimits, Durability, OverloadConfig, Priority};
 use tollgate_proto::ControlClient;
 
 use crate::api::{Api, Operation};
@@ -236,6 +236,14 @@ impl Called {
         let operation = self.api.operations.get(self.operation);
         let settled = operation.and_then(|operation| operation.settings.max_body);
         settled.unwrap_or(shared.max_body)
+    }
+
+    /// How well the record of a call is kept.
+    pub(crate) fn durability(&self) -> Durability {
+        let operation = self.api.operations.get(self.operation);
+        operation.map_or_else(Durability::default, |operation| {
+            operation.settings.durability
+        })
     }
 
     /// What the operation is worth when not every call can be served.

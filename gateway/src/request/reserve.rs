@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tollgate_policy::access::Grant;
 use tollgate_policy::quota::CostSource;
+use tollgate_policy::settings::Durability;
 
 use super::Exchange;
 use crate::denial::Denial;
@@ -21,7 +22,9 @@ impl Exchange {
         grant: &mut Grant,
     ) -> Result<Option<Reservation>, Denial> {
         let shared = Arc::clone(&self.shared);
-        if identified.identity.caller.is_some() && !shared.metering.admits() {
+        let recorded =
+            identified.identity.caller.is_some() && called.durability() != Durability::Metric;
+        if recorded && !shared.metering.admits() {
             self.reason = quota::verdict::reason_of(&Unpaid::Unrecordable);
             return Err(Denial::Unpaid(Box::new(Unpaid::Unrecordable)));
         }

@@ -38,18 +38,6 @@ pub enum OnFull {
     ServeUnmetered,
 }
 
-/// How well a record is kept before the call ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// It is not: numbers in metrics are enough.
-    Metric,
-    /// It survives the death of the process.
-    #[default]
-    Process,
-    /// It survives a power cut: the end of the answer waits for the disk.
-    Disk,
-}
-
 impl Default for UsageLimits {
     fn default() -> Self {
         Self {

@@ -283,7 +283,11 @@ impl Lane {
     /// possibly incomplete.
     async fn rest(&mut self, shard: &ShardWriter) {
         let news = shard.news.notified();
-        if tokio::time::timeout(self.shared.limits.sign_every, news).await.is_err() && self.floor > 0 {
+        if tokio::time::timeout(self.shared.limits.sign_every, news)
+            .await
+            .is_err()
+            && self.floor > 0
+        {
             let nothing = Portion {
                 first: self.floor,
                 records: Vec::new(),

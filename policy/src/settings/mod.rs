@@ -56,5 +56,5 @@ pub use override_file::{Override, Quantity, overridden, stored_override};
 pub use process::*;
 pub use process_file::read_process;
 pub use quota::QuotaConfig;
-pub use usage::{UsageConfig, UsageRetention};
+pub use usage::{Durability, UsageConfig, UsageRetention};
 pub use value::{parse_access_log, parse_duration, parse_listen_address};

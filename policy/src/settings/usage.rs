@@ -18,6 +18,18 @@ pub struct UsageConfig {
     pub event_source: String,
 }
 
+/// How well the record of a call is kept before the call ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// There is none: numbers in metrics are enough.
+    Metric,
+    /// It survives the death of the process.
+    #[default]
+    Process,
+    /// It survives a power cut: the end of the answer waits for the disk.
+    Disk,
+}
+
 /// How long totals of usage are kept, by the step they are added up in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UsageRetention {

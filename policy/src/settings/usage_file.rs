@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::decode::Text;
 use super::reader::Reader;
 use super::value::{self, Wrong};
-use super::{UsageConfig, UsageRetention, names};
+use super::{Durability, UsageConfig, UsageRetention, names};
 
 /// Room for a few segments of several workers.
 const SMALLEST: u64 = 8 << 20;
@@ -105,6 +105,19 @@ fn max_bytes(text: &str) -> Result<u64, Wrong> {
     Ok(bytes)
 }
 
+/// `durability` of an operation.
+pub(super) fn durability(text: &str) -> Result<Durability, Wrong> {
+    match text {
+        "metric" => Ok(Durability::Metric),
+        "process" => Ok(Durability::Process),
+        "disk" => Ok(Durability::Disk),
+        _ => Err(Wrong::new(
+            format!("`{text}` is none of `metric`, `process` and `disk`"),
+            "write process: the record of a call survives the process, disk: also a power cut, metric: there is none",
+        )),
+    }
+}
+
 fn serve_unmetered(text: &str) -> Result<bool, Wrong> {
     match text {
         "refuse" => Ok(false),
@@ -128,6 +141,7 @@ mod tests {
         assert_eq!(serve_unmetered("refuse").map_err(|_| ()), Ok(false));
         assert_eq!(serve_unmetered("serve_unmetered").map_err(|_| ()), Ok(true));
         assert!(serve_unmetered("drop").is_err());
+        assert!(durability("disk").is_ok() && durability("ssd").is_err());
         assert!(kept("1d").is_ok() && kept("23h").is_err() && kept("off").is_err());
         assert!(event_source("https://a.example/b?c#d").is_ok());
         assert!(event_source("").is_err() && event_source("a b").is_err());
