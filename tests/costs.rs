@@ -14,12 +14,16 @@ use serde_json::Value;
 use world::shop::{self, Key, shop_with};
 use world::{Plan, Service, Then, World, eventually};
 
-/// The shop with such costs, whose plan `all` has these limits.
-fn shop_of(service: &Service, costs: &str, limits: &str) -> Plan {
+/// Plans of which `all` has these limits.
+fn plans(limits: &str) -> String {
     let all = "    apis: { shop: all }\n";
-    let plans = shop::PLANS.replace(all, &format!("{all}    limits: {limits}\n"));
+    shop::PLANS.replace(all, &format!("{all}    limits: {limits}\n"))
+}
+
+/// The shop with such costs and limits.
+fn shop_of(service: &Service, costs: &str, limits: &str) -> Plan {
     shop_with(service, costs)
-        .file("plans.yaml", &plans)
+        .file("plans.yaml", &plans(limits))
         .file("consumers.yaml", shop::CONSUMERS)
 }
 
@@ -71,6 +75,30 @@ fn money_that_is_spent_answers_402() {
             .text()
             .contains("the spend cap `cap` of 1.00 per month")
     );
+}
+
+#[test]
+fn what_did_not_reach_the_service_counts_only_where_the_limit_says_so() {
+    let deny = "operations:\n  createBook: { acl: [{ name: closed, effect: deny }] }\n";
+    for (counts, used) in [("reached", 0), ("tried", 3)] {
+        let limits = format!("[{{ name: daily, amount: 10, window: 1d, counts: {counts} }}]");
+        let world = shop::bare(&Service::nowhere(), deny)
+            .file("plans.yaml", &plans(&limits))
+            .file("consumers.yaml", shop::CONSUMERS)
+            .start();
+        let key = world.key("desk");
+        let headers = [("x-api-key", &*key.secret)];
+        for _ in 0..2 {
+            let refused = world.ask("POST", "/v1/books", &headers, b"{}");
+            refused.is_problem(403, "not_permitted");
+        }
+        let failed = world.get_with(&key, "/v1/books").status;
+        assert!(matches!(failed, 502 | 503), "{failed}");
+        eventually("it is counted", || {
+            let quota: Value = world.cli(&["quota", "--consumer", "desk", "--json"]).json();
+            quota.get(0).map_or(0, |row| row["used"].as_u64().unwrap()) == used
+        });
+    }
 }
 
 #[test]

@@ -205,7 +205,10 @@ impl Exchange {
                 let reserved = self.reserve(&called, &identified, asked, &mut grant).await;
                 reserved.map(|reservation| (grant, reservation))
             }
-            Err(denial) => Err(denial),
+            Err(denial) => {
+                self.count_refused(&called, &identified, asked);
+                Err(denial)
+            }
         };
         match reserved {
             Ok((grant, reservation)) => {

@@ -8,7 +8,7 @@ use tollgate_policy::access::RuleRef;
 use tollgate_policy::directory::Caller;
 use tollgate_policy::quota::cell::{Closest, Ticks};
 use tollgate_policy::quota::{
-    Cost, CostSource, Counter, CounterKey, Limit, Metric, OnUnavailable, Scope, Subject,
+    Cost, CostSource, Counter, CounterKey, Counts, Limit, Metric, OnUnavailable, Scope, Subject,
 };
 
 use super::cells::{HeldCell, Varying};
@@ -29,6 +29,8 @@ pub struct Toll {
     pub(super) cost: Charged,
     /// What its smallest limit can ever hold: a call that costs more never passes.
     pub(super) most: u64,
+    /// It counts calls that did not reach their service, too.
+    pub(super) tried: bool,
     /// The first of its limits.
     first: Arc<Limit>,
 }
@@ -73,6 +75,15 @@ impl Charges {
     ) -> Option<Exceeded> {
         let mut tolls = self.tolls.iter();
         tolls.find_map(|toll| toll.would_refuse(toll.cost.before(&value), now))
+    }
+
+    /// Counts a call that was refused before it was charged, where such calls count.
+    pub fn count_refused(&self, value: impl Fn(&CostSource) -> Option<u64>) {
+        for toll in self.tolls.iter().filter(|toll| toll.tried) {
+            toll.held
+                .cell
+                .charge(toll.cost.before(&value).min(toll.most));
+        }
     }
 
     /// Response headers of the service that costs are read from.
@@ -193,7 +204,7 @@ pub(super) fn of(
         let names = limit.operations.as_ref();
         names.is_none_or(|names| access.is_named_in(names))
     };
-    let mut groups: BTreeMap<(Metric, bool), Vec<Counter>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Metric, bool, Counts), Vec<Counter>> = BTreeMap::new();
     for limit in call.api.limits.iter().chain(sold).filter(|it| is_about(it)) {
         let named = |held: bool, name: &Arc<str>| if held { name.clone() } else { "".into() };
         let key = CounterKey {
@@ -202,25 +213,28 @@ pub(super) fn of(
             operation: named(limit.scope == Scope::Operation, &operation.name),
             subject: subject(limit.subject, caller, varying),
         };
-        let group = groups.entry((limit.metric.clone(), limit.shadow));
+        let group = groups.entry((limit.metric.clone(), limit.shadow, limit.counts));
         group.or_default().push(Counter {
             key,
             limit: Arc::clone(limit),
         });
     }
-    let tolls = groups.into_iter().filter_map(|((metric, _), counters)| {
-        let cost = charged(&metric, &operation.settings.costs)?;
-        let first = Arc::clone(&counters.first()?.limit);
-        let holds = |it: &Counter| it.limit.burst.unwrap_or(it.limit.amount);
-        let most = counters.iter().map(holds).min().unwrap_or(0);
-        let held = cell(counters);
-        Some(Toll {
-            held,
-            cost,
-            most,
-            first,
-        })
-    });
+    let tolls = groups
+        .into_iter()
+        .filter_map(|((metric, _, counts), counters)| {
+            let cost = charged(&metric, &operation.settings.costs)?;
+            let first = Arc::clone(&counters.first()?.limit);
+            let holds = |it: &Counter| it.limit.burst.unwrap_or(it.limit.amount);
+            let most = counters.iter().map(holds).min().unwrap_or(0);
+            let held = cell(counters);
+            Some(Toll {
+                tried: counts == Counts::Tried && metric != Metric::Concurrent,
+                held,
+                cost,
+                most,
+                first,
+            })
+        });
     let tolls: Vec<Toll> = tolls.collect();
     let costs = operation.settings.costs.iter();
     let billed = costs.filter(|cost| matches!(cost.metric, Metric::Money | Metric::Units(_)));

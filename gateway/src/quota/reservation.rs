@@ -70,6 +70,10 @@ impl Reservation {
         }
         for (toll, paid) in self.charges.tolls.iter().zip(&self.paid) {
             match *paid {
+                // It was tried, and that counts.
+                Paid::Taken(taken) if toll.tried && !settled.reached => {
+                    toll.held.cell.settle(taken, taken.tokens);
+                }
                 Paid::Taken(taken) => {
                     let actual = toll.cost.after(taken.tokens, settled);
                     toll.held.cell.settle(taken, actual);

@@ -13,6 +13,29 @@ use crate::journey::{Asked, Called};
 use crate::quota::{self, Reservation, Unpaid};
 
 impl Exchange {
+    /// Counts a call that was refused though its caller is known, against the limits that want that.
+    pub(super) fn count_refused(
+        &self,
+        called: &Called,
+        identified: &Identified,
+        asked: &Asked<'_>,
+    ) {
+        let call = quota::Call {
+            api: &called.api,
+            operation: called.operation,
+            identified,
+            client: asked.request.client,
+        };
+        if let Some(charges) = self
+            .shared
+            .quotas
+            .charges(&call)
+            .filter(|_| !self.is_described)
+        {
+            charges.count_refused(|source| quota::verdict::cost_of(source, &called.api, asked));
+        }
+    }
+
     /// Takes what the call costs of everything it counts against.
     pub(super) async fn reserve(
         &mut self,

@@ -12,7 +12,9 @@ use super::finder::Finder;
 use super::reference::Spot;
 use super::{clip, text_of};
 use crate::directory::Defined;
-use crate::quota::{Cost, CostSource, Limit, Metric, OnUnavailable, Scope, Subject, Window};
+use crate::quota::{
+    Cost, CostSource, Counts, Limit, Metric, OnUnavailable, Scope, Subject, Window,
+};
 use crate::source::{Entry, Node};
 
 /// Limits of a description, and metrics of an operation, that are read.
@@ -123,6 +125,7 @@ fn limit(spot: Spot<'_>, metrics: &HashSet<&str>, finder: &mut Finder) -> Option
         scope: Scope::Api,
         operations: None,
         on_unavailable: OnUnavailable::default(),
+        counts: Counts::default(),
         shadow: false,
         origin: Defined::File(spot.place()),
     })

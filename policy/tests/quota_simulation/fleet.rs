@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tollgate_policy::directory::Defined;
 use tollgate_policy::quota::cell::{Cell, Taken, Untaken};
 use tollgate_policy::quota::{
-    Counter, CounterKey, Grantor, HolderId, LeaseAsk, LeaseGrant, Limit, Metric, OnUnavailable,
-    Scope, Standing, Subject, Window,
+    Counter, CounterKey, Counts, Grantor, HolderId, LeaseAsk, LeaseGrant, Limit, Metric,
+    OnUnavailable, Scope, Standing, Subject, Window,
 };
 use tollgate_policy::time::Timestamp;
 
@@ -173,6 +173,7 @@ impl Fleet {
             scope: Scope::Api,
             operations: None,
             on_unavailable: OnUnavailable::FailClosed,
+            counts: Counts::Reached,
             shadow: false,
             origin: Defined::Store,
         });
