@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Of what `bench` measures.
 PROFILE ?= release
 
-.PHONY: demo build test kill-test lint bench fuzz audit setup
+.PHONY: demo build test kill-test orders lint bench fuzz audit setup
 
 demo: setup ## the bookstore API in front of a service that echoes
 	$(CARGO) build --release --locked -p tollgate
@@ -25,6 +25,9 @@ test: setup lint ## everything
 
 kill-test: setup ## a thousand deaths of what writes, ships and stores usage: every record billed once
 	TOLLGATE_KILLS=$${TOLLGATE_KILLS:-1000} $(CARGO) test --locked -p tollgate --test kill_usage -- --nocapture
+
+orders: setup ## every order of the steps of threads that share a quota cell (loom)
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$(CARGO_TARGET_DIR)/loom" $(CARGO) test --locked --release -p tollgate-policy --test quota_orders
 
 lint: setup ## format and clippy
 	$(CARGO) fmt --all --check

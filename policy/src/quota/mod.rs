@@ -9,7 +9,8 @@ mod book;
 pub mod cell;
 pub mod grantor;
 mod lease;
-pub mod window;
+pub mod sync;
+mod window;
 mod word;
 
 use std::fmt;
