@@ -80,7 +80,7 @@ fn an_api_costs_beside_another_what_it_costs_alone() {
     let (cheap_calls, costly_calls) = (3_000, 600);
     let mut told = String::new();
     // Whoever shares the machine disturbs: it has to be seen once.
-    for _ in 0..5 {
+    for _ in 0..10 {
         let alone = |api, calls| {
             let before = of_process(&world);
             call(&world, api, calls);

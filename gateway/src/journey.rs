@@ -125,6 +125,21 @@ pub enum Journey {
 }
 
 impl Journey {
+    /// How it stands: the code of the refusal (empty for none), the API, and the index of the operation.
+    pub(crate) fn outcome(&self) -> (&'static str, Option<&Arc<Api>>, Option<usize>) {
+        match self {
+            Self::Arrived => ("", None, None),
+            Self::Admitted(admitted) => ("", Some(&admitted.api), Some(admitted.operation)),
+            Self::Own(own) => ("", Some(&own.api), None),
+            Self::Refused {
+                denial,
+                api,
+                operation,
+                ..
+            } => (denial.code(), api.as_ref(), *operation),
+        }
+    }
+
     /// Who called, as far as that was found out.
     pub fn identified(&self) -> Option<&Identified> {
         match self {

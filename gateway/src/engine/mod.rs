@@ -270,24 +270,8 @@ impl Engine {
         if let Err(error) = self.live.watch() {
             tracing::error!("{error}; files are not watched, SIGHUP still reloads");
         }
-        for keys in &self.tls {
-            tokio::spawn(listener::watch(keys.clone()));
-        }
+        let renewal = self.spawn_tasks();
         let directory = self.shared.identities.directory.clone();
-        let tokens = self.shared.identities.tokens.clone();
-        tokio::spawn(directory.clone().follow(tokens));
-        if let Some(delivery) = self.delivery.take() {
-            tokio::spawn(audit::deliver(delivery, directory.control().clone()));
-        }
-        if let Some(shipper) = self.shipper.take() {
-            tokio::spawn(shipper.run(directory.control().clone()));
-        }
-        let alerts = self.process.quota.clone();
-        let control = directory.control().clone();
-        tokio::spawn(alerts::tell(control, alerts, self.metrics.clone()));
-        let costs = self.shared.costs.clone();
-        tokio::spawn(costs.divide(self.shared.apis.clone()));
-        let renewal = Renewal::start(self.shared.quotas.clone());
         let apis = self.live.apis().load_full();
         for api in apis.all() {
             api.cluster.ready(NAMES_LIMIT).await;
@@ -325,6 +309,28 @@ impl Engine {
                 signal = signals.next() => if signal == Told::End { return false },
             }
         }
+    }
+
+    /// What goes on beside the requests, on the control thread.
+    fn spawn_tasks(&mut self) -> Renewal {
+        for keys in &self.tls {
+            tokio::spawn(listener::watch(keys.clone()));
+        }
+        let directory = self.shared.identities.directory.clone();
+        let tokens = self.shared.identities.tokens.clone();
+        tokio::spawn(directory.clone().follow(tokens));
+        if let Some(delivery) = self.delivery.take() {
+            tokio::spawn(audit::deliver(delivery, directory.control().clone()));
+        }
+        if let Some(shipper) = self.shipper.take() {
+            tokio::spawn(shipper.run(directory.control().clone()));
+        }
+        let alerts = self.process.quota.clone();
+        let control = directory.control().clone();
+        tokio::spawn(alerts::tell(control, alerts, self.metrics.clone()));
+        let costs = self.shared.costs.clone();
+        tokio::spawn(costs.divide(self.shared.apis.clone()));
+        Renewal::start(self.shared.quotas.clone())
     }
 
     /// Until a signal or a successor ends it. The sockets kept for a successor are closed when this returns.

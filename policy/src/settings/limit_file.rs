@@ -67,6 +67,14 @@ pub(super) enum Owner<'o> {
 }
 
 impl Owner<'_> {
+    /// Where a limit of this owner, written there, was defined.
+    fn origin(self, reader: &Reader, at: &Text) -> Defined {
+        match self {
+            Self::Stored(_) => Defined::Store,
+            Self::Plan(_) | Self::Api(_) | Self::Description => Defined::File(reader.place(at)),
+        }
+    }
+
     fn id(self, name: &Arc<str>) -> Arc<str> {
         match self {
             Self::Plan(plan) | Self::Stored(plan) => format!("plan/{plan}/{name}").into(),
@@ -185,16 +193,10 @@ fn limit(
         None => Some(Metric::Calls),
     };
     let counted = metric.clone().unwrap_or(Metric::Calls);
-    let parse = |text: &str| amount::amount(&counted, text);
     // Where the metric is wrong, what the amount should be is not known.
-    let said = metric.is_some().then_some(&written.amount);
-    let amount = reader.value(&within("amount"), said, parse);
-    if amount == Some(0) {
-        let place = reader.place(&written.amount);
-        let what = format!("limit `{}` allows nothing", at.text);
-        let remedy = "leave the operations out of the plan instead, or suspend the consumer";
-        reader.warn("allows-nothing", place, what, remedy);
-    }
+    let amount = metric
+        .as_ref()
+        .and_then(|metric| amount_of(reader, field, written, metric));
     let window = window(reader, field, written, &counted);
     let burst = burst(reader, field, written, &counted, window);
     let subject = reader.value(&within("per"), written.per.as_ref(), subject);
@@ -224,11 +226,25 @@ fn limit(
         on_unavailable: on_unavailable.unwrap_or_default(),
         counts: counts.unwrap_or_default(),
         shadow: shadow.unwrap_or_default(),
-        origin: match owner {
-            Owner::Stored(_) => Defined::Store,
-            Owner::Plan(_) | Owner::Api(_) | Owner::Description => Defined::File(reader.place(at)),
-        },
+        origin: owner.origin(reader, at),
     })
+}
+
+fn amount_of(
+    reader: &mut Reader,
+    field: &str,
+    written: &WrittenLimit,
+    metric: &Metric,
+) -> Option<u64> {
+    let parse = |text: &str| amount::amount(metric, text);
+    let amount = reader.value(&format!("{field}.amount"), Some(&written.amount), parse);
+    if amount == Some(0) {
+        let place = reader.place(&written.amount);
+        let what = format!("limit `{}` allows nothing", written.name.text);
+        let remedy = "leave the operations out of the plan instead, or suspend the consumer";
+        reader.warn("allows-nothing", place, what, remedy);
+    }
+    amount
 }
 
 /// What is written about time.
