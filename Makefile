@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Of what `bench` measures.
 PROFILE ?= release
 
-.PHONY: demo build test kill-test orders lint bench fuzz audit setup
+.PHONY: demo build test peers kill-test orders conformance lint bench fuzz audit setup
 
 demo: setup ## the bookstore API in front of a service that echoes
 	$(CARGO) build --release --locked -p tollgate
@@ -15,7 +15,7 @@ demo: setup ## the bookstore API in front of a service that echoes
 build: setup ## the release binary
 	$(CARGO) build --release --locked -p tollgate
 
-test: setup lint ## everything
+test: setup lint peers ## everything
 	$(CARGO) test --workspace --locked --no-fail-fast
 	@# Of the whole workspace again: for one package alone cargo would build its dependencies anew, with fewer features.
 	TOLLGATE_TEST_PUMP=1 $(CARGO) test --workspace --locked --no-fail-fast \
@@ -23,11 +23,17 @@ test: setup lint ## everything
 		--test strictness --test listeners --test descriptors --test live_configuration \
 		--test keys --test plans --test terms --test revocation --test explain --test shadow --test audit
 
+peers: ## other people's gRPC, for the tests that call it and are called by it (from PyPI and npm)
+	@sh scripts/peers.sh || echo "peers: not installed; tests that need them are skipped, and fail in CI" >&2
+
 kill-test: setup ## a thousand deaths of what writes, ships and stores usage: every record billed once
 	TOLLGATE_KILLS=$${TOLLGATE_KILLS:-1000} $(CARGO) test --locked -p tollgate --test kill_usage -- --nocapture
 
 orders: setup ## every order of the steps of threads that share a quota cell (loom)
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$(CARGO_TARGET_DIR)/loom" $(CARGO) test --locked --release -p tollgate-policy --test quota_orders
+
+conformance: setup ## the official conformance suite of protobuf against the codec (fetches its runner with npm)
+	sh scripts/conformance.sh
 
 lint: setup ## format and clippy
 	$(CARGO) fmt --all --check

@@ -92,8 +92,12 @@ fn the_example_api_is_the_default_api_but_for_its_operations() {
     };
     assert_eq!(api.operations.len(), 3);
     api.operations.clear();
-    let mut plain =
-        ApiConfig::for_spec(&api.spec, "http://127.0.0.1:9000", SecurityMode::Enforce).unwrap();
+    let mut plain = ApiConfig::for_spec(
+        api.spec.as_ref().unwrap(),
+        "http://127.0.0.1:9000",
+        SecurityMode::Enforce,
+    )
+    .unwrap();
     plain.file = file;
     assert_eq!(api.defaults, OperationSettings::default());
     assert_eq!(api, plain);

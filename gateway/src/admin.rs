@@ -31,7 +31,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tollgate_policy::settings::{
-    AccessLogTarget, ApiConfig, HostPattern, ListenAddress, OverloadConfig, ProcessConfig,
+    AccessLogTarget, ApiConfig, DescriptorSource, HostPattern, ListenAddress, OverloadConfig,
+    ProcessConfig,
 };
 
 use crate::descriptors;
@@ -388,6 +389,20 @@ fn shown_overload(overload: &OverloadConfig) -> Value {
 }
 
 /// As [`shown_process`].
+/// Where descriptors come from.
+fn descriptors_of(source: &DescriptorSource) -> Value {
+    let shown = |path: &std::path::PathBuf| path.to_string_lossy().into_owned();
+    match source {
+        DescriptorSource::Set(path) => json!({ "descriptors": shown(path) }),
+        DescriptorSource::Protos { files, .. } => {
+            json!({ "protos": files.iter().map(shown).collect::<Vec<_>>() })
+        }
+        DescriptorSource::Reflection { refresh } => {
+            json!({ "reflection": { "refresh_seconds": refresh.as_secs() } })
+        }
+    }
+}
+
 fn shown_api(api: &ApiConfig) -> Value {
     let hosts = api.hosts.iter().map(|host| match host {
         HostPattern::Exact(name) => name.to_string(),
@@ -405,8 +420,9 @@ fn shown_api(api: &ApiConfig) -> Value {
     json!({
         "name": &*api.name,
         "file": api.file.to_string_lossy(),
-        "spec": api.spec.to_string_lossy(),
+        "spec": api.spec.as_ref().map(|spec| spec.to_string_lossy()),
         "hosts": hosts.collect::<Vec<_>>(),
+        "grpc": api.grpc.as_ref().map(|grpc| descriptors_of(&grpc.source)),
         "base_path": api.base_path.as_deref(),
         "security": format!("{:?}", api.security).to_ascii_lowercase(),
         "upstream": {
@@ -422,6 +438,7 @@ fn shown_api(api: &ApiConfig) -> Value {
             "keep_alive": duration(upstream.keep_alive),
             "retries": upstream.retries,
             "retry_budget_percent": upstream.retry_budget_percent,
+            "max_message": upstream.max_message,
             "health_check": upstream.health_check.as_ref().map(|check| &*check.path),
             "eject_after": upstream.eject_after,
             "eject_for": duration(upstream.eject_for),

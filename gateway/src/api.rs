@@ -19,6 +19,7 @@ use crate::authoriser::Authoriser;
 use crate::cost::Account;
 use crate::identity::issuer::Issuer;
 use crate::telemetry::{Metrics, OperationMetrics};
+use crate::transcode::face::Face;
 use crate::upstream::Cluster;
 
 /// One published OpenAPI file with its hosts, base paths, upstream and policy. Immutable.
@@ -44,6 +45,8 @@ pub struct Api {
     pub bases: Vec<Arc<str>>,
     /// Limits on its calls, whatever plan they are made under.
     pub limits: Vec<Arc<Limit>>,
+    /// The gRPC service behind it; `None`: it speaks HTTP itself.
+    pub face: Option<Arc<Face>>,
     /// Endpoints.
     pub cluster: Arc<Cluster>,
     /// Series of requests that are no operation.
@@ -113,13 +116,14 @@ pub struct Traffic {
 }
 
 impl Api {
-    /// Compiles one API. Does no I/O but reading the PEM files its upstream names.
+    /// Compiles one API; `face` has an entry for each operation of the description. Does no I/O but reading the PEM files its upstream names.
     ///
     /// # Errors
     /// Findings of which at least one is an error.
     pub fn compile(
         config: ApiConfig,
         mut description: Description,
+        face: Option<Face>,
         generation: u64,
         previous: Option<&Api>,
         metrics: &Metrics,
@@ -168,6 +172,7 @@ impl Api {
             operations,
             bases,
             limits: config.limits_for(&description),
+            face: face.map(Arc::new),
             cluster,
             unclassified: metrics.operation(&config.name, "", ""),
             traffic: previous
@@ -341,10 +346,10 @@ fn unused_entries(config: &ApiConfig, description: &Description) -> Vec<Finding>
     }
     let mut known = std::collections::HashSet::new();
     for operation in &description.operations {
-        known.extend(operation.id.as_deref().map(str::to_owned));
-        known.insert(format!("{} {}", operation.method, operation.template));
+        known.extend(operation.names());
     }
-    let unknown = config.operations.keys().filter(|key| !known.contains(*key));
+    let unknown = config.operations.keys();
+    let unknown = unknown.filter(|key| !known.contains(key.as_str()));
     unknown
         .map(|key| Finding {
             severity: Severity::Warning,
@@ -421,7 +426,7 @@ paths:
         let mut config =
             ApiConfig::for_spec(file, "http://127.0.0.1:1", SecurityMode::Enforce).unwrap();
         change(&mut config);
-        let (api, _) = Api::compile(config, description, 1, None, &Metrics::new()).unwrap();
+        let (api, _) = Api::compile(config, description, None, 1, None, &Metrics::new()).unwrap();
         let demanding = api.operations.iter().filter(|it| it.settings.demands);
         assert_eq!(api.demanding(), demanding.count());
         for (operation, access) in api.operations.iter().zip(&api.access.operations) {

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use crate::overload::TurnedAway;
 use crate::quota::Unpaid;
+use crate::transcode::status::percent_encoded;
+use crate::transcode::unfit::Unfit;
 
 /// A request that is answered here instead of by the service, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +62,8 @@ pub enum Denial {
     BodyTooLarge,
     /// The request body arrives too slowly.
     BodyTooSlow,
+    /// The request is no message of the method called.
+    Unfit(Box<Unfit>),
     /// `Expect` with something else than `100-continue`.
     ExpectationFailed,
     /// gRPC cannot be answered on HTTP/1.x: its trailers would be lost.
@@ -141,6 +145,7 @@ impl Denial {
             Self::CredentialRevoked => "credential_revoked",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTooSlow => "body_too_slow",
+            Self::Unfit(why) => why.code(),
             Self::ExpectationFailed => "expectation_failed",
             Self::GrpcNeedsHttp2 => "grpc_needs_http2",
             Self::Overloaded => "overloaded",
@@ -169,6 +174,7 @@ impl Denial {
             Self::Unpaid(why) => why.status(),
             Self::TurnedAway(away) => away.status(),
             Self::BodyTooLarge => 413,
+            Self::Unfit(why) => why.status(),
             Self::ExpectationFailed => 417,
             Self::GrpcNeedsHttp2 => 426,
             Self::Overloaded | Self::NoEndpoint | Self::PolicyUnavailable => 503,
@@ -181,7 +187,7 @@ impl Denial {
     /// gRPC status code (<https://grpc.io/docs/guides/status-codes/>).
     pub fn grpc_status(&self) -> u8 {
         match self {
-            Self::Malformed(_) | Self::HeadTooLarge | Self::ExpectationFailed => 3,
+            Self::Malformed(_) | Self::HeadTooLarge | Self::Unfit(_) | Self::ExpectationFailed => 3,
             Self::UpstreamTimeout | Self::HeadTimeout | Self::BodyTooSlow => 4,
             Self::ScopeMissing(_) | Self::NotPermitted(_) | Self::TermsNotAccepted { .. } => 7,
             Self::BodyTooLarge | Self::TooManyUnknown => 8,
@@ -228,6 +234,7 @@ impl Denial {
             | Self::MethodsAsked(_)
             | Self::BodyTooLarge
             | Self::BodyTooSlow
+            | Self::Unfit(_)
             | Self::ExpectationFailed
             | Self::GrpcNeedsHttp2
             // A flood would push everything else out of the audit log.
@@ -264,6 +271,7 @@ impl Denial {
             Self::CredentialRevoked => "Credential revoked",
             Self::BodyTooLarge => "Request body too large",
             Self::BodyTooSlow => "Request body too slow",
+            Self::Unfit(why) => why.title(),
             Self::ExpectationFailed => "Expectation not supported",
             Self::GrpcNeedsHttp2 => "gRPC needs HTTP/2",
             Self::Overloaded => "Gateway overloaded",
@@ -316,6 +324,7 @@ impl Denial {
             Self::CredentialRevoked => "the credential was revoked while the call was under way",
             Self::BodyTooLarge => "the request body exceeds the limit of this operation",
             Self::BodyTooSlow => "the request body arrives too slowly",
+            Self::Unfit(why) => return Cow::Owned(why.to_string()),
             Self::ExpectationFailed => "only `Expect: 100-continue` is supported",
             Self::GrpcNeedsHttp2 => "gRPC over HTTP/1 loses its trailers; use HTTP/2",
             Self::Overloaded => "try again in a moment",
@@ -354,6 +363,7 @@ impl Denial {
             // A new connection would cost more than another refusal on this one.
             | Self::TurnedAway(_)
             | Self::PolicyUnavailable
+            | Self::Unfit(_)
             | Self::GrpcNeedsHttp2
             | Self::NoEndpoint
             | Self::UpstreamFailed
@@ -399,6 +409,7 @@ impl Denial {
             | Self::UnknownOperation
             | Self::BodyTooLarge
             | Self::BodyTooSlow
+            | Self::Unfit(_)
             | Self::ExpectationFailed
             | Self::NotPermitted(_)
             | Self::UpstreamFailed
@@ -459,16 +470,7 @@ impl Denial {
 
     /// `grpc-message`: the detail, percent-encoded as gRPC over HTTP/2 demands.
     pub fn grpc_message(&self) -> String {
-        let mut message = String::new();
-        for byte in self.detail().bytes() {
-            match byte {
-                b' '..=b'~' if byte != b'%' => message.push(char::from(byte)),
-                _ => {
-                    let _ = write!(message, "%{byte:02X}");
-                }
-            }
-        }
-        message
+        percent_encoded(&self.detail())
     }
 }
 

@@ -400,6 +400,8 @@ impl Kept {
         let called = Called {
             api,
             operation,
+            // What is judged again does not depend on it.
+            route: 0,
             base_length: self.base_length,
         };
         let identified = Identified {

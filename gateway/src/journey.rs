@@ -183,6 +183,8 @@ pub struct Admitted {
     pub api: Arc<Api>,
     /// Index of its operation.
     pub operation: usize,
+    /// By which of the operation's routes it came: `Matched::route`.
+    pub route: usize,
     /// Length of the base path it came under.
     pub base_length: usize,
     /// Who calls.
@@ -241,6 +243,8 @@ pub struct Called {
     pub api: Arc<Api>,
     /// Index of the operation.
     pub operation: usize,
+    /// By which of its routes it came: `Matched::route`.
+    pub route: usize,
     /// Length of the base path it came under.
     pub base_length: usize,
 }
@@ -291,6 +295,7 @@ impl Called {
         Ok(Admitted {
             api: self.api,
             operation: self.operation,
+            route: self.route,
             base_length: self.base_length,
             identified,
             grant,

@@ -28,6 +28,7 @@ pub mod request;
 mod settle;
 pub mod shadow;
 pub mod telemetry;
+pub mod transcode;
 pub mod upstream;
 pub mod usage;
 mod verdict;

@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 use tollgate_policy::access::{self, Grant, Outcome, Witness};
-use tollgate_policy::classify::Unclassified;
 
 use crate::api::Api;
 use crate::authoriser::Judged;
@@ -33,7 +32,7 @@ use crate::quota::{Bill, Said};
 use crate::report::UpstreamStory;
 use crate::telemetry::{OperationMetrics, RequestId, TraceContext};
 use crate::{own, verdict};
-use classified::Classified;
+use classified::{Classified, matched};
 
 /// One request and its answer.
 #[derive(Debug)]
@@ -62,6 +61,8 @@ pub struct Exchange {
     pub(crate) reported: bool,
     /// Only described, for an explanation: nothing is charged.
     is_described: bool,
+    /// It was turned into a gRPC call, not forwarded.
+    pub(crate) transcoded: bool,
     /// Bytes of the answer's body that went to the client, or are about to.
     pub(crate) body_sent: u64,
     /// What the service said about the cost of the call.
@@ -92,6 +93,7 @@ impl Exchange {
             series: None,
             reported: false,
             is_described: false,
+            transcoded: false,
             body_sent: 0,
             said: SmallVec::new(),
             is_settled: false,
@@ -260,20 +262,7 @@ impl Exchange {
                 base_length,
             });
         }
-        let method = head.method.as_str();
-        let matched = api
-            .classifier
-            .classify(method, target.path)
-            .map_err(|why| match why {
-                Unclassified::BadEncoding => {
-                    Denial::Malformed("the path is not valid percent-encoded UTF-8".into())
-                }
-                Unclassified::NoTemplate => Denial::UnknownOperation,
-                Unclassified::NoMethod { allow } if method == "OPTIONS" => {
-                    Denial::MethodsAsked(allow)
-                }
-                Unclassified::NoMethod { allow } => Denial::MethodNotAllowed(allow),
-            })?;
+        let matched = matched(api, head, target.path)?;
         found.operation = Some(matched.operation);
         if (target.encoded_slash && matched.encoded_slash_refused)
             || (target.encoded_percent && matched.encoded_percent_refused)
@@ -286,6 +275,7 @@ impl Exchange {
         Ok(Classified::Operation(Called {
             api: api.clone(),
             operation: matched.operation,
+            route: matched.route,
             base_length: matched.base.len(),
         }))
     }
@@ -416,7 +406,7 @@ impl Exchange {
 
     /// Notes the end of the way to the service, where the request went it.
     pub fn forwarded(&mut self) {
-        if self.upstream.attempts > 0 {
+        if self.upstream.attempts > 0 && !self.transcoded {
             self.step("forward");
         }
     }

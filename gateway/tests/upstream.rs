@@ -42,6 +42,7 @@ fn config(endpoints: &[(&str, u16)]) -> UpstreamConfig {
         keep_alive: Duration::from_secs(50),
         retries: 1,
         retry_budget_percent: 20,
+        max_message: 4 << 20,
         health_check: None,
         eject_after: 3,
         eject_for: 50 * MS,

@@ -50,8 +50,14 @@ fn what_is_not_copied_is_looked_for_where_the_original_leads() {
     fs::remove_file(&original).unwrap();
     fs::remove_file(there.join("spec.yaml")).unwrap();
     let spec = copied.join("spec.yaml");
-    let kept = read_kept_api(&copied.join("books.yaml"), &original, &spec, &unset).unwrap();
-    assert_eq!(kept.spec, spec);
+    let kept = read_kept_api(
+        &copied.join("books.yaml"),
+        &original,
+        &|_| spec.clone(),
+        &unset,
+    )
+    .unwrap();
+    assert_eq!(kept.spec, Some(spec.clone()));
     assert_eq!(kept.file, original);
     assert_eq!(
         (kept.auth, kept.authoriser),

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use serde_json::json;
+use tollgate_gateway::transcode::face::describe_now;
+use tollgate_policy::settings::ApiConfig;
 use tollgate_policy::settings::check::{Report, check};
 use tollgate_policy::{Finding, Severity};
 
@@ -33,7 +35,8 @@ enum Format {
 
 /// Checks and prints.
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let report = check(&args.path, &super::environment);
+    let described = |config: &ApiConfig| describe_now(config).map(|it| it.description);
+    let report = check(&args.path, &super::environment, &described);
     match args.format {
         Format::Text => print_text(&report),
         Format::Json => print_json(&report)?,
@@ -51,8 +54,11 @@ fn print_text(report: &Report) {
     }
     for api in &report.summaries {
         println!(
-            "{}: {} {}: {} operations, {} overlaps",
-            api.file, api.title, api.version, api.operations, api.overlaps
+            "{}: {}: {} operations, {} overlaps",
+            api.file,
+            format!("{} {}", api.title, api.version).trim_end(),
+            api.operations,
+            api.overlaps
         );
     }
     if let Some(objects) = &report.objects {

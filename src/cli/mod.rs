@@ -11,6 +11,7 @@ mod demo_service;
 mod explain;
 mod gateway;
 mod keys;
+mod openapi;
 mod overrides;
 mod plans;
 mod projects;
@@ -42,6 +43,9 @@ enum Command {
     /// Check an OpenAPI file, an API file, tollgate.yaml or a configuration directory
     #[command(after_help = check::EXAMPLES)]
     Check(check::Args),
+    /// Write the OpenAPI document of a gRPC service's REST face
+    #[command(name = "openapi", after_help = openapi::EXAMPLES)]
+    OpenApi(openapi::Args),
     /// Say which operation a call is, and why
     Classify(classify::Args),
     /// Show the APIs of a running gateway
@@ -103,6 +107,7 @@ pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Gateway(args) => gateway::run(args),
         Command::Check(args) => check::run(args),
+        Command::OpenApi(args) => openapi::run(args),
         Command::Classify(args) => classify::run(args),
         Command::Status(args) => status::run(args),
         Command::Explain(args) => explain::run(args),

@@ -20,6 +20,7 @@
 pub mod client;
 pub mod disk;
 pub mod http2;
+pub mod library;
 pub mod load;
 pub mod measure;
 pub mod service;

@@ -43,7 +43,8 @@ pub fn stranger() -> String {
     identity().0
 }
 
-fn identity() -> (String, Arc<ServerConfig>) {
+/// A certificate of its own for [`NAME`], as PEM, and a server that shows it.
+pub fn identity() -> (String, Arc<ServerConfig>) {
     let own = rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

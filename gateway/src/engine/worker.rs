@@ -17,6 +17,7 @@ use crate::forward::Forwarder;
 use crate::identity::standing;
 use crate::journey::Shared;
 use crate::listener::{self, Door, Drain};
+use crate::transcode::link;
 use crate::upstream::pool;
 
 /// How often a worker looks through its idle connections to the services.
@@ -94,6 +95,7 @@ pub(super) fn work(
         drain.wait_idle(Duration::MAX).await;
         sweeping.abort();
         pool::clear();
+        link::clear();
     });
 }
 
@@ -102,6 +104,7 @@ async fn sweep() {
     loop {
         ticks.tick().await;
         pool::sweep();
+        link::sweep();
     }
 }
 

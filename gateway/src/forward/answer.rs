@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
+use pingora_core::protocols::http::HttpTask;
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -10,9 +11,14 @@ use super::frames::Frames;
 use crate::denial::Denial;
 use crate::door::asked::is_grpc;
 use crate::explain;
+use crate::journey::Journey;
 use crate::request::Exchange;
+use crate::transcode::dialect::Dialect;
+use crate::transcode::refusal::{Refusal, refusal};
+use crate::transcode::rpc;
 
-/// Writes the refusal as problem+json, or as gRPC status to a gRPC caller on HTTP/2.
+/// Writes the refusal in the words of the caller's protocol: gRPC, gRPC-Web, Connect, the errors of a gRPC service's REST face; else
+/// as problem+json.
 ///
 /// # Errors
 /// The client is gone.
@@ -26,22 +32,18 @@ pub async fn refuse(session: &mut Session, denial: &Denial, exchange: &Exchange)
         return refuse_grpc(session, denial, request_id).await;
     }
     let bodiless = head.method == http::Method::HEAD;
-    let body = denial.problem(request_id);
-    let mut answer = ResponseHeader::build(denial.status(), Some(8))?;
-    for (name, value) in denial.fields() {
-        answer.append_header(name, value)?;
-    }
-    if exchange.shared.legacy_quota_fields
-        && let Denial::Unpaid(why) = denial
-    {
-        for (name, value) in why.legacy_fields() {
-            answer.insert_header(name, value)?;
+    let (face, operation) = match &exchange.journey {
+        Journey::Refused { api, operation, .. } => {
+            (api.as_ref().and_then(|api| api.face.as_deref()), *operation)
         }
+        Journey::Arrived | Journey::Admitted(_) | Journey::Own(_) => (None, None),
+    };
+    let face = face.map(|face| (face, operation));
+    if let Some(told) = refusal(Dialect::of(head), denial, face, request_id) {
+        return refuse_with(session, denial, exchange, told).await;
     }
-    answer.insert_header("x-request-id", request_id)?;
-    if let Some(explanation) = exchange.explanation() {
-        answer.insert_header(explain::FIELD, explanation)?;
-    }
+    let body = denial.problem(request_id);
+    let mut answer = head_of(denial.status(), denial, exchange)?;
     if body.is_empty() {
         return session.write_response_header(Box::new(answer), true).await;
     }
@@ -57,6 +59,48 @@ pub async fn refuse(session: &mut Session, denial: &Denial, exchange: &Exchange)
             .await?;
     }
     Ok(())
+}
+
+/// Writes the refusal in the words of another protocol.
+async fn refuse_with(
+    session: &mut Session,
+    denial: &Denial,
+    exchange: &Exchange,
+    told: Refusal,
+) -> Result<()> {
+    let bodiless = session.req_header().method == http::Method::HEAD;
+    let mut answer = head_of(told.status, denial, exchange)?;
+    answer.insert_header("content-type", told.content_type)?;
+    answer.insert_header("content-length", told.body.len().to_string())?;
+    answer.insert_header("cache-control", "no-store")?;
+    session
+        .write_response_header(Box::new(answer), bodiless)
+        .await?;
+    if bodiless {
+        return Ok(());
+    }
+    let body = Bytes::from(told.body);
+    session.write_response_body(Some(body), true).await
+}
+
+/// What every refusal says in its head.
+fn head_of(status: u16, denial: &Denial, exchange: &Exchange) -> Result<ResponseHeader> {
+    let mut answer = ResponseHeader::build(status, Some(8))?;
+    for (name, value) in denial.fields() {
+        answer.append_header(name, value)?;
+    }
+    if exchange.shared.legacy_quota_fields
+        && let Denial::Unpaid(why) = denial
+    {
+        for (name, value) in why.legacy_fields() {
+            answer.insert_header(name, value)?;
+        }
+    }
+    answer.insert_header("x-request-id", exchange.request_id.as_str())?;
+    if let Some(explanation) = exchange.explanation() {
+        answer.insert_header(explain::FIELD, explanation)?;
+    }
+    Ok(answer)
 }
 
 /// Ends an answer that is under way, with the reason where its protocol has a place for one: a closing frame of a WebSocket, the
@@ -94,6 +138,11 @@ async fn refuse_grpc(session: &mut Session, denial: &Denial, request_id: &str) -
     answer.insert_header("content-type", "application/grpc")?;
     answer.insert_header("grpc-status", denial.grpc_status().to_string())?;
     answer.insert_header("grpc-message", denial.grpc_message())?;
+    if let Some(details) = rpc::status_of(denial, request_id).details_field() {
+        answer.insert_header("grpc-status-details-bin", details)?;
+    }
     answer.insert_header("x-request-id", request_id)?;
-    session.write_response_header(Box::new(answer), true).await
+    // The head itself has to end the stream: an empty piece of a body after it is no answer of gRPC's.
+    let tasks = vec![HttpTask::Header(Box::new(answer), true)];
+    session.write_response_tasks(tasks).await.map(drop)
 }

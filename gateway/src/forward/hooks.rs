@@ -22,6 +22,7 @@ use crate::denial::Denial;
 use crate::door::asked::is_grpc;
 use crate::journey::Journey;
 use crate::own;
+use crate::transcode::metadata;
 use crate::upstream::Outcome;
 
 /// Arms the watch for what no read timeout can hold. Streams of gRPC and WebSockets are slow by nature.
@@ -106,6 +107,9 @@ impl ProxyHttp for Forwarder {
             Box::pin(own::serve(session, &mut passage.exchange)).await?;
             return Ok(true);
         }
+        if self.transcode(session, passage).await? {
+            return Ok(true);
+        }
         self.forward(session, passage).await
     }
 
@@ -148,7 +152,13 @@ impl ProxyHttp for Forwarder {
             .picked
             .as_ref()
             .map_or("", |picked| picked.authority());
-        to_service(head, &passage.exchange, admitted, origin, authority)
+        to_service(head, &passage.exchange, admitted, origin, authority)?;
+        if is_grpc(head)
+            && let Some(end) = passage.deadline
+        {
+            metadata::cap_timeout(head, end.saturating_duration_since(Instant::now()))?;
+        }
+        Ok(())
     }
 
     async fn request_body_filter(

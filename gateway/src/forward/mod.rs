@@ -23,7 +23,7 @@ use crate::journey::Shared;
 pub struct Forwarder {
     /// What all workers share.
     pub shared: Arc<Shared>,
-    connector: TransportConnector,
+    pub(crate) connector: TransportConnector,
 }
 
 impl std::fmt::Debug for Forwarder {

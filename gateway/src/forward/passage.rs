@@ -29,17 +29,19 @@ use crate::upstream::{EndpointAddress, InFlight, Outcome, Picked};
 pub struct Passage {
     /// The journey.
     pub exchange: Exchange,
-    pub(super) picked: Option<Picked>,
+    pub(crate) picked: Option<Picked>,
     /// The endpoint is busy with the answer until its end.
     answering: Option<InFlight>,
-    pub(super) asked_at: Option<Instant>,
-    pub(super) failed_at: Option<EndpointAddress>,
-    pub(super) deadline: Option<Instant>,
-    pub(super) answered: bool,
-    pub(super) watch: Option<Arc<Watch>>,
-    pub(super) body_ended: bool,
+    pub(crate) asked_at: Option<Instant>,
+    pub(crate) failed_at: Option<EndpointAddress>,
+    pub(crate) deadline: Option<Instant>,
+    /// By when the caller wants it over, where it says so.
+    pub(crate) wanted_by: Option<Instant>,
+    pub(crate) answered: bool,
+    pub(crate) watch: Option<Arc<Watch>>,
+    pub(crate) body_ended: bool,
     /// How long the head of the answer may take, where the watch has to see to it.
-    pub(super) head_patience: Option<Duration>,
+    pub(crate) head_patience: Option<Duration>,
     /// What went to the client since the service agreed to switch to WebSocket.
     pub(super) frames: Option<Box<Frames>>,
 }
@@ -54,6 +56,7 @@ impl Passage {
             asked_at: None,
             failed_at: None,
             deadline: None,
+            wanted_by: None,
             answered: false,
             watch: None,
             body_ended: false,
@@ -63,15 +66,27 @@ impl Passage {
     }
 
     /// Which limit the watch ended this request by, if it did. The short way arms none, a revocation ends it all the same.
-    pub(super) fn cut(&self) -> Option<Cut> {
+    pub(crate) fn cut(&self) -> Option<Cut> {
         match &self.watch {
             Some(watch) => watch.over(),
             None => Watch::current()?.over(),
         }
     }
 
+    /// When the whole exchange has to be over: by the operation's total time, or the caller's word.
+    pub(crate) fn latest(&self) -> Option<Instant> {
+        let Journey::Admitted(admitted) = &self.exchange.journey else {
+            return None;
+        };
+        let total = admitted
+            .operation()
+            .and_then(|operation| operation.settings.total);
+        let end = total.map(|total| self.exchange.started + total);
+        [end, self.wanted_by].into_iter().flatten().min()
+    }
+
     /// Ends the attempt and blames the endpoint, or does not.
-    pub(super) fn finish_attempt(&mut self, outcome: Outcome) {
+    pub(crate) fn finish_attempt(&mut self, outcome: Outcome) {
         if let Some(watch) = &self.watch {
             watch.answer_came();
         }
@@ -105,7 +120,7 @@ fn outcome_name(outcome: Outcome) -> &'static str {
 }
 
 /// What the connection tells about the client.
-pub(super) fn origin_of(session: &Session) -> Origin {
+pub(crate) fn origin_of(session: &Session) -> Origin {
     let peer = session.client_addr().and_then(|address| address.as_inet());
     Origin {
         peer: peer.map(std::net::SocketAddr::ip),
@@ -116,7 +131,7 @@ pub(super) fn origin_of(session: &Session) -> Origin {
 }
 
 /// What the connection tells about the caller.
-pub(super) fn peer_of(session: &Session, trusted_hops: u8) -> Peer {
+pub(crate) fn peer_of(session: &Session, trusted_hops: u8) -> Peer {
     let peer = session.client_addr().and_then(|address| address.as_inet());
     let client = client_address(session.req_header(), peer.copied(), trusted_hops);
     let tls = session.digest().and_then(|it| it.ssl_digest.as_ref());
@@ -130,16 +145,13 @@ pub(super) fn peer_of(session: &Session, trusted_hops: u8) -> Peer {
 
 impl Forwarder {
     /// Picks an endpoint for one attempt and notes it.
-    pub(super) fn pick(&self, passage: &mut Passage) -> Result<()> {
+    pub(crate) fn pick(&self, passage: &mut Passage) -> Result<()> {
         let Journey::Admitted(admitted) = &passage.exchange.journey else {
             return Error::e_explain(ErrorType::InternalError, "forward before admission");
         };
         if passage.exchange.upstream.attempts == 0 {
             admitted.api.cluster.count_call();
-            passage.deadline = admitted
-                .operation()
-                .and_then(|operation| operation.settings.total)
-                .map(|total| passage.exchange.started + total);
+            passage.deadline = passage.latest();
         }
         let Ok(picked) = admitted.api.cluster.pick(passage.failed_at.as_ref()) else {
             passage.exchange.fail(Denial::NoEndpoint);
@@ -157,7 +169,7 @@ impl Forwarder {
     }
 
     /// How long the service may take to the head of its answer, what is left of the total considered.
-    pub(super) fn patience(&self, passage: &Passage) -> Duration {
+    pub(crate) fn patience(&self, passage: &Passage) -> Duration {
         let Journey::Admitted(admitted) = &passage.exchange.journey else {
             return Duration::ZERO;
         };
@@ -173,13 +185,13 @@ impl Forwarder {
     }
 
     /// When the whole exchange has to be over.
-    pub(super) fn deadline(&self, passage: &Passage) -> Option<Instant> {
+    pub(crate) fn deadline(&self, passage: &Passage) -> Option<Instant> {
         passage.deadline
     }
 
     /// Whether this failed attempt may be followed by another: any method when provably nothing was sent, idempotent ones also
     /// after a reset before the first byte of the answer; within the operation's number and the cluster's budget.
-    pub(super) fn may_retry(&self, passage: &Passage, method: &http::Method, unsent: bool) -> bool {
+    pub(crate) fn may_retry(&self, passage: &Passage, method: &http::Method, unsent: bool) -> bool {
         let Journey::Admitted(admitted) = &passage.exchange.journey else {
             return false;
         };
@@ -196,10 +208,14 @@ impl Forwarder {
     }
 
     /// Notes the head of the answer.
-    pub(super) fn answer_began(&self, passage: &mut Passage, status: u16) {
+    pub(crate) fn answer_began(&self, passage: &mut Passage, status: u16) {
+        self.answer_judged(passage, status, status >= 500 && status != 501);
+    }
+
+    /// Notes the head of the answer, and whether it speaks against the endpoint.
+    pub(crate) fn answer_judged(&self, passage: &mut Passage, status: u16, failed: bool) {
         passage.answered = true;
         passage.exchange.upstream.status = status;
-        let failed = status >= 500 && status != 501;
         passage.finish_attempt(if failed {
             Outcome::ServerError
         } else {
@@ -208,7 +224,7 @@ impl Forwarder {
     }
 
     /// Adds our fields to an answer on its way to the client.
-    pub(super) fn dress(
+    pub(crate) fn dress(
         &self,
         session: &mut Session,
         passage: &mut Passage,
@@ -241,7 +257,7 @@ impl Forwarder {
     }
 
     /// Writes the report of a finished request.
-    pub(super) fn report(&self, session: &Session, passage: &mut Passage, aborted: bool) {
+    pub(crate) fn report(&self, session: &Session, passage: &mut Passage, aborted: bool) {
         passage.answering = None;
         let head = session.req_header();
         let peer = session
@@ -267,7 +283,7 @@ impl Forwarder {
     }
 
     /// Which refusal an error of the way upstream is.
-    pub(super) fn denial_of(error: &Error) -> Option<Denial> {
+    pub(crate) fn denial_of(error: &Error) -> Option<Denial> {
         match (error.esource(), error.etype()) {
             (
                 _,
@@ -297,7 +313,7 @@ impl Forwarder {
 }
 
 /// Whether this process ran out of descriptors (EMFILE, ENFILE).
-pub(super) fn exhausted(error: &Error) -> bool {
+pub(crate) fn exhausted(error: &Error) -> bool {
     let Some(cause) = error.cause.as_deref() else {
         return false;
     };

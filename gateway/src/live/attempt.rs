@@ -61,6 +61,7 @@ impl Live {
             generation,
             previous,
             &self.metrics,
+            &self.reflections,
             &mut files,
         );
         let outcome = match loaded {
@@ -115,7 +116,8 @@ impl Live {
                     continue;
                 }
             };
-            match load::load_kept(source, &kept, &self.metrics) {
+            let reflected = self.reflections.file(name);
+            match load::load_kept(source, &kept, &self.metrics, &reflected) {
                 Ok(loaded) => return Outcome::LastKnownGood(loaded, error),
                 Err(findings) => tracing::warn!(
                     api = %name,

@@ -33,8 +33,17 @@ pub(super) struct KnownGood {
 pub(super) struct Kept {
     /// Copy of the API file, where there is one.
     pub(super) api_file: Option<PathBuf>,
-    /// Copy of the OpenAPI file.
+    /// Copy of the OpenAPI file, or of the first of the descriptors.
     pub(super) spec: PathBuf,
+    directory: PathBuf,
+}
+
+impl Kept {
+    /// Where the copy of a file lies.
+    pub(super) fn copy_of(&self, original: &Path) -> PathBuf {
+        let absolute = std::path::absolute(original);
+        place(&self.directory, absolute.as_deref().unwrap_or(original))
+    }
 }
 
 impl KnownGood {
@@ -102,8 +111,12 @@ impl KnownGood {
                 _ => {}
             }
         }
-        let spec = spec.ok_or("the manifest names no OpenAPI file")?;
-        Ok(Kept { api_file, spec })
+        let spec = spec.ok_or("the manifest names no OpenAPI file or descriptors")?;
+        Ok(Kept {
+            api_file,
+            spec,
+            directory,
+        })
     }
 
     /// Forgets an API that was removed.

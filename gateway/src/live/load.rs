@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tollgate_policy::settings::{self, ApiConfig};
-use tollgate_policy::{Finding, Place, Severity, openapi};
+use tollgate_policy::{Finding, Place, Severity};
 
 use super::Origin;
 use super::known_good::Kept;
+use super::reflections::Reflections;
 use crate::api::Api;
 use crate::telemetry::Metrics;
+use crate::transcode::face::{Described, Reflected, describe};
 
 /// Bounds what a directory filled by mistake can cost.
 const MAX_APIS: usize = 10_000;
@@ -35,7 +37,7 @@ pub(super) struct Loaded {
     pub(super) api: Arc<Api>,
     /// Notes and warnings.
     pub(super) findings: Vec<Finding>,
-    /// Files of the OpenAPI description, the named one first.
+    /// Files of the OpenAPI description, the named one first, and of descriptors.
     pub(super) spec_files: Vec<PathBuf>,
 }
 
@@ -130,44 +132,53 @@ pub(super) fn load(
     generation: u64,
     previous: Option<&Api>,
     metrics: &Metrics,
+    reflections: &Reflections,
     files: &mut Vec<PathBuf>,
 ) -> Result<Loaded, Vec<Finding>> {
     contained(source.file(), || {
         check_name(source, name)?;
         let config = source.read()?;
-        files.push(config.spec.clone());
         files.extend(pem_files(&config).cloned());
-        let loaded = compile(config, generation, previous, metrics)?;
-        files.extend(loaded.spec_files.iter().cloned());
-        Ok(loaded)
+        reflections.prepare(name, &config)?;
+        let reflected = reflections.file(name);
+        compile(config, &reflected, generation, previous, metrics, files)
     })
 }
 
-/// Loads a kept copy.
+/// Loads a kept copy. `reflected` is where the original of its descriptors lies, if the service is asked for them.
 pub(super) fn load_kept(
     source: &Source,
     kept: &Kept,
     metrics: &Metrics,
+    reflected: &Path,
 ) -> Result<Loaded, Vec<Finding>> {
     contained(source.file(), || {
-        let mut config = match &kept.api_file {
-            Some(copy) => settings::read_kept_api(copy, source.file(), &kept.spec, &environment)?,
-            None => source.read()?,
+        let config = match &kept.api_file {
+            Some(copy) => {
+                let copy_of = |file: &Path| kept.copy_of(file);
+                settings::read_kept_api(copy, source.file(), &copy_of, &environment)?
+            }
+            None => ApiConfig {
+                spec: Some(kept.spec.clone()),
+                ..source.read()?
+            },
         };
-        config.spec.clone_from(&kept.spec);
-        compile(config, 1, None, metrics)
+        let reflected = kept.copy_of(reflected);
+        compile(config, &reflected, 1, None, metrics, &mut Vec::new())
     })
 }
 
 fn compile(
     config: ApiConfig,
+    reflected: &Path,
     generation: u64,
     previous: Option<&Api>,
     metrics: &Metrics,
+    files: &mut Vec<PathBuf>,
 ) -> Result<Loaded, Vec<Finding>> {
-    let description = openapi::load(&config.spec)?;
+    let Described { description, face } = describe(&config, &Reflected::File(reflected), files)?;
     let spec_files = description.files.clone();
-    let (api, findings) = Api::compile(config, description, generation, previous, metrics)?;
+    let (api, findings) = Api::compile(config, description, face, generation, previous, metrics)?;
     Ok(Loaded {
         api: Arc::new(api),
         findings,

@@ -9,6 +9,7 @@ mod entry;
 mod fingerprint;
 mod known_good;
 mod load;
+mod reflections;
 pub mod state_dir;
 mod status;
 mod watch;
@@ -31,6 +32,7 @@ use self::attempt::Attempt;
 use self::entry::{Entry, Settled};
 use self::known_good::KnownGood;
 use self::load::Source;
+use self::reflections::Reflections;
 use crate::api::Api;
 use crate::apis::Apis;
 use crate::descriptors;
@@ -52,6 +54,7 @@ pub struct Live {
     origin: Origin,
     known_good: Option<KnownGood>,
     metrics: Arc<Metrics>,
+    reflections: Arc<Reflections>,
     /// By name. Held for moments only.
     entries: Mutex<BTreeMap<String, Entry>>,
     /// One reload at a time.
@@ -81,6 +84,7 @@ impl Live {
             origin,
             known_good: state_dir.as_deref().map(KnownGood::new),
             metrics,
+            reflections: Arc::new(Reflections::new(state_dir.as_deref())),
             entries: Mutex::default(),
             reloading: Mutex::new(()),
             waiting: AtomicBool::new(false),
@@ -128,6 +132,7 @@ impl Live {
     /// There is no current runtime.
     pub fn watch(self: &Arc<Self>) -> Result<(), String> {
         self.maintain()?;
+        reflections::start(self);
         watch::start(self)
     }
 
@@ -152,7 +157,7 @@ impl Live {
         self.entries
             .lock()
             .iter()
-            .map(|(name, entry)| ApiStatus::of(name, entry))
+            .map(|(name, entry)| ApiStatus::of(name, entry, self.reflections.trouble(name)))
             .collect()
     }
 
@@ -214,6 +219,7 @@ impl Live {
         for name in before.keys().filter(|name| !sources.contains_key(*name)) {
             tracing::info!(api = %name, "API {name}: its file is gone, so it is no longer served");
             self.metrics.forget_api(name);
+            self.reflections.forget(name);
             if let Some(Err(error)) = self.known_good.as_ref().map(|store| store.forget(name)) {
                 tracing::warn!(api = %name, "API {name}: last-known-good stays on disk: {error}");
             }

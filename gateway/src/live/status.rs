@@ -35,7 +35,7 @@ pub struct ApiStatus {
     pub loaded_at: String,
     /// The last error, one finding per line; empty for none.
     pub last_error: String,
-    /// Warnings of the served generation.
+    /// Warnings of the served generation, and what keeps its descriptors from being refreshed.
     pub warnings: Vec<String>,
     /// Requests finished.
     pub requests: u64,
@@ -68,7 +68,7 @@ impl State {
 }
 
 impl ApiStatus {
-    pub(super) fn of(name: &str, entry: &Entry) -> Self {
+    pub(super) fn of(name: &str, entry: &Entry, trouble: Option<String>) -> Self {
         let api = entry.serving.as_ref().map(|served| &*served.api);
         let count = |of: fn(&Api) -> u64| api.map_or(0, of);
         Self {
@@ -91,7 +91,10 @@ impl ApiStatus {
                 .serving
                 .as_ref()
                 .map(|s| s.warnings.clone())
-                .unwrap_or_default(),
+                .unwrap_or_default()
+                .into_iter()
+                .chain(trouble)
+                .collect(),
             requests: count(|api| api.traffic.requests.load(Ordering::Relaxed)),
             refused: count(|api| api.traffic.refused.load(Ordering::Relaxed)),
             failed: count(|api| api.traffic.failed.load(Ordering::Relaxed)),

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use pingora_http::RequestHeader;
+use tollgate_policy::classify::{Matched, Unclassified};
 use tollgate_policy::settings::Priority;
 
 use super::Exchange;
 use crate::api::Api;
 use crate::denial::Denial;
 use crate::journey::{Called, Peer};
+use crate::transcode::dialect::Dialect;
 
 /// What classification came to.
 pub(super) enum Classified {
@@ -20,6 +23,40 @@ pub(super) enum Classified {
         /// Length of the base path.
         base_length: usize,
     },
+}
+
+/// The route of a call.
+///
+/// # Errors
+/// There is none, or not for this method.
+pub(super) fn matched<'a>(
+    api: &'a Api,
+    head: &RequestHeader,
+    path: &'a str,
+) -> Result<Matched<'a>, Denial> {
+    let method = head.method.as_str();
+    let why = match api.classifier.classify(method, path) {
+        Ok(matched) => return Ok(matched),
+        Err(why) => why,
+    };
+    // A WebSocket begins with a GET, whatever method the rule of its stream has.
+    if let Some(face) = &api.face
+        && Dialect::of(head) == Dialect::Socket
+        && let Ok(matched) = api.classifier.classify("POST", path)
+        && face
+            .method(matched.operation)
+            .is_some_and(|method| method.client_streaming || method.server_streaming)
+    {
+        return Ok(matched);
+    }
+    Err(match why {
+        Unclassified::BadEncoding => {
+            Denial::Malformed("the path is not valid percent-encoded UTF-8".into())
+        }
+        Unclassified::NoTemplate => Denial::UnknownOperation,
+        Unclassified::NoMethod { allow } if method == "OPTIONS" => Denial::MethodsAsked(allow),
+        Unclassified::NoMethod { allow } => Denial::MethodNotAllowed(allow),
+    })
 }
 
 impl Exchange {

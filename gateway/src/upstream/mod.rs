@@ -9,6 +9,7 @@ use std::path::PathBuf;
 pub use self::cluster::Cluster;
 pub use self::dns::NameServers;
 pub use self::endpoint::{EndpointStatus, InFlight, Picked};
+pub(crate) use self::peer::client_tls;
 
 mod budget;
 mod cluster;

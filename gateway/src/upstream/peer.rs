@@ -42,6 +42,23 @@ struct Tls {
     client: Option<Arc<ClientConfig>>,
 }
 
+/// TLS for a connection of our own to an endpoint, and the name to verify; `None` in cleartext.
+///
+/// # Errors
+/// In words: a certificate that cannot be used.
+pub(crate) fn client_tls(
+    config: &UpstreamConfig,
+    host: &str,
+) -> Result<Option<(Arc<ClientConfig>, ServerName<'static>)>, String> {
+    let Some(tls) = &config.tls else {
+        return Ok(None);
+    };
+    let tls = Tls::read(tls, true, &mut DefaultHasher::new())?;
+    let name = ServerName::try_from(tls.name(host).to_owned());
+    let name = name.map_err(|_| format!("{host:?} is no name to verify: set tls.server_name"))?;
+    Ok(tls.client.map(|client| (client, name)))
+}
+
 /// Makes the peers of one cluster.
 #[derive(Debug)]
 pub(super) struct PeerMaker {

@@ -17,15 +17,12 @@ const LISTED_OVERLAPS: usize = 200;
 const PAIR_BUDGET: usize = 200_000;
 
 /// A template that is left out.
-pub(super) fn unroutable(operation: &Operation, why: &str) -> Finding {
+pub(super) fn unroutable(operation: &Operation, template: &str, why: &str) -> Finding {
     finding(
         operation,
         Severity::Warning,
         "unroutable-template",
-        format!(
-            "{} {} is not served: {why}",
-            operation.method, operation.template
-        ),
+        format!("{} {template} is not served: {why}", operation.method),
         "write each expression as `{name}`",
     )
 }

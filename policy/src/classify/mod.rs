@@ -20,7 +20,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::finding::Finding;
-use crate::openapi::Description;
+use crate::openapi::{Description, Operation, PathParameter};
 
 use search::Search;
 use target::{Path, Target};
@@ -38,6 +38,8 @@ pub struct Classifier {
 pub struct Matched<'p> {
     /// Index into `Description::operations`.
     pub operation: usize,
+    /// By which of its routes: 0 for its own, from 1 for `Operation::other_routes`.
+    pub route: usize,
     /// The base path the call came under, as in `Operation::bases`.
     pub base: &'p str,
     /// Values of the template expressions, in template order (base path first).
@@ -75,23 +77,27 @@ impl Classifier {
         let mut findings = Vec::new();
         let mut routes = Vec::new();
         for (index, operation) in description.operations.iter().enumerate() {
-            for base in &operation.bases {
-                let full = format!("{base}{}", operation.route);
-                let template = match Template::parse(&full, &operation.path_parameters) {
-                    Ok(template) => template,
-                    Err(why) => {
-                        findings.push(findings::unroutable(operation, &why));
-                        break;
-                    }
-                };
-                routes.push(Route {
-                    operation: index,
-                    base: Arc::clone(base),
-                    method: Arc::clone(&operation.method),
-                    key: Arc::clone(&operation.template),
-                    fragment: operation.fragment,
-                    template,
-                });
+            for (way, of) in ways(operation).enumerate() {
+                for base in &operation.bases {
+                    let full = format!("{base}{}", of.route);
+                    let verbs = operation.grpc.is_some();
+                    let template = match Template::parse(&full, of.path_parameters, verbs) {
+                        Ok(template) => template,
+                        Err(why) => {
+                            findings.push(findings::unroutable(operation, of.template, &why));
+                            break;
+                        }
+                    };
+                    routes.push(Route {
+                        operation: index,
+                        way,
+                        base: Arc::clone(base),
+                        method: Arc::clone(of.method),
+                        key: Arc::clone(of.template),
+                        fragment: operation.fragment,
+                        template,
+                    });
+                }
             }
         }
         let classifier = Self {
@@ -156,6 +162,31 @@ impl Classifier {
         allow.dedup();
         Unclassified::NoMethod { allow }
     }
+}
+
+/// One way to call an operation.
+struct Way<'o> {
+    method: &'o Arc<str>,
+    template: &'o Arc<str>,
+    route: &'o str,
+    path_parameters: &'o [PathParameter],
+}
+
+/// All ways to call an operation, its own route first.
+fn ways(operation: &Operation) -> impl Iterator<Item = Way<'_>> {
+    let own = Way {
+        method: &operation.method,
+        template: &operation.template,
+        route: &operation.route,
+        path_parameters: &operation.path_parameters,
+    };
+    let others = operation.other_routes.iter().map(|other| Way {
+        method: &other.method,
+        template: &other.template,
+        route: &other.route,
+        path_parameters: &other.path_parameters,
+    });
+    std::iter::once(own).chain(others)
 }
 
 #[cfg(test)]

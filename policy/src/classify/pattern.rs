@@ -16,6 +16,8 @@ pub(super) struct Pattern {
     spans: bool,
     /// One expression and nothing else: the common case, matched by any text.
     plain: bool,
+    /// The last literal is a verb, as in `{x}:publish`.
+    verb: bool,
 }
 
 /// Where the values of a pattern lie in the text, in order.
@@ -29,7 +31,24 @@ impl Pattern {
             literals: literals.into(),
             spans,
             plain,
+            verb: false,
         }
+    }
+
+    /// Takes a last literal that begins with `:` for a verb.
+    pub(super) fn mark_verb(&mut self) {
+        self.verb = self
+            .literals
+            .last()
+            .is_some_and(|last| last.starts_with(':'));
+    }
+
+    /// The verb, where there is one.
+    pub(super) fn verb(&self) -> Option<&str> {
+        self.literals
+            .last()
+            .filter(|_| self.verb)
+            .map(|verb| &**verb)
     }
 
     pub(super) fn literals(&self) -> &[Box<str>] {

@@ -148,7 +148,7 @@ impl<'s, 't, 'p> Search<'s, 't, 'p> {
                         ..
                     },
                 ] if !pattern.spans() => {
-                    if pattern.matches(part.text) {
+                    if pattern.matches(part.text) && self.verb_stands(pattern, position) {
                         self.plain(*child, position + 1)
                     } else {
                         None
@@ -269,7 +269,7 @@ impl<'s, 't, 'p> Search<'s, 't, 'p> {
             return false;
         };
         if !pattern.spans() {
-            if pattern.matches(part.text) {
+            if pattern.matches(part.text) && self.verb_stands(pattern, position) {
                 ends(position + 1);
             }
             return false;
@@ -287,6 +287,18 @@ impl<'s, 't, 'p> Search<'s, 't, 'p> {
             .parts
             .get(from..to)
             .is_some_and(|parts| pattern.matches_across(parts))
+            && self.verb_stands(pattern, to.saturating_sub(1))
+    }
+
+    /// Whether the `:` of a verb is one, and no data that was percent-encoded.
+    fn verb_stands(&self, pattern: &Pattern, last: usize) -> bool {
+        match pattern.verb() {
+            Some(verb) if self.target.encoded() => {
+                let raw = self.target.path.split('/').nth(last + 1);
+                raw.is_some_and(|raw| raw.ends_with(verb))
+            }
+            _ => true,
+        }
     }
 }
 

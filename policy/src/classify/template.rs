@@ -68,11 +68,16 @@ pub(super) enum Kind {
 pub(super) const SEGMENT_LIMIT: usize = 256;
 
 impl Template {
-    /// Takes `base + route` apart.
+    /// Takes `base + route` apart. With `verbs`, text behind a last expression that begins with `:` is met as it is written alone, never
+    /// percent-encoded: it is no data.
     ///
     /// # Errors
     /// Says why the template cannot be routed.
-    pub(super) fn parse(full: &str, declared: &[PathParameter]) -> Result<Self, String> {
+    pub(super) fn parse(
+        full: &str,
+        declared: &[PathParameter],
+        verbs: bool,
+    ) -> Result<Self, String> {
         let Some(rest) = full.strip_prefix('/') else {
             return Err(format!("`{full}` does not begin with `/`"));
         };
@@ -88,6 +93,9 @@ impl Template {
                 Segment::Pattern(pattern) => pattern.is_plain(),
             };
             template.segments.push(segment);
+        }
+        if let (true, Some(Segment::Pattern(last))) = (verbs, template.segments.last_mut()) {
+            last.mark_verb();
         }
         if template.segments.len() > SEGMENT_LIMIT {
             return Err(format!("more than {SEGMENT_LIMIT} segments"));

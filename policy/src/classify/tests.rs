@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::finding::Place;
-use crate::openapi::{Dialect, Operation, PathParameter, Security};
+use crate::openapi::{Dialect, Operation, OtherRoute, PathParameter, Security};
 
 /// A description of these methods and templates.
 fn description<S: AsRef<str>>(routes: &[(S, S)]) -> Description {
@@ -22,6 +22,8 @@ fn description<S: AsRef<str>>(routes: &[(S, S)]) -> Description {
             method: method.into(),
             template: template.into(),
             route: route.into(),
+            other_routes: Vec::new(),
+            grpc: None,
             fragment,
             bases: vec!["".into()],
             path_parameters: Vec::new(),
@@ -267,4 +269,76 @@ fn a_crafted_path_costs_no_more_than_the_trie_times_its_length() {
         classifier.classify("GET", &path),
         Err(Unclassified::NoTemplate)
     );
+}
+
+/// A gRPC method with several ways to call it.
+fn method(routes: &[(&str, &str)]) -> Description {
+    let mut whole = description(&routes[..1]);
+    let operation = &mut whole.operations[0];
+    let open = |template: &str| {
+        let names = template.split('{').skip(1);
+        let names = names.map(|rest| rest.split(['}', '+']).next().unwrap());
+        names
+            .map(|name| PathParameter {
+                name: name.into(),
+                multi_segment: false,
+                matrix: true,
+                allow_encoded_slash: true,
+                allow_encoded_percent: true,
+            })
+            .collect::<Vec<_>>()
+    };
+    operation.grpc = Some("pkg.Books/Get".into());
+    operation.path_parameters = open(routes[0].1);
+    let others = routes[1..].iter().map(|(method, template)| OtherRoute {
+        method: (*method).into(),
+        template: (*template).into(),
+        route: (*template).into(),
+        path_parameters: open(template),
+    });
+    operation.other_routes = others.collect();
+    whole
+}
+
+#[test]
+fn several_routes_lead_to_one_operation_and_each_says_which_it_was() {
+    let description = method(&[
+        ("GET", "/v1/books/{id}"),
+        ("GET", "/v1/{name+}"),
+        ("POST", "/pkg.Books/Get"),
+        ("GET", "/v1/books/{id}:show"),
+    ]);
+    let (classifier, findings) = Classifier::compile(&description);
+    let found = |method: &str, path: &str| {
+        let matched = classifier.classify(method, path).unwrap();
+        (matched.operation, matched.route)
+    };
+    assert_eq!(found("GET", "/v1/books/5"), (0, 0));
+    assert_eq!(found("GET", "/v1/shelves/a/books/b"), (0, 1));
+    assert_eq!(found("POST", "/pkg.Books/Get"), (0, 2));
+    assert_eq!(found("GET", "/v1/books/5:show"), (0, 3));
+    assert!(findings.is_empty(), "{findings:?}");
+    let names = description.operations[0].names().join(", ");
+    assert!(
+        names.starts_with("pkg.Books/Get, GET /v1/books/{id}, GET /v1/{name+}"),
+        "{names}"
+    );
+}
+
+#[test]
+fn an_encoded_slash_or_colon_never_acts_as_a_separator_for_a_grpc_method() {
+    let description = method(&[("GET", "/v1/{name}"), ("GET", "/v1/{name}:show")]);
+    let (classifier, _) = Classifier::compile(&description);
+    for (path, route) in [
+        ("/v1/a%2Fb", 0),
+        ("/v1/a%3Ashow", 0),
+        ("/v1/a%3Ab:show", 1),
+        ("/v1/%61:show", 1),
+        ("/v1/a:show", 1),
+        ("/v1/a:%73how", 0),
+    ] {
+        let matched = classifier.classify("GET", path).unwrap();
+        assert_eq!(matched.route, route, "{path}");
+        assert!(!matched.encoded_slash_refused && !matched.encoded_percent_refused);
+    }
 }

@@ -17,6 +17,8 @@ pub(super) type NodeIndex = u32;
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) operation: usize,
+    /// Which way to call it.
+    pub(super) way: usize,
     pub(super) base: Arc<str>,
     pub(super) method: Arc<str>,
     /// The path key, for people.

@@ -17,6 +17,7 @@ use super::{Matched, Parameters};
 pub(super) fn matched<'p>(route: &'p Route, target: &Target<'_, 'p>) -> Matched<'p> {
     let mut matched = Matched {
         operation: route.operation,
+        route: route.way,
         base: &route.base,
         parameters: Parameters::new(),
         encoded_slash_refused: false,

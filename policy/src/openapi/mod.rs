@@ -49,6 +49,12 @@ pub fn load_text(file: &str, text: &str) -> Result<Description, Vec<Finding>> {
     describe(&Library::alone(document))
 }
 
+/// Label-safe names for operations of these ids, unique among themselves.
+pub fn label_safe_names(ids: &[Arc<str>]) -> Vec<Arc<str>> {
+    let wishes: Vec<_> = ids.iter().map(|id| (Some(&**id), String::new())).collect();
+    name::names(&wishes)
+}
+
 fn describe(library: &Library) -> Result<Description, Vec<Finding>> {
     let root = library.root();
     let mut finder = Finder::default();

@@ -59,6 +59,10 @@ pub struct Operation {
     pub template: Arc<str>,
     /// The template to match: path key without `#fragment`.
     pub route: Arc<str>,
+    /// Other ways to call the same operation: those of a gRPC method. Its own route is the first, index 0; these count from 1.
+    pub other_routes: Vec<OtherRoute>,
+    /// The gRPC method it is, as `package.Service/Method`.
+    pub grpc: Option<Arc<str>>,
     /// Whether the key had a `#fragment` (such a route yields to the same method and path without).
     pub fragment: bool,
     /// Base paths this operation is served under (no trailing slash; `""` for none), without repeats.
@@ -73,6 +77,42 @@ pub struct Operation {
     pub settings: OperationSettings,
     /// Where it stands.
     pub place: Place,
+}
+
+impl Operation {
+    /// Under what names settings, rules and plans may speak of it: `operationId`, gRPC method, label-safe name, and each route as
+    /// `METHOD template`. Without repeats.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<Arc<str>> = Vec::new();
+        let own = format!("{} {}", self.method, self.template).into();
+        let others = self.other_routes.iter();
+        let others = others.map(|route| format!("{} {}", route.method, route.template).into());
+        let said = self
+            .id
+            .iter()
+            .chain(&self.grpc)
+            .chain([&self.name])
+            .cloned();
+        for name in said.chain([own]).chain(others) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+}
+
+/// One more way to call an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherRoute {
+    /// Method in upper case.
+    pub method: Arc<str>,
+    /// The template as written, for people.
+    pub template: Arc<str>,
+    /// The template to match.
+    pub route: Arc<str>,
+    /// Its path parameters.
+    pub path_parameters: Vec<PathParameter>,
 }
 
 /// A declared path parameter.

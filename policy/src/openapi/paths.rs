@@ -288,6 +288,8 @@ impl<'l> Reader<'l, '_> {
             method: method.into(),
             template: item.template.clone(),
             route: item.route.clone(),
+            other_routes: Vec::new(),
+            grpc: None,
             fragment: item.fragment,
             bases,
             path_parameters,

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::quota::Limit;
 
-use super::{AuthConfig, AuthoriserConfig, NetworkLists, OperationSettings, RuleConfig};
+use super::{
+    AuthConfig, AuthoriserConfig, GrpcConfig, NetworkLists, OperationSettings, RuleConfig,
+};
 
 /// One API, as meant: complete and checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,8 +18,10 @@ pub struct ApiConfig {
     pub name: Arc<str>,
     /// The file it comes from (the spec itself where `--spec` was given).
     pub file: PathBuf,
-    /// The OpenAPI file.
-    pub spec: PathBuf,
+    /// The OpenAPI file; `None` where the descriptors of a gRPC service are all there is.
+    pub spec: Option<PathBuf>,
+    /// The gRPC service behind this API; `None`: it speaks HTTP itself.
+    pub grpc: Option<GrpcConfig>,
     /// Hosts served; empty: any host.
     pub hosts: Vec<HostPattern>,
     /// Replaces the base paths of the spec's servers where set (no trailing slash, `""` for none).
@@ -107,6 +111,8 @@ pub struct UpstreamConfig {
     pub retries: u8,
     /// Retries as a share of all calls, in per cent. Default 20.
     pub retry_budget_percent: u8,
+    /// Bytes of one gRPC message in a call that is transcoded, either way. Default 4 MiB, as gRPC libraries have it.
+    pub max_message: u64,
     /// Active health check; `None`: passive ejection only.
     pub health_check: Option<HealthCheck>,
     /// Consecutive failures that eject an endpoint; 0 switches ejection off. Default 5.

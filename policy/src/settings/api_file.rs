@@ -10,6 +10,7 @@ use super::acl_file::{Scope, WrittenNetworks, WrittenRule, networks, rules};
 use super::auth_file::{WrittenAuth, auth};
 use super::authoriser_file::{WrittenAuthoriser, authoriser};
 use super::decode::Text;
+use super::grpc_file::{self, WrittenGrpc};
 use super::limit_file::{Owner, WrittenLimit, api_limit, limits};
 use super::operation_file::{WrittenOperation, settings};
 use super::reader::Reader;
@@ -37,6 +38,7 @@ struct Written {
     limits: Option<Vec<WrittenLimit>>,
     authoriser: Option<WrittenAuthoriser>,
     rewrite: Option<WrittenRewrite>,
+    grpc: Option<WrittenGrpc>,
     defaults: Option<WrittenOperation>,
     operations: Option<BTreeMap<Text, Option<WrittenOperation>>>,
 }
@@ -59,15 +61,15 @@ pub fn read_api(
     read_with_places(path, environment).map(|placed| placed.config)
 }
 
-/// Reads a copy of `original` made earlier, beside a copy of its OpenAPI file. Whatever else it names (keys, certificates, secrets) is
-/// not copied, and looked for where the original leads.
+/// Reads a copy of `original` made earlier, beside copies of its OpenAPI file and of what `grpc` names, of which `kept` says where they
+/// lie. Whatever else it names (keys, certificates, secrets) is not copied, and looked for where the original leads.
 ///
 /// # Errors
 /// As [`read_api`].
 pub fn read_kept_api(
     copy: &Path,
     original: &Path,
-    spec: &Path,
+    kept: &dyn Fn(&Path) -> std::path::PathBuf,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<ApiConfig, Vec<Finding>> {
     let reader = Reader::open(copy).map_err(|finding| vec![finding])?;
@@ -76,7 +78,10 @@ pub fn read_kept_api(
         .decode::<Written>(environment)
         .and_then(|mut written| {
             if let Some(named) = &mut written.spec {
-                named.text = spec.display().to_string();
+                named.text = kept(&reader.path(named)).display().to_string();
+            }
+            if let Some(grpc) = &mut written.grpc {
+                grpc.moved(|text| kept(&reader.path(text)));
             }
             config(&mut reader, original, &written)
         });
@@ -108,13 +113,9 @@ pub(super) fn read_with_places(
 
 fn config(reader: &mut Reader, path: &Path, written: &Written) -> Option<Placed> {
     let name = api_name(reader, path);
-    let spec = match &written.spec {
-        Some(spec) => existing_spec(reader, spec),
-        None => {
-            reader.missing("spec", "write `spec: ../specs/name.yaml`, the OpenAPI file");
-            None
-        }
-    };
+    let spec = spec(reader, written);
+    let grpc = written.grpc.as_ref();
+    let grpc = grpc.map(|written| grpc_file::grpc(reader, written));
     let upstream = match &written.upstream {
         Some(written) => upstream(reader, written),
         None => {
@@ -122,6 +123,9 @@ fn config(reader: &mut Reader, path: &Path, written: &Written) -> Option<Placed>
             None
         }
     };
+    if grpc.is_some() {
+        grpc_file::fits(reader, upstream.as_ref());
+    }
     let (operations, places) = operations(reader, written.operations.as_ref());
     // Everything is read before the first `?`, so that one missing field hides no other mistake.
     let hosts = reader.list("hosts", written.hosts.as_ref(), value::host);
@@ -142,6 +146,10 @@ fn config(reader: &mut Reader, path: &Path, written: &Written) -> Option<Placed>
         name: name?,
         file: path.to_owned(),
         spec: spec?,
+        grpc: match grpc {
+            Some(grpc) => Some(grpc?),
+            None => None,
+        },
         hosts,
         base_path,
         upstream: upstream?,
@@ -197,6 +205,20 @@ fn api_name(reader: &mut Reader, path: &Path) -> Option<Arc<str>> {
         "rename the file: lower-case letters, digits and `-`, at most 63".to_owned(),
     );
     None
+}
+
+/// The OpenAPI file; the inner `None` where a gRPC service does without.
+fn spec(reader: &mut Reader, written: &Written) -> Option<Option<std::path::PathBuf>> {
+    match &written.spec {
+        Some(spec) => existing_spec(reader, spec).map(Some),
+        None if written.grpc.is_some() => Some(None),
+        None => {
+            let remedy =
+                "write `spec: ../specs/name.yaml`, the OpenAPI file, or `grpc` for a gRPC service";
+            reader.missing("spec", remedy);
+            None
+        }
+    }
 }
 
 fn existing_spec(reader: &mut Reader, spec: &Text) -> Option<std::path::PathBuf> {
@@ -290,7 +312,8 @@ impl ApiConfig {
         Ok(Self {
             name: if name.is_empty() { "api" } else { name }.into(),
             file: spec.to_owned(),
-            spec: spec.to_owned(),
+            spec: Some(spec.to_owned()),
+            grpc: None,
             hosts: Vec::<HostPattern>::new(),
             base_path: None,
             upstream: plain(target),
@@ -322,14 +345,12 @@ impl ApiConfig {
     /// What holds for one operation: the file's entry for it, then the file's defaults, then what the description says.
     /// Its `acl`, from the innermost of these places that has one, is about this operation alone.
     pub fn settings_for(&self, operation: &openapi::Operation) -> OperationSettings {
-        let route = format!("{} {}", operation.method, operation.template);
-        let by_id = operation
-            .id
-            .as_deref()
-            .and_then(|id| self.operations.get(id));
-        let said = by_id
-            .or_else(|| self.operations.get(&route))
-            .unwrap_or(&self.defaults);
+        let names = operation.names().into_iter();
+        // A label-safe name that was made up is no name for a file.
+        let names =
+            names.filter(|name| *name != operation.name || operation.id.as_ref() == Some(name));
+        let mut said = names.filter_map(|name| self.operations.get(&*name));
+        let said = said.next().unwrap_or(&self.defaults);
         let mut merged = said.or(&self.defaults).or(&operation.settings);
         // A rule that hangs on several operations is about each of them alone.
         for rule in merged.acl.iter_mut().flatten() {

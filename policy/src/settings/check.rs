@@ -16,6 +16,9 @@ use crate::finding::{Finding, Place, Severity};
 use crate::openapi::{self, Description};
 use crate::source::Value;
 
+/// Finds out what operations an API has: from its OpenAPI file, and from descriptors where it has any, which takes more than this crate.
+pub type Describe<'a> = &'a dyn Fn(&ApiConfig) -> Result<Description, Vec<Finding>>;
+
 /// Environment lookup.
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -69,15 +72,15 @@ impl Report {
 
 /// Checks an OpenAPI file, an API file, `tollgate.yaml`, or a configuration directory. Of `plans.yaml`, `consumers.yaml` and
 /// `terms.yaml` any stands for all three.
-pub fn check(path: &Path, environment: Environment<'_>) -> Report {
+pub fn check(path: &Path, environment: Environment<'_>, describe: Describe<'_>) -> Report {
     let mut report = Report::default();
     if path.is_dir() {
-        directory(path, environment, &mut report);
+        directory(path, environment, describe, &mut report);
         return report;
     }
     match kind(path) {
         Ok(Kind::Description) => alone(path, &mut report),
-        Ok(Kind::Api) => drop(api(path, environment, &mut report)),
+        Ok(Kind::Api) => drop(api(path, environment, describe, &mut report)),
         Ok(Kind::Process) => process(path, environment, &mut report),
         Ok(Kind::Directory) => {
             let parent = path.parent().unwrap_or(Path::new(""));
@@ -146,7 +149,12 @@ fn kind(path: &Path) -> Result<Kind, Finding> {
     })
 }
 
-fn directory(path: &Path, environment: Environment<'_>, report: &mut Report) {
+fn directory(
+    path: &Path,
+    environment: Environment<'_>,
+    describe: Describe<'_>,
+    report: &mut Report,
+) {
     let file = path.join("tollgate.yaml");
     if file.exists() {
         process(&file, environment, report);
@@ -168,7 +176,7 @@ fn directory(path: &Path, environment: Environment<'_>, report: &mut Report) {
     let mut apis = BTreeMap::new();
     for file in files {
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
-        let read = api(&file, environment, report);
+        let read = api(&file, environment, describe, report);
         let named = read.map(|(config, bases, named)| {
             claim(&config, &bases, &mut taken, report);
             named
@@ -215,6 +223,7 @@ fn process(path: &Path, environment: Environment<'_>, report: &mut Report) {
 fn api(
     path: &Path,
     environment: Environment<'_>,
+    describe: Describe<'_>,
     report: &mut Report,
 ) -> Option<(ApiConfig, Vec<String>, Named)> {
     let mut placed = match read_with_places(path, environment) {
@@ -224,7 +233,7 @@ fn api(
             return None;
         }
     };
-    let (description, bases) = description(&placed.config.spec, report)?;
+    let (description, bases) = described(describe(&placed.config), report)?;
     let (access, mut found) = ApiAccess::compile(&placed.config, &description);
     let charges = Charge::all(&placed.config, &description);
     let named = Named::of(&access, charges);
@@ -243,7 +252,7 @@ fn api(
 
 /// A description without an API file, as `--spec` serves it.
 fn alone(path: &Path, report: &mut Report) {
-    let Some((description, _)) = description(path, report) else {
+    let Some((description, _)) = described(openapi::load(path), report) else {
         return;
     };
     // The service does not matter for who may call.
@@ -266,8 +275,11 @@ fn order(finding: &Finding) -> (&str, u32, u32) {
     (&place.file, place.line, place.column)
 }
 
-fn description(path: &Path, report: &mut Report) -> Option<(Description, Vec<String>)> {
-    let description = match openapi::load(path) {
+fn described(
+    described: Result<Description, Vec<Finding>>,
+    report: &mut Report,
+) -> Option<(Description, Vec<String>)> {
+    let description = match described {
         Ok(description) => description,
         Err(findings) => {
             report.findings.extend(findings);

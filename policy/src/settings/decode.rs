@@ -47,10 +47,7 @@ pub(super) fn decode<'n, T: Deserialize<'n>>(
 }
 
 /// The name nearest to `wrong`, if one is near enough to be meant.
-pub(crate) fn nearest<'c>(
-    wrong: &str,
-    candidates: impl IntoIterator<Item = &'c str>,
-) -> Option<&'c str> {
+pub fn nearest<'c>(wrong: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     candidates
         .into_iter()
         .map(|candidate| (strsim::jaro_winkler(wrong, candidate), candidate))

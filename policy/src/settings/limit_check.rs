@@ -14,7 +14,7 @@ use crate::quota::{Cost, CostSource, Limit, Metric};
 /// What calls of one operation cost.
 #[derive(Debug)]
 pub(super) struct Charge {
-    /// Its label-safe name, `METHOD /template`, and `operationId`.
+    /// Its label-safe name, `METHOD /template`, `operationId`, and gRPC method.
     names: Vec<String>,
     costs: Vec<Cost>,
 }
@@ -22,13 +22,9 @@ pub(super) struct Charge {
 impl Charge {
     /// What the calls of each operation of an API cost.
     pub(super) fn all(config: &ApiConfig, description: &Description) -> Vec<Self> {
-        let of = |operation: &crate::openapi::Operation| {
-            let route = format!("{} {}", operation.method, operation.template);
-            let id = operation.id.iter().map(ToString::to_string);
-            Self {
-                names: id.chain([operation.name.to_string(), route]).collect(),
-                costs: config.settings_for(operation).costs.unwrap_or_default(),
-            }
+        let of = |operation: &crate::openapi::Operation| Self {
+            names: operation.names().iter().map(ToString::to_string).collect(),
+            costs: config.settings_for(operation).costs.unwrap_or_default(),
         };
         description.operations.iter().map(of).collect()
     }

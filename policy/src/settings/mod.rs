@@ -15,6 +15,8 @@ mod cost_file;
 mod decode;
 mod directory;
 mod directory_file;
+mod grpc;
+mod grpc_file;
 mod limit_check;
 mod limit_file;
 mod mention;
@@ -40,14 +42,15 @@ mod usage_file;
 mod value;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use api::*;
 pub use api_file::{read_api, read_kept_api};
 pub use auth::*;
-pub(crate) use decode::nearest;
+pub use decode::nearest;
 pub use directory::*;
 pub use directory_file::read_directory;
+pub use grpc::*;
 pub(crate) use limit_file::limits_from_node;
 pub use limit_file::{stored_limits, stored_price, written_limits};
 pub use operation::OperationSettings;

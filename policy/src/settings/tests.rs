@@ -21,6 +21,11 @@ pub(super) struct Files(tempfile::TempDir);
 
 const DESCRIPTION: &str = "openapi: 3.1.0\ninfo: {title: T, version: '1'}\npaths:\n  /books:\n    get:\n      operationId: listBooks\n      responses: {}\n";
 
+/// Of tests, whose APIs have no descriptors.
+pub(super) fn described(config: &ApiConfig) -> Result<openapi::Description, Vec<Finding>> {
+    openapi::load(config.spec.as_deref().unwrap())
+}
+
 impl Files {
     /// Rows over an API file, each after two lines that are right.
     pub(super) fn expect_api(&self, table: &[Row<'_>]) {
@@ -39,7 +44,7 @@ impl Files {
     /// What `check` says of lines of an API file: severity and code.
     pub(super) fn checked(&self, text: &str) -> Vec<(Severity, &'static str)> {
         let whole = format!("spec: spec.yaml\nupstream: http://a:1\n{text}\n");
-        let report = check::check(&self.write("api.yaml", &whole), &environment);
+        let report = check::check(&self.write("api.yaml", &whole), &environment, &described);
         report
             .findings
             .iter()
@@ -912,8 +917,11 @@ fn what_is_no_plain_file_or_too_large_is_refused_and_not_waited_for() {
     let api = pipe(&files, "apis/books.yaml");
     let plain = "not a plain file";
     unreadable(read_api(&api, &environment).unwrap_err(), plain);
-    unreadable(check::check(&api, &environment).findings, plain);
-    unreadable(check::check(files.path(), &environment).findings, plain);
+    unreadable(check::check(&api, &environment, &described).findings, plain);
+    unreadable(
+        check::check(files.path(), &environment, &described).findings,
+        plain,
+    );
     let directory = files.path().join("apis");
     unreadable(read_api(&directory, &environment).unwrap_err(), plain);
     let unsaid = || ProcessConfig::default_for(1, "state".into());
@@ -971,12 +979,12 @@ fn two_apis_with_the_same_host_and_base_path_are_a_conflict() {
         "apis/two.yaml",
         &format!("{api}hosts: [a.example]\nbase_path: /v1/\n"),
     );
-    let report = check::check(files.0.path(), &environment);
+    let report = check::check(files.0.path(), &environment, &described);
     let found: Vec<_> = report.findings.iter().map(|it| it.code).collect();
     assert_eq!(found, ["conflict"]);
     assert!(report.failed() && report.findings[0].place.file.ends_with("two.yaml"));
     files.write("apis/two.yaml", &format!("{api}hosts: [b.example]\n"));
-    assert!(!check::check(files.0.path(), &environment).failed());
+    assert!(!check::check(files.0.path(), &environment, &described).failed());
 }
 
 #[test]

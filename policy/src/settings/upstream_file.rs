@@ -26,6 +26,7 @@ pub(super) struct WrittenDetails {
     keep_alive: Option<Text>,
     retries: Option<Text>,
     retry_budget_percent: Option<Text>,
+    max_message: Option<Text>,
     health_check: Option<WrittenHealthCheck>,
     eject_after: Option<Text>,
     eject_for: Option<Text>,
@@ -170,6 +171,7 @@ pub(super) fn plain(target: Target) -> UpstreamConfig {
         keep_alive: Duration::from_secs(50),
         retries: 1,
         retry_budget_percent: 20,
+        max_message: 4 << 20,
         health_check: None,
         eject_after: 5,
         eject_for: Duration::from_secs(10),
@@ -264,6 +266,10 @@ fn numbers(reader: &mut Reader, config: &mut UpstreamConfig, details: &WrittenDe
             value::number(text, 0, 100)
         })
         .unwrap_or(config.retry_budget_percent);
+    let max_message = details.max_message.as_ref();
+    config.max_message = reader
+        .value("upstream.max_message", max_message, value::size)
+        .unwrap_or(config.max_message);
     let eject_after = details.eject_after.as_ref();
     config.eject_after = reader
         .value("upstream.eject_after", eject_after, |text| {

@@ -68,16 +68,10 @@ pub(super) fn compile(config: &ApiConfig, description: &Description) -> (ApiAcce
 
 /// What rules, plans and credentials may call an operation; the label-safe name first.
 fn names(operation: &Operation) -> Box<[Arc<str>]> {
-    let route = format!("{} {}", operation.method, operation.template).into();
-    let id = operation
-        .id
-        .iter()
-        .filter(|id| **id != operation.name)
-        .cloned();
-    [operation.name.clone()]
-        .into_iter()
-        .chain(id)
-        .chain([route])
+    let others = operation.names().into_iter();
+    let others = others.filter(|name| *name != operation.name);
+    std::iter::once(operation.name.clone())
+        .chain(others)
         .collect()
 }
 

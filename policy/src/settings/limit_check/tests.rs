@@ -34,7 +34,12 @@ fn directory(api: &str, apis: &str, limits: &str) -> Files {
 
 /// Severity, code, line and text of what is found.
 fn found(files: &Files) -> Vec<(Severity, &'static str, u32, String)> {
-    let findings = check(files.path(), &environment).findings;
+    let findings = check(
+        files.path(),
+        &environment,
+        &crate::settings::tests::described,
+    )
+    .findings;
     let told = |it: &crate::finding::Finding| (it.severity, it.code, it.place.line, it.to_string());
     findings.iter().map(told).collect()
 }
@@ -159,7 +164,11 @@ fn of_an_api_that_could_not_be_read_nothing_is_judged() {
 fn limits_of_a_description_are_judged_without_an_api_file_too() {
     let files = Files::new();
     let text = SPEC.replace("metric: page", "metric: pages");
-    let report = check(&files.write("spec.yaml", &text), &environment);
+    let report = check(
+        &files.write("spec.yaml", &text),
+        &environment,
+        &crate::settings::tests::described,
+    );
     let [finding] = &*report.findings else {
         panic!("{:?}", report.findings)
     };

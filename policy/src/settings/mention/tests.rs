@@ -36,7 +36,11 @@ fn directory() -> Files {
 
 /// Severity, code, file, line, and the whole message.
 fn said(files: &Files) -> Vec<(Severity, &'static str, String, u32, String)> {
-    let report = check(files.path(), &environment);
+    let report = check(
+        files.path(),
+        &environment,
+        &crate::settings::tests::described,
+    );
     let findings = report.findings.iter();
     findings
         .map(|it| {
@@ -240,14 +244,22 @@ fn one_of_the_three_files_stands_for_all() {
     let files = directory();
     files.write("consumers.yaml", "organisations: {A: }");
     for name in ["plans.yaml", "consumers.yaml"] {
-        let report = check(&files.path().join(name), &environment);
+        let report = check(
+            &files.path().join(name),
+            &environment,
+            &crate::settings::tests::described,
+        );
         assert_eq!(report.findings.len(), 1, "{:?}", report.findings);
     }
     let right = directory();
     assert!(
-        check(&right.path().join("plans.yaml"), &environment)
-            .findings
-            .is_empty()
+        check(
+            &right.path().join("plans.yaml"),
+            &environment,
+            &crate::settings::tests::described
+        )
+        .findings
+        .is_empty()
     );
 }
 
@@ -255,7 +267,11 @@ fn one_of_the_three_files_stands_for_all() {
 fn a_description_alone_is_checked_as_it_is_served() {
     let files = directory();
     let told = |text: &str| {
-        let report = check(&files.write("alone.yaml", text), &environment);
+        let report = check(
+            &files.write("alone.yaml", text),
+            &environment,
+            &crate::settings::tests::described,
+        );
         let findings = report.findings.iter();
         findings
             .map(|it| (it.severity, it.code, it.place.line))
@@ -292,7 +308,11 @@ fn the_configurations_that_come_with_tollgate_are_right() {
     };
     for name in ["demo", "gateway"] {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/");
-        let report = check(&std::path::Path::new(path).join(name), &environment);
+        let report = check(
+            &std::path::Path::new(path).join(name),
+            &environment,
+            &crate::settings::tests::described,
+        );
         let failed: Vec<_> = report.findings.iter().map(ToString::to_string).collect();
         assert!(
             !report.failed() && !report.summaries.is_empty(),

@@ -1,0 +1,282 @@
+//! How a call is served: by which method, in which dialect, and in which form its answer goes out. Settled from the head, before
+//! anything of the body is read.
+
+use std::sync::Arc;
+
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
+use pingora_http::RequestHeader;
+use tollgate_policy::settings::StreamShape;
+
+use super::dialect::{Dialect, Encoding};
+use super::face::{Binding, Face, FaceMethod, Way};
+use super::gzip;
+use super::unfit::Unfit;
+use crate::denial::Denial;
+use crate::door::asked::target_of;
+use crate::journey::Admitted;
+
+/// In which form an answer goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// One JSON value, once the call is over.
+    Single,
+    /// A JSON array, a line per message, or events.
+    Stream(StreamShape),
+    /// The bytes of `google.api.HttpBody`; in the latter case of many.
+    Raw {
+        /// Many messages are one body.
+        stream: bool,
+    },
+    /// Frames of gRPC-Web.
+    Web,
+    /// One message of Connect, once the call is over.
+    Connect,
+    /// Frames of Connect.
+    ConnectStream,
+    /// Messages of a WebSocket.
+    Socket,
+}
+
+/// A call, as far as its head says it.
+#[derive(Debug)]
+pub(super) struct Plan {
+    face: Arc<Face>,
+    operation: usize,
+    route: usize,
+    /// How the caller speaks.
+    pub(super) dialect: Dialect,
+    /// How it is answered.
+    pub(super) form: Form,
+    /// The canonical path, still encoded, without the base path.
+    pub(super) path: String,
+    /// What follows `?`.
+    pub(super) query: String,
+    /// Of the body.
+    pub(super) content_type: Option<String>,
+    /// The body is compressed.
+    pub(super) gzip: bool,
+    /// The caller reads compressed answers.
+    pub(super) accepts_gzip: bool,
+    /// The caller wants no body.
+    pub(super) head_only: bool,
+}
+
+impl Plan {
+    /// Of an admitted call; `None` where it goes to the service as it is.
+    ///
+    /// # Errors
+    /// The method cannot be called in this way.
+    pub(super) fn of(head: &RequestHeader, admitted: &Admitted) -> Result<Option<Self>, Denial> {
+        let Some(face) = &admitted.api.face else {
+            return Ok(None);
+        };
+        let Some(method) = face.method(admitted.operation) else {
+            return Ok(None);
+        };
+        let dialect = match Dialect::of(head) {
+            Dialect::Grpc => return Ok(None),
+            other => meant(other, method, admitted.route, &head.method)?,
+        };
+        let target = target_of(head)?;
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let path = path.get(admitted.base_length..).unwrap_or(path).to_owned();
+        let field = |name| {
+            head.headers
+                .get(name)
+                .and_then(|it: &http::HeaderValue| it.to_str().ok())
+        };
+        let form = form_of(
+            dialect,
+            method,
+            admitted.route,
+            field(ACCEPT).unwrap_or_default(),
+        );
+        let coding = match dialect {
+            Dialect::ConnectStream(_) => "connect-content-encoding",
+            Dialect::Web { .. } => "grpc-encoding",
+            _ => CONTENT_ENCODING.as_str(),
+        };
+        let coding = head
+            .headers
+            .get(coding)
+            .map(|it| it.as_bytes().to_ascii_lowercase());
+        let gzip = match coding.as_deref() {
+            None | Some(b"" | b"identity") => false,
+            Some(b"gzip" | b"x-gzip") => true,
+            Some(_) => {
+                return Err(unfit_form(
+                    "the body is compressed by something else than gzip",
+                ));
+            }
+        };
+        let accepts = match dialect {
+            Dialect::ConnectStream(_) => "connect-accept-encoding",
+            Dialect::Web { .. } => "grpc-accept-encoding",
+            _ => ACCEPT_ENCODING.as_str(),
+        };
+        Ok(Some(Self {
+            face: Arc::clone(face),
+            operation: admitted.operation,
+            route: admitted.route,
+            dialect,
+            form,
+            path,
+            query: query.to_owned(),
+            content_type: field(CONTENT_TYPE).map(str::to_owned),
+            gzip,
+            accepts_gzip: head
+                .headers
+                .get(accepts)
+                .is_some_and(|it| gzip::accepted(it.as_bytes())),
+            head_only: head.method == http::Method::HEAD,
+        }))
+    }
+
+    /// Messages and methods.
+    pub(super) fn face(&self) -> &Face {
+        &self.face
+    }
+
+    /// The method called.
+    ///
+    /// # Errors
+    /// Cannot happen: there was one when the plan was made, and a face does not change.
+    pub(super) fn method(&self) -> Result<&FaceMethod, Denial> {
+        self.face.method(self.operation).ok_or(Denial::Internal)
+    }
+
+    /// The HTTP rule it came by.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn binding(&self) -> Result<&Binding, Denial> {
+        self.method()?.binding(self.route).ok_or(Denial::Internal)
+    }
+
+    /// Whether the answer goes out message by message.
+    pub(super) fn form_streams(&self) -> bool {
+        match self.form {
+            Form::Single | Form::Connect | Form::Raw { stream: false } => false,
+            Form::Web => self
+                .method()
+                .is_ok_and(|it| it.client_streaming || it.server_streaming),
+            Form::Stream(_) | Form::Raw { stream: true } | Form::ConnectStream | Form::Socket => {
+                true
+            }
+        }
+    }
+
+    /// Whether the caller's messages come one by one, while answers may go out.
+    pub(super) fn hears_stream(&self) -> bool {
+        match self.dialect {
+            Dialect::Web { .. } | Dialect::ConnectStream(_) => true,
+            Dialect::Rest | Dialect::Socket => self.method().is_ok_and(|it| it.client_streaming),
+            Dialect::Connect(_) | Dialect::ConnectGet(_) | Dialect::Grpc => false,
+        }
+    }
+}
+
+/// Which of the dialects that a head may stand for is meant, and whether the method can be called in it.
+fn meant(
+    dialect: Dialect,
+    method: &FaceMethod,
+    route: usize,
+    verb: &http::Method,
+) -> Result<Dialect, Denial> {
+    let by_rpc = method.way(route) == Way::Rpc;
+    let streams = method.client_streaming || method.server_streaming;
+    let known = |encoding| match encoding {
+        Encoding::Unknown => Err(unfit_form("messages of Connect are `json` or `proto`")),
+        Encoding::Json | Encoding::Proto => Ok(dialect),
+    };
+    match dialect {
+        Dialect::Connect(_) | Dialect::ConnectGet(_) if streams => Err(unfit_form(
+            "this method streams: call it with `application/connect+json` or `application/connect+proto`",
+        )),
+        Dialect::ConnectStream(_) if !streams => Err(unfit_form(
+            "this method does not stream: call it with `application/json` or `application/proto`",
+        )),
+        Dialect::ConnectGet(encoding) if by_rpc => match method.no_side_effects {
+            true => known(encoding),
+            false => Err(Denial::MethodNotAllowed(vec!["POST".into()])),
+        },
+        // The rule of the method may have a query parameter of that name.
+        Dialect::ConnectGet(_) => Ok(Dialect::Rest),
+        Dialect::Connect(Encoding::Json) if !by_rpc => Ok(Dialect::Rest),
+        Dialect::Web { .. } | Dialect::Connect(_) | Dialect::ConnectStream(_) if !by_rpc => Err(
+            unfit_form("this is the path of an HTTP rule: its body is JSON"),
+        ),
+        Dialect::Connect(encoding) | Dialect::ConnectStream(encoding) => known(encoding),
+        Dialect::Web { .. } => Ok(dialect),
+        Dialect::Socket if !streams => Err(Denial::Malformed("this method does not stream".into())),
+        Dialect::Socket => Ok(dialect),
+        Dialect::Rest if method.binding(route).is_some() => Ok(dialect),
+        Dialect::Rest if *verb == http::Method::POST && !streams => {
+            Ok(Dialect::Connect(Encoding::Json))
+        }
+        Dialect::Rest if *verb == http::Method::POST => Err(unfit_form(
+            "this method streams: call it with `application/connect+json` or `application/connect+proto`",
+        )),
+        Dialect::Rest | Dialect::Grpc => Err(Denial::MethodNotAllowed(vec!["POST".into()])),
+    }
+}
+
+fn form_of(dialect: Dialect, method: &FaceMethod, route: usize, accept: &str) -> Form {
+    let raw = method
+        .binding(route)
+        .is_some_and(|binding| binding.raw_response);
+    match dialect {
+        Dialect::Web { .. } => Form::Web,
+        Dialect::Connect(_) | Dialect::ConnectGet(_) => Form::Connect,
+        Dialect::ConnectStream(_) => Form::ConnectStream,
+        Dialect::Socket => Form::Socket,
+        Dialect::Rest | Dialect::Grpc if raw => Form::Raw {
+            stream: method.server_streaming,
+        },
+        Dialect::Rest | Dialect::Grpc if method.server_streaming => {
+            Form::Stream(shape_of(accept).unwrap_or(method.streams))
+        }
+        Dialect::Rest | Dialect::Grpc => Form::Single,
+    }
+}
+
+/// The first shape that the caller names.
+fn shape_of(accept: &str) -> Option<StreamShape> {
+    accept.split(',').find_map(|entry| {
+        let kind = entry.split(';').next().unwrap_or_default().trim();
+        match kind.to_ascii_lowercase().as_str() {
+            "text/event-stream" => Some(StreamShape::Sse),
+            "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
+                Some(StreamShape::Ndjson)
+            }
+            "application/json" => Some(StreamShape::Array),
+            _ => None,
+        }
+    })
+}
+
+/// The form of the body is not served.
+pub(super) fn unfit_form(text: &'static str) -> Denial {
+    Denial::Unfit(Box::new(Unfit::form(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_caller_chooses_the_shape_of_a_stream() {
+        for (accept, shape) in [
+            ("", None),
+            ("*/*", None),
+            ("text/html, text/event-stream;q=0.9", Some(StreamShape::Sse)),
+            ("application/x-ndjson", Some(StreamShape::Ndjson)),
+            (
+                "application/JSON, application/x-ndjson",
+                Some(StreamShape::Array),
+            ),
+        ] {
+            assert_eq!(shape_of(accept), shape, "{accept}");
+        }
+    }
+}

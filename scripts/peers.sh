@@ -1,0 +1,29 @@
+#!/bin/sh
+# Installs what the tests call the gateway with, and put behind it: grpcio from PyPI, Connect's clients from npm.
+# Into a directory of their own beside the build; tests that do not find it there say so and are skipped, but not in CI.
+set -eu
+
+cd "$(dirname "$0")/.."
+peers="${CARGO_TARGET_DIR:-target}/peers"
+mkdir -p "$peers"
+if command -v python3 >/dev/null 2>&1; then
+    if ! cmp -s tests/peers/requirements.txt "$peers/requirements.txt"; then
+        echo "peers: installing grpcio"
+        python3 -m venv "$peers/venv"
+        "$peers/venv/bin/pip" install --quiet --disable-pip-version-check -r tests/peers/requirements.txt
+        cp tests/peers/requirements.txt "$peers/requirements.txt"
+    fi
+else
+    echo "peers: no python3, so no grpcio" >&2
+fi
+if command -v npm >/dev/null 2>&1; then
+    if ! cmp -s tests/peers/package.json "$peers/npm/package.json"; then
+        echo "peers: installing Connect's clients"
+        mkdir -p "$peers/npm"
+        cp tests/peers/package.json "$peers/npm/package.json.new"
+        mv "$peers/npm/package.json.new" "$peers/npm/package.json"
+        npm install --silent --no-audit --no-fund --prefix "$peers/npm" || { rm -f "$peers/npm/package.json"; exit 1; }
+    fi
+else
+    echo "peers: no npm, so no Connect" >&2
+fi

@@ -1,0 +1,611 @@
+//! REST calls of a gRPC service: messages, errors, streams, metadata, deadlines, and what happens to a caller that gets it wrong or leaves.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod world;
+
+use hyper::Request;
+use serde_json::{Value, json};
+use world::library::{Library, before, plan_before};
+use world::{Answer, Broken, HOST, World, http2};
+
+fn call(world: &World, method: &str, path: &str, fields: &[(&str, &str)], body: &[u8]) -> Answer {
+    let mut client = world.client();
+    client.request(method, path, fields, body);
+    client.answer_to(method).expect("a whole answer")
+}
+
+fn get(world: &World, path: &str) -> Answer {
+    call(world, "GET", path, &[], b"")
+}
+
+/// Asserts that this is an error in the shape of `google.rpc.Status`.
+fn is_error(answer: &Answer, http: u16, code: u64) -> Value {
+    assert_eq!(answer.status, http, "{answer:?}");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert!(answer.header("grpc-status").is_none());
+    assert!(answer.header("x-request-id").is_some());
+    let error = answer.json();
+    assert_eq!(error["code"], code, "{error}");
+    assert!(
+        error["message"].is_string() && error["details"].is_array(),
+        "{error}"
+    );
+    error
+}
+
+#[test]
+fn a_get_is_a_call_and_its_answer_is_json() {
+    let library = Library::new();
+    let world = library.world("");
+    let answer = get(&world, "/v1/shelves/a/books/b");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(
+        answer.json(),
+        json!({"name": "shelves/a/books/b", "title": "Walden", "pages": "352", "tags": ["a", "b"]})
+    );
+    assert_eq!(answer.header("x-initial"), Some("yes"));
+    for name in ["grpc-status", "grpc-encoding", "grpc-accept-encoding"] {
+        assert_eq!(answer.header(name), None);
+    }
+    let head = call(&world, "HEAD", "/v1/shelves/a/books/b", &[], b"");
+    assert_eq!((head.status, head.body.len()), (200, 0));
+}
+
+#[test]
+fn a_caller_that_asks_before_it_sends_its_body_is_told_to_go_on() {
+    let library = Library::new();
+    let world = library.world("");
+    let mut client = world.client();
+    let body = br#"{"title": "Emma"}"#;
+    client.send(
+        format!(
+            "POST /v1/shelves/a/books HTTP/1.1\r\nhost: {HOST}\r\nexpect: 100-continue\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        )
+        .as_bytes(),
+    );
+    assert_eq!(client.head().unwrap().status, 100);
+    client.send(body);
+    assert_eq!(client.answer().unwrap().json()["title"], "Emma");
+}
+
+#[test]
+fn body_path_and_query_make_one_message() {
+    let library = Library::new();
+    let world = library.world("");
+    let body = br#"{"title": "Emma", "pages": "100"}"#;
+    let answer = call(
+        &world,
+        "POST",
+        "/v1/shelves/a/books?dry_run=true",
+        &[],
+        body,
+    );
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(
+        answer.json(),
+        json!({"name": "shelves/a/books/new", "title": "Emma", "pages": "100", "tags": ["dry"]})
+    );
+    let answer = call(
+        &world,
+        "PATCH",
+        "/v1/shelves/a/books/b?updateMask=title",
+        &[],
+        br#"{"title": "Emma"}"#,
+    );
+    assert_eq!(answer.json()["updateMask"], "title", "{answer:?}");
+    let answer = call(
+        &world,
+        "POST",
+        "/library.v1.Library/Ping",
+        &[],
+        br#"{"text": "hi"}"#,
+    );
+    assert_eq!(answer.json(), json!({"text": "hi"}));
+}
+
+#[test]
+fn connections_are_kept_and_shared_by_all_callers() {
+    let library = Library::new();
+    let world = library.world("").client();
+    drop(world);
+    let world = library.world("");
+    let mut client = world.client();
+    for _ in 0..20 {
+        client.request("GET", "/v1/shelves/a/books/b", &[], b"");
+        assert_eq!(client.answer().unwrap().status, 200);
+        assert_eq!(get(&world, "/v1/shelves/a/books/b").status, 200);
+    }
+    // One connection to each of the gateway's workers at most, and those of one other gateway.
+    assert!(library.connections() <= 8, "{}", library.connections());
+}
+
+#[test]
+fn a_single_field_or_raw_bytes_may_be_the_body() {
+    let library = Library::new();
+    let world = library.world("");
+    assert_eq!(
+        get(&world, "/v1/shelves/a/books/b:title").text(),
+        "\"Walden\""
+    );
+    let answer = get(&world, "/v1/shelves/a/books/b:download");
+    assert_eq!(answer.header("content-type"), Some("text/csv"));
+    assert_eq!(answer.text(), "name\nshelves/a/books/b\n");
+    let answer = get(&world, "/v1/shelves/a/books/b:pages");
+    assert_eq!(answer.header("content-type"), Some("text/plain"));
+    assert_eq!(answer.text(), "one\ntwo\n");
+    let fields = [("content-type", "image/png")];
+    let answer = call(
+        &world,
+        "POST",
+        "/v1/shelves/a/books/b:upload",
+        &fields,
+        b"\x89PNG",
+    );
+    assert_eq!(
+        answer.json(),
+        json!({"name": "shelves/a/books/b", "title": "image/png", "pages": "4"})
+    );
+}
+
+#[test]
+fn raw_bytes_that_break_off_are_seen_to_break_off() {
+    let library = Library::new();
+    let world = library.world("");
+    let mut client = world.client();
+    client.request("GET", "/v1/shelves/a/books/broken:pages", &[], b"");
+    let torn = client.answer().expect_err("torn");
+    assert!(matches!(torn, Broken::Torn(_)), "{torn:?}");
+}
+
+#[test]
+fn an_error_of_the_service_has_its_status_message_and_details() {
+    let library = Library::new();
+    let world = library.world("");
+    let answer = get(&world, "/v1/shelves/a/books/gone");
+    let error = is_error(&answer, 404, 5);
+    assert_eq!(error["message"], "no \u{201c}such\u{201d} book: 100%");
+    assert_eq!(answer.header("x-why"), Some("burnt"));
+    let error = is_error(&get(&world, "/v1/faults/details"), 400, 9);
+    assert_eq!(
+        error["details"],
+        json!([
+            {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "BURNTS", "domain": "library.org"},
+            {"@type": "type.googleapis.com/x.Unknown", "value": "CAE="},
+        ])
+    );
+    let aip = before(&library.url(), "  profile: {errors: aip193}\n");
+    let answer = get(&aip, "/v1/shelves/a/books/gone");
+    assert_eq!(answer.status, 404);
+    assert_eq!(answer.json()["error"]["status"], "NOT_FOUND");
+    assert_eq!(answer.json()["error"]["code"], 404);
+}
+
+#[test]
+fn whatever_the_service_does_wrong_is_a_clean_error_and_hurts_no_other_call() {
+    let library = Library::new();
+    let world = library.world("");
+    let table = [
+        ("garbage", 500, 13),
+        ("html", 500, 2),
+        ("503", 503, 14),
+        ("no-trailers", 500, 2),
+        ("large", 429, 8),
+        ("bomb", 429, 8),
+        ("snappy", 500, 13),
+        ("reset", 500, 13),
+        ("cut", 500, 13),
+        ("status-99", 500, 2),
+        ("bad-message", 404, 5),
+        ("bad-details", 404, 5),
+        ("two", 500, 13),
+        ("none", 500, 13),
+        ("no-message", 500, 13),
+    ];
+    for (kind, http, code) in table {
+        let answer = get(&world, &format!("/v1/faults/{kind}"));
+        let error = is_error(&answer, http, code);
+        if kind == "bad-message" {
+            assert_eq!(error["message"], "100% %zz \u{20ac}");
+        }
+        assert_eq!(
+            get(&world, "/v1/shelves/a/books/b").status,
+            200,
+            "after {kind}"
+        );
+    }
+}
+
+#[test]
+fn compressed_answers_are_read_and_passed_on_compressed_to_who_reads_that() {
+    let library = Library::new();
+    let world = library.world("");
+    for kind in ["gzip", "gzip-unsaid"] {
+        let answer = get(&world, &format!("/v1/faults/{kind}"));
+        assert_eq!(answer.json()["title"], "x".repeat(2000));
+        let fields = [("accept-encoding", "br, gzip")];
+        let answer = call(&world, "GET", &format!("/v1/faults/{kind}"), &fields, b"");
+        assert_eq!(answer.header("content-encoding"), Some("gzip"));
+        assert!(answer.body.len() < 500);
+    }
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, br#"{"title": "Emma"}"#).unwrap();
+    let body = encoder.finish().unwrap();
+    let fields = [("content-encoding", "gzip")];
+    let answer = call(&world, "POST", "/v1/shelves/a/books", &fields, &body);
+    assert_eq!(answer.json()["title"], "Emma");
+    let answer = call(
+        &world,
+        "POST",
+        "/v1/shelves/a/books",
+        &[("content-encoding", "br")],
+        b"{}",
+    );
+    is_error(&answer, 415, 3);
+}
+
+#[test]
+fn a_mistake_of_the_caller_is_a_json_error_that_names_the_field() {
+    let library = Library::new();
+    let world = library.world("");
+    let deep = format!(
+        "{{\"chapters\": [{}1{}]}}",
+        "{\"inner\":".repeat(150),
+        "}".repeat(150)
+    );
+    let table: [(&[u8], &str); 9] = [
+        (br#"{"pages": "many"}"#, "pages"),
+        (br#"{"tags": [1]}"#, "tags[0]"),
+        (br#"{"titel": "x"}"#, "titel"),
+        (br#"{"title": "a", "title": "b"}"#, "title"),
+        (b"{\"title\": \"\xff\"}", ""),
+        (br#"{"title": "#, ""),
+        (br#"{} {}"#, ""),
+        (br#"[]"#, ""),
+        (deep.as_bytes(), "chapters"),
+    ];
+    for (body, field) in table {
+        let answer = call(&world, "POST", "/v1/shelves/a/books", &[], body);
+        let error = is_error(&answer, 400, 3);
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(field), "{message} does not name {field}");
+        assert_eq!(error["details"][0]["reason"], "INVALID_MESSAGE", "{error}");
+    }
+    is_error(&get(&world, "/v1/shelves/a/books/b?colour=red"), 400, 3);
+    is_error(&get(&world, "/v1/nothing"), 404, 12);
+    let answer = call(&world, "DELETE", "/v1/shelves/a/books/b", &[], b"");
+    is_error(&answer, 405, 12);
+    let large = format!("{{\"title\": \"{}\"}}", "x".repeat(300 * 1024));
+    is_error(
+        &call(&world, "POST", "/v1/shelves/a/books", &[], large.as_bytes()),
+        400,
+        3,
+    );
+    assert!(
+        library.reached().is_empty(),
+        "nothing of this reached the service"
+    );
+}
+
+#[test]
+fn a_body_that_never_ends_is_refused_at_its_limit() {
+    let library = Library::new();
+    let world = plan_before(&library.url(), "defaults: {max_body: 64KiB}\n").start();
+    let mut client = world.client();
+    client.send(
+        format!(
+            "POST /v1/shelves/a/books HTTP/1.1\r\nhost: {HOST}\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        .as_bytes(),
+    );
+    for _ in 0..100 {
+        client.send(b"1000\r\n");
+        client.send(&[b'['; 0x1000]);
+        client.send(b"\r\n");
+    }
+    is_error(&client.answer().unwrap(), 413, 8);
+    assert!(library.reached().is_empty());
+}
+
+#[test]
+fn metadata_passes_both_ways_and_the_protocols_own_fields_do_not() {
+    let library = Library::new();
+    let world = library.world("");
+    let fields = [
+        ("x-custom", "1"),
+        ("x-data-bin", "AAEC"),
+        ("grpc-encoding", "br"),
+        ("grpc-status", "5"),
+        ("te", "gzip"),
+        ("accept", "application/json"),
+        ("connection", "keep-alive, x-hop"),
+    ];
+    let answer = call(&world, "GET", "/v1/shelves/a/books/b", &fields, b"");
+    assert_eq!(answer.header("x-seen-custom"), Some("1"), "{answer:?}");
+    let reached = library.reached();
+    let seen = &reached[0].fields;
+    assert_eq!(reached[0].path, "/library.v1.Library/GetBook");
+    assert_eq!(seen["x-data-bin"], "AAEC");
+    assert_eq!(seen["te"], "trailers");
+    assert_eq!(seen["content-type"], "application/grpc");
+    assert!(seen.contains_key("traceparent") && seen.contains_key("x-request-id"));
+    for name in [
+        "grpc-encoding",
+        "grpc-status",
+        "accept",
+        "connection",
+        "host",
+        "content-length",
+    ] {
+        assert!(!seen.contains_key(name), "{name}");
+    }
+    let answer = call(
+        &world,
+        "GET",
+        "/v1/shelves/a/books/b",
+        &[("x-data-bin", "?")],
+        b"",
+    );
+    is_error(&answer, 400, 3);
+}
+
+#[test]
+fn a_deadline_is_checked_capped_and_passed_on() {
+    let library = Library::new();
+    let world = before(&library.url(), "defaults: {timeouts: {total: 3s}}\n");
+    for malformed in ["5", "5s", "123456789S", "-1S", ""] {
+        let fields = [("grpc-timeout", malformed)];
+        is_error(
+            &call(&world, "GET", "/v1/shelves/a/books/b", &fields, b""),
+            400,
+            3,
+        );
+    }
+    assert!(library.reached().is_empty());
+    for (asked, most) in [("1000m", 1_000_000), ("10H", 3_000_000)] {
+        let fields = [("grpc-timeout", asked)];
+        assert_eq!(
+            call(&world, "GET", "/v1/shelves/a/books/b", &fields, b"").status,
+            200
+        );
+        let reached = library.reached();
+        let passed = reached.last().unwrap().fields["grpc-timeout"]
+            .to_str()
+            .unwrap();
+        let micros: u64 = passed.strip_suffix('u').unwrap().parse().unwrap();
+        assert!(micros <= most && micros > most / 2, "{passed}");
+    }
+    let fields = [("grpc-timeout", "100m")];
+    let answer = call(&world, "GET", "/v1/shelves/a/books/slow", &fields, b"");
+    is_error(&answer, 504, 4);
+    library.gave_up(1);
+}
+
+#[test]
+fn a_caller_that_leaves_cancels_its_call() {
+    let library = Library::new();
+    let world = library.world("");
+    let mut client = world.client();
+    client.request("GET", "/v1/shelves/a/books/slow", &[], b"");
+    world::eventually("the call has arrived", || library.reached().len() == 1);
+    drop(client);
+    library.gave_up(1);
+    let mut client = world.client();
+    client.request("GET", "/v1/shelves/endless/books?count=1", &[], b"");
+    client.head().unwrap();
+    client.chunk().unwrap();
+    drop(client);
+    assert_eq!(get(&world, "/v1/shelves/a/books/b").status, 200);
+}
+
+#[test]
+fn a_service_that_is_away_is_told_of_in_the_same_shape() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let world = before(&format!("grpc://{address}"), "");
+    let answer = get(&world, "/v1/shelves/a/books/b");
+    let error = is_error(&answer, 502, 14);
+    assert_eq!(error["details"][0]["reason"], "UPSTREAM_FAILED");
+}
+
+const NDJSON: (&str, &str) = ("accept", "application/x-ndjson");
+const EVENTS: (&str, &str) = ("accept", "text/event-stream");
+
+#[test]
+fn a_stream_is_an_array_lines_or_events_as_the_caller_likes() {
+    let library = Library::new();
+    let world = library.world("");
+    let path = "/v1/shelves/a/books?count=3";
+    let answer = get(&world, path);
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let books = answer.json();
+    assert_eq!(books.as_array().unwrap().len(), 3);
+    assert_eq!(books[2], json!({"name": "shelves/a/books/2", "pages": "2"}));
+    let answer = call(&world, "GET", path, &[NDJSON], b"");
+    assert_eq!(answer.header("content-type"), Some("application/x-ndjson"));
+    assert_eq!(answer.text().lines().count(), 3);
+    let answer = call(&world, "GET", path, &[EVENTS], b"");
+    assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+    assert!(
+        answer
+            .text()
+            .starts_with("data: {\"name\":\"shelves/a/books/0\""),
+        "{answer:?}"
+    );
+    assert_eq!(answer.text().matches("\n\n").count(), 3);
+    assert_eq!(get(&world, "/v1/shelves/a/books").text(), "[]");
+    let lines = before(&library.url(), "  profile: {streams: ndjson}\n");
+    assert_eq!(
+        get(&lines, path).header("content-type"),
+        Some("application/x-ndjson")
+    );
+}
+
+#[test]
+fn messages_of_a_stream_arrive_one_by_one() {
+    let library = Library::new();
+    let world = library.world("");
+    let mut client = world.client();
+    client.request("GET", "/v1/shelves/endless/books?count=2", &[NDJSON], b"");
+    client.head().unwrap();
+    let mut seen = String::new();
+    while seen.lines().count() < 2 {
+        seen += &String::from_utf8(client.chunk().expect("a chunk")).unwrap();
+    }
+    assert!(seen.ends_with('\n'), "{seen}");
+    let head = call(
+        &world,
+        "HEAD",
+        "/v1/shelves/endless/books?count=2",
+        &[NDJSON],
+        b"",
+    );
+    assert_eq!(head.header("content-type"), Some("application/x-ndjson"));
+}
+
+#[test]
+fn an_error_in_a_stream_is_clean_before_the_first_message_and_visible_after_it() {
+    let library = Library::new();
+    let world = library.world("");
+    is_error(&get(&world, "/v1/shelves/none/books"), 403, 7);
+    let path = "/v1/shelves/broken/books?count=2";
+    let error = json!({"code": 15, "message": "the shelf fell", "details": []});
+    let answer = get(&world, path);
+    assert_eq!(answer.status, 200);
+    assert!(
+        serde_json::from_slice::<Value>(&answer.body).is_err(),
+        "no whole array"
+    );
+    let closed: Value = serde_json::from_str(&(answer.text() + "]")).unwrap();
+    assert_eq!(closed[2], json!({"error": error}));
+    let answer = call(&world, "GET", path, &[NDJSON], b"");
+    let last: Value = serde_json::from_str(answer.text().lines().last().unwrap()).unwrap();
+    assert_eq!(last, json!({"error": error}));
+    let answer = call(&world, "GET", path, &[EVENTS], b"");
+    let text = answer.text();
+    let (_, last) = text
+        .split_once("event: error\ndata: ")
+        .expect("an event of its own");
+    assert_eq!(
+        serde_json::from_str::<Value>(last).unwrap(),
+        json!({"error": error})
+    );
+    let answer = get(&world, "/v1/faults/reset:stream");
+    assert!(
+        answer.text().contains(",{\"error\":{\"code\":13,"),
+        "{answer:?}"
+    );
+}
+
+#[test]
+fn a_callers_stream_is_read_element_by_element() {
+    let library = Library::new();
+    let world = library.world("");
+    let add =
+        |fields: &[(&str, &str)], body: &[u8]| call(&world, "POST", "/v1/books:add", fields, body);
+    let sum = json!({"books": 3, "pages": "6"});
+    let list = br#" [{"pages": 1}, {"pages": "2"} ,{"pages":3}] "#;
+    assert_eq!(add(&[], list).json(), sum);
+    let lines = b"{\"pages\": 1}\n{\"pages\": 2}\n\n{\"pages\": 3}";
+    assert_eq!(
+        add(&[("content-type", "application/x-ndjson")], lines).json(),
+        sum
+    );
+    assert_eq!(add(&[], b"[]").json(), json!({}));
+    for (body, part) in [
+        (&br#"[{"pages": 1}, {"pages": "x"}]"#[..], "pages"),
+        (br#"[{"pages": 1}"#, "list"),
+        (br#"[{"pages": 1},]"#, "value"),
+        (br#"[{"pages": 1}] x"#, "follows"),
+    ] {
+        let error = is_error(&add(&[], body), 400, 3);
+        assert!(error["message"].as_str().unwrap().contains(part), "{error}");
+    }
+    let many = format!("[{}{{}}]", "{\"pages\":1},".repeat(20_000));
+    assert_eq!(
+        add(&[], many.as_bytes()).json(),
+        json!({"books": 20_001, "pages": "20000"})
+    );
+}
+
+#[test]
+fn both_directions_of_a_stream_work_in_one_exchange() {
+    let library = Library::new();
+    let world = library.world("");
+    let body = b"{\"text\": \"a\"}\n{\"text\": \"b\"}\n";
+    let answer = call(&world, "POST", "/v1/talk", &[NDJSON], body);
+    assert_eq!(
+        answer.text(),
+        "{\"text\":\"you said a\"}\n{\"text\":\"you said b\"}\n{\"text\":\"goodbye\"}\n"
+    );
+}
+
+#[test]
+fn callers_over_http2_are_served_alike_and_one_refused_hurts_no_other() {
+    let library = Library::new();
+    let world = library.world("");
+    let ask = |path: &str| {
+        let request = Request::get(format!("http://{HOST}{path}"))
+            .body(())
+            .unwrap();
+        http2::block_on(http2::call(world.address, request, b""))
+    };
+    let answer = ask("/v1/shelves/a/books/b").unwrap();
+    assert_eq!(answer.status, 200);
+    let book: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(book["title"], "Walden");
+    let answer = ask("/v1/shelves/broken/books?count=1").unwrap();
+    assert!(String::from_utf8_lossy(&answer.body).contains("{\"error\":"));
+    assert_eq!(ask("/v1/shelves/a/books/gone").unwrap().status, 404);
+    assert!(ask("/v1/shelves/a/books/broken:pages").is_err(), "reset");
+    assert_eq!(ask("/v1/shelves/a/books/b").unwrap().status, 200);
+}
+
+#[test]
+fn native_grpc_passes_through_and_its_deadline_is_checked_too() {
+    let library = Library::new();
+    let world = before(&library.url(), "defaults: {timeouts: {total: 3s}}\n");
+    let ask = |timeout: Option<&str>| {
+        let mut request = Request::post(format!("http://{HOST}/library.v1.Library/Ping"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        if let Some(timeout) = timeout {
+            request = request.header("grpc-timeout", timeout);
+        }
+        let body = b"\0\0\0\0\x04\x0a\x02hi";
+        http2::block_on(http2::call(world.address, request.body(()).unwrap(), body)).unwrap()
+    };
+    for timeout in [None, Some("1H")] {
+        let answer = ask(timeout);
+        assert_eq!(answer.body, b"\0\0\0\0\x04\x0a\x02hi");
+        assert_eq!(answer.trailers.unwrap()["grpc-status"], "0");
+        let passed = library.reached().last().unwrap().fields["grpc-timeout"].clone();
+        assert!(passed.to_str().unwrap().ends_with('u'), "{passed:?}");
+    }
+    let refused = ask(Some("nonsense"));
+    assert_eq!(refused.headers["grpc-status"], "3");
+    assert!(refused.headers.contains_key("grpc-status-details-bin"));
+    assert_eq!(library.reached().len(), 2);
+}
+
+#[test]
+fn the_access_record_tells_of_the_call() {
+    let library = Library::new();
+    let world = library.world("");
+    let answer = get(&world, "/v1/shelves/a/books/gone");
+    let record = world.record(answer.header("x-request-id").unwrap());
+    assert_eq!(
+        record["operation"], "library.v1.Library/GetBook",
+        "{record}"
+    );
+    assert_eq!(record["attempts"], 1, "{record}");
+    assert_eq!(record["reason"], "NOT_FOUND", "{record}");
+}
