@@ -171,6 +171,7 @@ fn settings_of_the_readme_are_right() {
     assert_eq!(
         names,
         [
+            "apis/books.yaml",
             "apis/bookstore.yaml",
             "bookstore.yaml",
             "plans.yaml",
@@ -187,6 +188,8 @@ fn settings_of_the_readme_are_right() {
     for (name, text) in &files {
         std::fs::write(place(name), text.replace("/etc/tollgate/tls", &tls)).unwrap();
     }
+    let proto = world::bookstore().with_file_name("bookstore.proto");
+    std::fs::copy(proto, place("bookstore.proto")).unwrap();
     let description = std::fs::read_to_string(world::bookstore()).unwrap();
     let description = description + &files["bookstore.yaml"];
     std::fs::write(place("bookstore.yaml"), description).unwrap();
