@@ -131,6 +131,17 @@ fn runnable_commands_of_the_readme_succeed() {
         outputs.push(output);
     }
     assert!(outputs.len() >= 5, "the README has runnable blocks");
+    let books = outputs.iter().find(|it| it.contains("shelves/fiction"));
+    let books = books.expect("the README walks through a gRPC service");
+    for words in [
+        "\"price\":\"990\"",
+        "{\"imported\":2}",
+        "data: {",
+        "NOT_FOUND",
+        "book.titel",
+    ] {
+        assert!(books.contains(words), "{words} is missing:\n{books}");
+    }
     let keys = outputs.iter().find(|it| it.contains("terms_not_accepted"));
     let keys = keys.expect("the README walks through keys and terms");
     let seen = [
