@@ -137,7 +137,7 @@ fn runnable_commands_of_the_readme_succeed() {
         "\"price\":\"990\"",
         "{\"imported\":2}",
         "data: {",
-        "NOT_FOUND",
+        "404 Not Found",
         "book.titel",
     ] {
         assert!(books.contains(words), "{words} is missing:\n{books}");
