@@ -47,7 +47,7 @@ impl World {
             directory: tempfile::tempdir().unwrap(),
         };
         world.write("apis/books.yaml", api);
-        world.write("protos/s.proto", &proto(&["One"]));
+        world.write("protos/s.proto", proto(&["One"]));
         world.write("shared/parts/m.proto", PART);
         world
     }

@@ -15,6 +15,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   tollgate check config/gateway
   tollgate check config/gateway --format json
 
+An API with `reflection` asks its service.
 Exit code: 0 nothing but notes, 1 warnings or errors, 2 usage.";
 
 /// What to check.

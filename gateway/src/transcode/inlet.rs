@@ -102,15 +102,10 @@ impl Inlet {
     /// The next bytes of the caller. Messages in former ones have to be taken out before.
     ///
     /// # Errors
-    /// The body is over its limit, or its base64 is none.
+    /// Its base64 is none.
     pub(super) fn feed(&mut self, bytes: Bytes) -> Result<(), Denial> {
         match &mut self.source {
-            Source::Whole { body, most } => {
-                if body.len() + bytes.len() > *most {
-                    return Err(Denial::BodyTooLarge);
-                }
-                body.extend_from_slice(&bytes);
-            }
+            Source::Whole { body, .. } => body.extend_from_slice(&bytes),
             Source::Elements(elements) => elements.feed(bytes),
             Source::Frames { reader, base64 } => match base64 {
                 Some(held) => reader.feed(unquoted(held, &bytes)?),

@@ -148,9 +148,9 @@ pub enum PrintUnset {
     /// None.
     #[default]
     None,
-    /// Scalars and enums without presence; no lists and maps.
+    /// Fields that cannot be told from unset ones: zeros, empty texts, lists and maps.
     Primitives,
-    /// Lists and maps too.
+    /// These, and `null` for every other field that is no member of a oneof.
     All,
 }
 

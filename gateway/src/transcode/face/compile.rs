@@ -209,7 +209,7 @@ impl Compiler<'_> {
             "*" => Ok(BodyRule::Whole),
             field => {
                 let path = self.top_level(method.input, field, "body")?;
-                if variables.iter().any(|variable| *variable == path) {
+                if variables.contains(&path) {
                     let what = format!("`{field}` is in the path and in `body`");
                     return Err(Wrong::new(what, "take it from one of them"));
                 }

@@ -1,6 +1,7 @@
 //! `.proto` files compiled when they are loaded: proto2 and proto3, by `protox`. What comes in editions is given as a compiled set.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,17 +34,13 @@ pub(super) fn compile(
         include: include.to_vec(),
         read: Arc::clone(&read),
     };
-    let mut compiler = Compiler::with_file_resolver(resolver);
-    compiler.include_imports(true).include_source_info(true);
-    for file in files {
-        let name = name_within(file, include).ok_or_else(|| vec![outside(file)])?;
-        if let Err(error) = compiler.open_file(&name) {
-            let tree = read.lock();
-            looked_at.extend(tree.paths.values().cloned());
-            return Err(vec![finding(&error, file, &tree)]);
+    let set = match contained(|| compiled(resolver, files, include, &read)) {
+        Ok(set) => set,
+        Err(finding) => {
+            looked_at.extend(read.lock().paths.values().cloned());
+            return Err(vec![finding]);
         }
-    }
-    let set = compiler.encode_file_descriptor_set();
+    };
     let tree = std::mem::take(&mut *read.lock());
     let first = files.first().map(|file| file.display().to_string());
     looked_at.extend(tree.paths.values().cloned());
@@ -53,6 +50,35 @@ pub(super) fn compile(
             whole: first.unwrap_or_default().into(),
             files: tree.shown(),
         },
+    })
+}
+
+fn compiled(
+    resolver: Resolver,
+    files: &[PathBuf],
+    include: &[PathBuf],
+    read: &Mutex<Tree>,
+) -> Result<Vec<u8>, Finding> {
+    let mut compiler = Compiler::with_file_resolver(resolver);
+    compiler.include_imports(true).include_source_info(true);
+    for file in files {
+        let name = name_within(file, include).ok_or_else(|| outside(file))?;
+        let opened = compiler.open_file(&name).map(drop);
+        opened.map_err(|error| finding(&error, file, &read.lock()))?;
+    }
+    Ok(compiler.encode_file_descriptor_set())
+}
+
+/// A fault of the compiler ends with the file that met it.
+fn contained(work: impl FnOnce() -> Result<Vec<u8>, Finding>) -> Result<Vec<u8>, Finding> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(Finding {
+            severity: Severity::Error,
+            code: "proto",
+            place: Place::file("grpc.protos"),
+            what: "the compiler of `.proto` files failed".to_owned(),
+            remedy: "compile them with protoc and name the set as `descriptors`".to_owned(),
+        })
     })
 }
 
@@ -266,6 +292,15 @@ service Books {
             assert!(found.to_string().starts_with(&place), "{found}");
             assert!(found.what.contains(words), "{found}");
         }
+    }
+
+    #[test]
+    fn editions_are_refused_with_a_word_about_descriptor_sets() {
+        let world = World::new(&[("shop/v1/books.proto", "edition = \"2023\";\npackage a;\n")]);
+        let found = &world.compile().unwrap_err()[0];
+        assert!(found.remedy.contains("descriptor sets"), "{found}");
+        let place = format!("{}:1:", world.path("shop/v1/books.proto").display());
+        assert!(found.to_string().starts_with(&place), "{found}");
     }
 
     #[test]
