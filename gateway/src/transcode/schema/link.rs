@@ -11,7 +11,7 @@ use super::features::{Features, Presence, of};
 use super::flatten::{flatten, no_enum, no_field, no_message};
 use super::message::{Cardinality, Kind};
 use super::{EnumId, MessageId, Method, Named, Schema, Service, raw};
-use crate::transcode::wire::LAST_NUMBER;
+use crate::transcode::wire::{LAST_NUMBER, Malformed};
 
 /// More parts of one kind than any definition has.
 const MOST: usize = 1 << 20;
@@ -119,12 +119,9 @@ impl<'a> Linker<'a> {
         path: Vec<u32>,
     ) -> Result<(), SchemaError> {
         let name = joined(scope, raw.name);
-        let read = |number| {
-            raw.options
-                .number(number)
-                .map_err(|bad| self.malformed(file, bad.0))
-        };
-        let is_map_entry = read(7)?.is_some_and(|value| value != 0);
+        let is_map_entry = raw.options.number(7);
+        let is_map_entry = is_map_entry.map_err(|bad| self.malformed(file, bad.0))?;
+        let is_map_entry = is_map_entry.is_some_and(|value| value != 0);
         let features = features.with(&raw.options, of::MESSAGE);
         let features = features.map_err(|bad| self.malformed(file, bad.0))?;
         let id = MessageId(self.id(self.drafts.len())?);
@@ -252,7 +249,7 @@ impl<'a> Linker<'a> {
         features: Features,
         name: &dyn Fn() -> String,
     ) -> Result<DraftField<'a>, SchemaError> {
-        let malformed = |bad: crate::transcode::wire::Malformed| self.malformed(file, bad.0);
+        let malformed = |bad: Malformed| self.malformed(file, bad.0);
         let invalid = |what| self.invalid(file, name(), what);
         let features = features.with(&raw.options, of::FIELD).map_err(malformed)?;
         let number = u32::try_from(raw.number).ok();
