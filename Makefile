@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Of what `bench` measures.
 PROFILE ?= release
 
-.PHONY: demo build test peers kill-test conformance lint bench fuzz audit setup
+.PHONY: demo build test peers kill-test orders conformance lint bench fuzz audit setup
 
 demo: setup ## the bookstore API in front of a service that echoes
 	$(CARGO) build --release --locked -p tollgate
@@ -28,6 +28,9 @@ peers: ## other people's gRPC, for the tests that call it and are called by it (
 
 kill-test: setup ## a thousand deaths of what writes, ships and stores usage: every record billed once
 	TOLLGATE_KILLS=$${TOLLGATE_KILLS:-1000} $(CARGO) test --locked -p tollgate --test kill_usage -- --nocapture
+
+orders: setup ## every order of the steps of threads that share a quota cell (loom)
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR="$(CARGO_TARGET_DIR)/loom" $(CARGO) test --locked --release -p tollgate-policy --test quota_orders
 
 conformance: setup ## the official conformance suite of protobuf against the codec (fetches its runner with npm)
 	sh scripts/conformance.sh

@@ -12,11 +12,40 @@ from processes import PATIENCE, cpu_seconds
 from proxies import BODY, PATH
 
 
-def full(server, seconds, connections):
+# Each request with another token, from a line on.
+FRESH = """local tokens, at = {}, 0
+function init(words)
+  local number = 0
+  for line in io.lines(words[1]) do
+    number = number + 1
+    if number > tonumber(words[2]) then tokens[#tokens + 1] = line end
+    if #tokens >= tonumber(words[3]) then break end
+  end
+end
+function request()
+  at = at % #tokens + 1
+  wrk.headers["Authorization"] = "Bearer " .. tokens[at]
+  return wrk.format()
+end
+"""
+
+
+def fresh(server, seconds, connections, tokens, begin, count):
+    """As `full`, with tokens of a file: `count` of them from `begin` on. Ends the bench where they do not suffice."""
+    script = tokens.with_suffix(".lua")
+    script.write_text(FRESH)
+    cost, user, rate = full(server, seconds, connections, ["-s", str(script)], [str(tokens), str(begin), str(count)])
+    if rate * seconds > count:
+        sys.exit(f"{server.name} took {rate * seconds:.0f} tokens of {count}: some were seen twice")
+    return cost, user, rate
+
+
+def full(server, seconds, connections, before=(), after=()):
     """CPU µs per request, its user part, and requests per second, at full load."""
     user_before, system_before = cpu_seconds(server.pid)
-    field = ["-H", server.field] if server.field else []
-    done = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", *field, f"http://127.0.0.1:{server.port}{PATH}"],
+    field = ["-H", server.field] if server.field and not before else []
+    done = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", *field, *before,
+                           f"http://127.0.0.1:{server.port}{PATH}", *(["--", *after] if after else [])],
                           capture_output=True, text=True, check=True, timeout=seconds + PATIENCE).stdout
     user, system = cpu_seconds(server.pid)
     if "Non-2xx" in done or "Socket errors" in done:

@@ -10,7 +10,7 @@ import time
 import load
 from processes import memory_mib
 from proxies import PROXIES, example
-from tokens import judges, limited
+from tokens import fresh, judges, limited, many
 
 # Enough connections that at 2,000 requests per second each has 50 ms to itself.
 STEADY_CONNECTIONS = 100
@@ -82,6 +82,31 @@ def jwt(stage, options):
         to_haproxy = rival and statistics.median(cost / base for cost, (base, _, _) in zip(costs, rival))
         row(name, f"{statistics.median(costs):.1f}", f"{min(costs):.1f}", f"{max(costs):.1f}", f"{to_nginx:.2f}",
             f"{to_haproxy:.2f}" if to_haproxy else "-")
+
+
+# Tokens of one measurement: more than any proxy verifies in its seconds.
+FRESH_PER_SECOND = 30_000
+
+
+def jwt_new(stage, options):
+    each = FRESH_PER_SECOND * options.seconds
+    key, tokens = many(stage.directory, each * options.rounds)
+    proxies = {"nginx": PROXIES["nginx"]} | fresh(key)
+    turns = {}
+
+    def measure(server):
+        turn = turns[server.name] = turns.get(server.name, -1) + 1
+        if server.name == "nginx":
+            return load.full(server, options.seconds, options.connections)
+        return load.fresh(server, options.seconds, options.connections, tokens, turn * each, each)
+
+    results = rounds(stage, options, 1, proxies, measure)
+    head(f"CPU per request with a verified RS256 token that was never seen before: one worker, {options.rounds} rounds of "
+         f"{options.seconds} s, {options.connections} connections (nginx: none)", "µs", "least", "most", "x nginx", "x haproxy")
+    for name, measured in results.items():
+        costs = [cost for cost, _, _ in measured]
+        to = [statistics.median(cost / base for cost, (base, _, _) in zip(costs, results[rival])) for rival in ("nginx", "haproxy/RS256")]
+        row(name, f"{statistics.median(costs):.1f}", f"{min(costs):.1f}", f"{max(costs):.1f}", *(f"{ratio:.2f}" for ratio in to))
 
 
 def quota(stage, options):
@@ -204,7 +229,7 @@ def admit(stage, options):
             row(", ".join([name, *modes]), time_each, allocations, count)
 
 
-TABLES = {"cpu": cpu, "jwt": jwt, "quota": quota, "latency": latency, "memory": memory, "start": start, "instructions": instructions, "admit": admit}
+TABLES = {"cpu": cpu, "jwt": jwt, "jwt-new": jwt_new, "quota": quota, "latency": latency, "memory": memory, "start": start, "instructions": instructions, "admit": admit}
 
 
 def missing():

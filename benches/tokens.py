@@ -59,16 +59,37 @@ class Key:
             openssl("pkey", "-in", self.private, "-pubout", "-out", self.public)
         self.jwks.write_text(json.dumps({"keys": [key]}))
 
-    def token(self):
+    def message(self, number=None):
         now = int(time.time())
         header = {"alg": self.algorithm, "typ": "JWT", "kid": self.algorithm}
         claims = {"iss": ISSUER, "aud": "books", "sub": "bench", "azp": "bench", "iat": now, "exp": now + 7200, "scope": "books:read"}
-        message = ".".join(text(json.dumps(part).encode()) for part in (header, claims))
+        if number is not None:
+            claims["jti"] = str(number)
+        return ".".join(text(json.dumps(part).encode()) for part in (header, claims))
+
+    def token(self):
+        message = self.message()
         if self.algorithm == "HS256":
             signature = hmac.new(SECRET, message.encode(), hashlib.sha256).digest()
         else:
             signature = openssl("dgst", "-sha256", "-sign", self.private, data=message.encode())
         return f"{message}.{text(raw(signature) if self.algorithm == 'ES256' else signature)}"
+
+
+def many(directory, count):
+    """So many RS256 tokens that differ, a line each; needs python3-cryptography: a process per signature would take minutes."""
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import padding
+
+    key = Key(directory, "RS256")
+    private = serialization.load_pem_private_key(key.private.read_bytes(), None)
+    tokens = directory / "tokens"
+    with tokens.open("w") as file:
+        for number in range(count):
+            message = key.message(number)
+            signature = private.sign(message.encode(), padding.PKCS1v15(), hashes.SHA256())
+            file.write(f"{message}.{text(signature)}\n")
+    return key, tokens
 
 
 def by_haproxy(key, field, stage, workers, cpu, operations, name="haproxy", limit=""):
@@ -163,6 +184,15 @@ def limited(directory):
     if not shutil.which("envoy"):
         del ways["envoy"]
     return {f"{name}+limit/RS256": (way, 1) for name, way in ways.items()}
+
+
+def fresh(key):
+    """Every proxy, for tokens none of which was seen before."""
+    field = f"Authorization: Bearer {key.token()}"
+    ways = {"haproxy": by_haproxy, "envoy": by_envoy, "tollgate": by_tollgate}
+    if not shutil.which("envoy"):
+        del ways["envoy"]
+    return {f"{name}/RS256": (functools.partial(way, key, field), 1) for name, way in ways.items()}
 
 
 def judges(directory):

@@ -90,6 +90,14 @@ The bookstore is served at http://127.0.0.1:$port/v1. Try, in another terminal:
   curl http://127.0.0.1:$admin/metrics                                 # counted by operation
   $tollgate status --admin 127.0.0.1:$admin
 
+A service that speaks only gRPC is served as REST/JSON at http://127.0.0.1:$port/library:
+
+  curl http://127.0.0.1:$port/library/v1/shelves
+  curl 'http://127.0.0.1:$port/library/v1/shelves/fiction/books?pageSize=2&filter.title=a'
+  curl -X PATCH -d '{"price":"990"}' http://127.0.0.1:$port/library/v1/shelves/fiction/books/emma
+  curl -N 'http://127.0.0.1:$port/library/v1/shelves/-/books:watch?pageSize=3'   # a stream, as a JSON array
+  curl -i -d '{"titel":"Ulysses"}' http://127.0.0.1:$port/library/v1/shelves/fiction/books   # 400, naming the field
+
 Keys, plans and terms (config/demo says who may what):
 
   $tollgate plans list --control http://127.0.0.1:$control --admin-credential $state/admin-credential

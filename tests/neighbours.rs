@@ -6,13 +6,15 @@
     reason = "tests"
 )]
 
+#[path = "world/library/mod.rs"]
+mod library;
 mod world;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::Request;
+use library::{Library, keyed};
 use serde_json::{Value, json};
-use world::library::{Library, keyed};
 use world::{Answer, Client, HOST, World, http2};
 
 const GET_BOOK: &str = "/library.v1.Library/GetBook";

@@ -8,14 +8,16 @@
     reason = "tests"
 )]
 
+#[path = "world/library/mod.rs"]
+mod library;
 mod world;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use library::{Library, before, proto};
 use serde_json::{Value, json};
-use world::library::{Library, before, proto};
 use world::{Answer, World};
 
 /// What `scripts/peers.sh` made; `None` where it did not.
@@ -166,7 +168,7 @@ fn the_clients_of_connect_and_grpc_web_are_served() {
     let descriptors = world.file("descriptors.bin");
     let google = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(google.path().join("google/api")).unwrap();
-    for (name, text) in world::library::GOOGLE_API {
+    for (name, text) in library::GOOGLE_API {
         std::fs::write(google.path().join("google/api").join(name), text).unwrap();
     }
     let includes = [

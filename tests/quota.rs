@@ -9,7 +9,6 @@
 
 mod world;
 
-use std::io::Write as _;
 use std::sync::{Arc, Barrier};
 
 use serde_json::{Value, json};
@@ -211,49 +210,6 @@ fn a_client_that_leaves_early_has_spent_its_call() {
 }
 
 #[test]
-fn a_cost_the_service_tells_is_charged_and_not_shown() {
-    let service = Service::answering(|_, stream| {
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-rows: 40\r\n\r\nok");
-        Then::Continue
-    });
-    let costs = "operations:\n  listBooks: { cost: { rows: { from: response_header, name: x-rows, reserve: 1 } } }\n";
-    let world = shop_with(&service, costs)
-        .file(
-            "plans.yaml",
-            &plans("[{ name: rows, metric: rows, amount: 100, window: lifetime }]"),
-        )
-        .file("consumers.yaml", shop::CONSUMERS)
-        .start();
-    let key = world.key("desk");
-    let first = world.get_with(&key, "/v1/books");
-    assert_eq!((first.status, first.header("x-rows")), (200, None));
-    // 40, 80, 120: the third call passed, and what it came to is owed.
-    assert_eq!(calls(&world, &key, 4), [200, 200, 429, 429]);
-}
-
-#[test]
-fn money_that_is_spent_answers_402() {
-    let service = Service::new();
-    let costs = "operations:\n  listBooks: { cost: { money: 0.40 } }\n";
-    let world = shop_with(&service, costs)
-        .file(
-            "plans.yaml",
-            &plans("[{ name: cap, metric: money, amount: 1.00, window: month }]"),
-        )
-        .file("consumers.yaml", shop::CONSUMERS)
-        .start();
-    let key = world.key("desk");
-    assert_eq!(calls(&world, &key, 2), [200, 200]);
-    let problem = world.get_with(&key, "/v1/books");
-    problem.is_problem(402, "spend_cap_reached");
-    assert!(
-        problem
-            .text()
-            .contains("the spend cap `cap` of 1.00 per month")
-    );
-}
-
-#[test]
 fn so_many_at_a_time_and_the_next_when_one_has_ended() {
     let gate = Arc::new(Barrier::new(3));
     let inside = gate.clone();
@@ -395,6 +351,41 @@ fn what_cannot_be_recorded_is_refused_until_there_is_room() {
     eventually("there is room again, without a restart", || {
         world.get_with(&key, "/v1/books").status == 200
     });
+}
+
+#[test]
+fn a_full_disk_that_has_room_again_counts_again() {
+    let service = Service::new();
+    let Some(disk) = Disk::new() else { return };
+    let process = "listeners: [{ address: 127.0.0.1:0 }]\nusage: { on_full: serve_unmetered }\n";
+    let limits = "[{ name: daily, amount: 100000, window: 1d, on_unavailable: fail_closed }]";
+    let world = limited(&service, limits)
+        .process(process)
+        .state(disk.path())
+        .start();
+    let key = world.key("desk");
+    assert_eq!(calls(&world, &key, 2), [200, 200]);
+    disk.fill();
+    // What is held is spent; more cannot be stored, and is not handed out.
+    let mut passed = 2;
+    let refused = (0..5_000).find_map(|_| {
+        let answer = world.get_with(&key, "/v1/books");
+        passed += u64::from(answer.status == 200);
+        (answer.status != 200).then_some(answer)
+    });
+    let refused = refused.expect("the ledger is full");
+    refused.is_problem(503, "quota_unavailable");
+    disk.clear();
+    eventually("it counts again", || {
+        let status = world.get_with(&key, "/v1/books").status;
+        passed += u64::from(status == 200);
+        status == 200
+    });
+    let (_, gone, left) = used(&world, "desk").remove(0);
+    assert!(
+        gone >= passed && gone + left == 100_000,
+        "{gone} of {passed}"
+    );
 }
 
 /// Calls by operation, by the command line.

@@ -131,6 +131,17 @@ fn runnable_commands_of_the_readme_succeed() {
         outputs.push(output);
     }
     assert!(outputs.len() >= 5, "the README has runnable blocks");
+    let books = outputs.iter().find(|it| it.contains("shelves/fiction"));
+    let books = books.expect("the README walks through a gRPC service");
+    for words in [
+        "\"price\":\"990\"",
+        "{\"imported\":2}",
+        "data: {",
+        "404 Not Found",
+        "book.titel",
+    ] {
+        assert!(books.contains(words), "{words} is missing:\n{books}");
+    }
     let keys = outputs.iter().find(|it| it.contains("terms_not_accepted"));
     let keys = keys.expect("the README walks through keys and terms");
     let seen = [
@@ -171,6 +182,7 @@ fn settings_of_the_readme_are_right() {
     assert_eq!(
         names,
         [
+            "apis/books.yaml",
             "apis/bookstore.yaml",
             "bookstore.yaml",
             "plans.yaml",
@@ -187,6 +199,8 @@ fn settings_of_the_readme_are_right() {
     for (name, text) in &files {
         std::fs::write(place(name), text.replace("/etc/tollgate/tls", &tls)).unwrap();
     }
+    let proto = world::bookstore().with_file_name("bookstore.proto");
+    std::fs::copy(proto, place("bookstore.proto")).unwrap();
     let description = std::fs::read_to_string(world::bookstore()).unwrap();
     let description = description + &files["bookstore.yaml"];
     std::fs::write(place("bookstore.yaml"), description).unwrap();

@@ -6,11 +6,13 @@
     reason = "tests"
 )]
 
+#[path = "world/library/mod.rs"]
+mod library;
 mod world;
 
 use hyper::Request;
+use library::{Library, before, plan_before};
 use serde_json::{Value, json};
-use world::library::{Library, before, plan_before};
 use world::{Answer, Broken, HOST, World, http2};
 
 fn call(world: &World, method: &str, path: &str, fields: &[(&str, &str)], body: &[u8]) -> Answer {
@@ -153,6 +155,30 @@ fn a_single_field_or_raw_bytes_may_be_the_body() {
         answer.json(),
         json!({"name": "shelves/a/books/b", "title": "image/png", "pages": "4"})
     );
+}
+
+#[test]
+fn raw_bytes_of_any_length_are_a_stream_to_a_service_that_takes_one() {
+    let library = Library::new();
+    let world = library.world("");
+    for length in [0, 3, 1_000_000] {
+        let fields = [("content-type", "image/png")];
+        let body = vec![0xff; length];
+        let answer = call(
+            &world,
+            "POST",
+            "/v1/shelves/a/books/b:store",
+            &fields,
+            &body,
+        );
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let stored = answer.json();
+        assert_eq!(stored["name"], "shelves/a/books/b");
+        if length > 0 {
+            assert_eq!(stored["title"], "image/png", "{stored}");
+            assert_eq!(stored["pages"], length.to_string());
+        }
+    }
 }
 
 #[test]
@@ -312,6 +338,22 @@ fn a_body_that_never_ends_is_refused_at_its_limit() {
     }
     is_error(&client.answer().unwrap(), 413, 8);
     assert!(library.reached().is_empty());
+    // A stream of small elements, and a stream that is one endless element.
+    let stream = format!("[{}", "{\"pages\":1},".repeat(10_000));
+    let element = format!("[\"{}", "x".repeat(300_000));
+    let wide = before(&library.url(), "");
+    for (world, body, http, code) in [(&world, stream, 413, 8), (&wide, element, 400, 3)] {
+        let mut client = world.client();
+        client.send(
+            format!(
+                "POST /v1/books:add HTTP/1.1\r\nhost: {HOST}\r\ntransfer-encoding: chunked\r\n\r\n\
+                 {:x}\r\n{body}\r\n",
+                body.len()
+            )
+            .as_bytes(),
+        );
+        is_error(&client.answer().unwrap(), http, code);
+    }
 }
 
 #[test]
@@ -608,4 +650,81 @@ fn the_access_record_tells_of_the_call() {
     );
     assert_eq!(record["attempts"], 1, "{record}");
     assert_eq!(record["reason"], "NOT_FOUND", "{record}");
+}
+
+#[test]
+fn what_never_reached_the_service_is_not_charged_and_a_used_up_limit_is_told_with_its_details() {
+    let library = Library::new();
+    let limits = "limits:\n  - { name: daily, amount: 3, window: 1d, per: address }\n";
+    let world = before(&library.url(), limits);
+    for _ in 0..5 {
+        is_error(
+            &call(&world, "POST", "/v1/shelves/a/books", &[], b"{"),
+            400,
+            3,
+        );
+    }
+    for left in (0..3).rev() {
+        let answer = get(&world, "/v1/shelves/a/books/b");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let state = answer.header("ratelimit").unwrap();
+        assert!(state.starts_with(&format!("\"daily\";r={left}")), "{state}");
+    }
+    let refused = get(&world, "/v1/shelves/a/books/b");
+    let error = is_error(&refused, 429, 8);
+    let kinds: Vec<&str> = error["details"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|detail| detail["@type"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        kinds,
+        ["ErrorInfo", "QuotaFailure", "RetryInfo"]
+            .map(|name| format!("type.googleapis.com/google.rpc.{name}"))
+    );
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(library.reached().len(), 3);
+}
+
+const CONSUMERS: &str = "\
+organisations:
+  bookshop:
+    projects:
+      floor:
+        consumers:
+          desk:
+            subscriptions: { shop: all }
+";
+
+#[test]
+fn a_revoked_key_ends_its_streams_and_they_say_why() {
+    let library = Library::new();
+    let file = format!(
+        "upstream: {}\ngrpc:\n  protos: [{}]\n  callers: [key]\n",
+        library.url(),
+        library::proto().display()
+    );
+    let world = world::Plan::before("")
+        .api("shop", file)
+        .file("plans.yaml", "plans:\n  all:\n    apis: { shop: all }\n")
+        .file("consumers.yaml", CONSUMERS)
+        .start();
+    let key = world.key("desk");
+    let mut client = world.client();
+    let fields = [NDJSON, ("x-api-key", &*key.secret)];
+    client.request("GET", "/v1/shelves/endless/books?count=1", &fields, b"");
+    assert_eq!(client.head().unwrap().status, 200);
+    client.chunk().unwrap();
+    let path = format!("/v1/keys/{}/revoke", key.id);
+    assert_eq!(world.ask_control("POST", &path, &json!({})).status, 200);
+    let last = client.chunk().expect("the reason");
+    let last: Value = serde_json::from_slice(&last).unwrap();
+    assert_eq!(last["error"]["code"], 16, "{last}");
+    assert!(
+        last["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("revoked")
+    );
 }

@@ -40,7 +40,7 @@ use crate::explain::{self, Described};
 use crate::journey::Shared;
 use crate::live::Live;
 use crate::shadow::ShadowLine;
-use crate::telemetry::{Metrics, write_callers, write_overload};
+use crate::telemetry::{Metrics, write_callers, write_costs, write_overload};
 
 /// Connections at once; more wait in the backlog of the socket. Probes, a scraper and a few operators need ten.
 const CONNECTIONS: usize = 32;
@@ -72,6 +72,18 @@ pub struct AdminState {
     pub draining: Arc<AtomicBool>,
     /// `/config`.
     pub process: Arc<ProcessConfig>,
+    /// What others add to `/metrics`.
+    pub page: Option<Page>,
+}
+
+/// Adds to a page of metrics.
+#[derive(Clone)]
+pub struct Page(pub Arc<dyn Fn(&mut String) + Send + Sync>);
+
+impl std::fmt::Debug for Page {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Page")
+    }
 }
 
 /// Serves the admin port until `shutdown` completes, then gives running answers two seconds.
@@ -288,6 +300,10 @@ async fn metrics(State(state): State<AdminState>) -> impl IntoResponse {
     write_callers(&mut page, &state.shared.identities, apis.all());
     write_overload(&mut page, &state.shared.overload);
     state.shared.metering.write_page(&mut page);
+    if let Some(more) = &state.page {
+        (more.0)(&mut page);
+    }
+    write_costs(&mut page, &state.shared.costs, apis.all());
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         page,

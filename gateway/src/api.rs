@@ -11,11 +11,12 @@ use tollgate_policy::access::{ApiAccess, Demand};
 use tollgate_policy::classify::Classifier;
 use tollgate_policy::openapi::{self, Description, SchemeKind};
 use tollgate_policy::quota::{Cost, Limit};
-use tollgate_policy::settings::{ApiConfig, Priority};
+use tollgate_policy::settings::{ApiConfig, Durability, Priority};
 use tollgate_policy::{Finding, Place, Severity};
 
 use crate::apis::{MAX_BASE_SEGMENTS, base_segments};
 use crate::authoriser::Authoriser;
+use crate::cost::Account;
 use crate::identity::issuer::Issuer;
 use crate::telemetry::{Metrics, OperationMetrics};
 use crate::transcode::face::Face;
@@ -90,6 +91,8 @@ pub struct Resolved {
     pub max_body: Option<u64>,
     /// What a call is worth when not every one can be served.
     pub priority: Priority,
+    /// How well the record of a call is kept.
+    pub durability: Durability,
     /// A credential is demanded, and demanding it is ours.
     pub demands: bool,
     /// `WWW-Authenticate` values (RFC 9110 section 11.6.1). At least one where a credential is looked at, which is also
@@ -108,6 +111,8 @@ pub struct Traffic {
     pub refused: AtomicU64,
     /// Failed upstream (502, 503, 504).
     pub failed: AtomicU64,
+    /// What serving it costs.
+    pub cost: Arc<Account>,
 }
 
 impl Api {
@@ -227,6 +232,7 @@ impl Resolved {
             max_body: said.max_body,
             costs: said.costs.unwrap_or_default(),
             priority: said.priority.unwrap_or_default(),
+            durability: said.durability.unwrap_or_default(),
             demands: !demand.admits_anonymous(),
             challenges: match demand {
                 Demand::Public => Vec::new(),

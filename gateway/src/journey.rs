@@ -8,12 +8,13 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use tollgate_policy::access::Grant;
 use tollgate_policy::credentials::certificate::CertificateIdentity;
-use tollgate_policy::settings::{DoorLimits, OverloadConfig, Priority};
+use tollgate_policy::settings::{DoorLimits, Durability, OverloadConfig, Priority};
 use tollgate_proto::ControlClient;
 
 use crate::api::{Api, Operation};
 use crate::apis::Apis;
 use crate::audit::{Auditor, Delivery};
+use crate::cost::Costs;
 use crate::denial::Denial;
 use crate::explain::Recent;
 use crate::forward::watch::Watch;
@@ -57,6 +58,8 @@ pub struct Shared {
     pub legacy_quota_fields: bool,
     /// What was served, written down.
     pub metering: Metering,
+    /// Who used the CPU time.
+    pub costs: Arc<Costs>,
     /// Decisions on their way to the audit log.
     pub auditor: Arc<Auditor>,
     /// What holds when strangers, or everybody, ask for too much.
@@ -89,6 +92,7 @@ impl Shared {
             shadows: Arc::default(),
             quotas: Quotas::new(control),
             legacy_quota_fields: false,
+            costs: Arc::default(),
             metering: Metering::default(),
             auditor,
             overload: Overload::new(&OverloadConfig::default()),
@@ -121,6 +125,21 @@ pub enum Journey {
 }
 
 impl Journey {
+    /// How it stands: the code of the refusal (empty for none), the API, and the index of the operation.
+    pub(crate) fn outcome(&self) -> (&'static str, Option<&Arc<Api>>, Option<usize>) {
+        match self {
+            Self::Arrived => ("", None, None),
+            Self::Admitted(admitted) => ("", Some(&admitted.api), Some(admitted.operation)),
+            Self::Own(own) => ("", Some(&own.api), None),
+            Self::Refused {
+                denial,
+                api,
+                operation,
+                ..
+            } => (denial.code(), api.as_ref(), *operation),
+        }
+    }
+
     /// Who called, as far as that was found out.
     pub fn identified(&self) -> Option<&Identified> {
         match self {
@@ -236,6 +255,14 @@ impl Called {
         let operation = self.api.operations.get(self.operation);
         let settled = operation.and_then(|operation| operation.settings.max_body);
         settled.unwrap_or(shared.max_body)
+    }
+
+    /// How well the record of a call is kept.
+    pub(crate) fn durability(&self) -> Durability {
+        let operation = self.api.operations.get(self.operation);
+        operation.map_or_else(Durability::default, |operation| {
+            operation.settings.durability
+        })
     }
 
     /// What the operation is worth when not every call can be served.

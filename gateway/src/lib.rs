@@ -7,6 +7,7 @@ pub mod api;
 pub mod apis;
 pub mod audit;
 pub mod authoriser;
+pub mod cost;
 pub mod denial;
 mod descriptors;
 pub mod door;

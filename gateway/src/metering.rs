@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tollgate_policy::settings::ProcessConfig;
+use tollgate_policy::settings::{Durability, ProcessConfig};
 use tollgate_proto::{UsageOutcome, UsageRecord};
 
+use crate::forward::watch::Watch;
 use crate::identity::clock;
 use crate::journey::Admitted;
 use crate::request::Exchange;
@@ -91,67 +92,9 @@ impl Metering {
             return;
         };
         let state: &JournalState = journal.state();
-        let (counter, gauge) = ("counter", "gauge");
-        let run = journal.run();
-        let rows = [
-            (
-                "records_total",
-                "Usage records written.",
-                counter,
-                &state.records,
-            ),
-            (
-                "pending_records",
-                "Usage records written and not yet stored.",
-                gauge,
-                &state.pending,
-            ),
-            (
-                "shipped_total",
-                "Usage records stored, of former runs too.",
-                counter,
-                &state.shipped,
-            ),
-            (
-                "unmetered_total",
-                "Calls served that could not be recorded.",
-                counter,
-                &state.unmetered,
-            ),
-            (
-                "lost_records_total",
-                "Usage records known to be lost.",
-                counter,
-                &state.gaps,
-            ),
-            (
-                "damaged_segments_total",
-                "Segments set aside.",
-                counter,
-                &state.damaged,
-            ),
-            (
-                "journal_bytes",
-                "Bytes of the usage journal.",
-                gauge,
-                &state.bytes,
-            ),
-            (
-                "journal_filled_permille",
-                "Thousandths of the journal's bound.",
-                gauge,
-                &state.filled_permille,
-            ),
-            (
-                "journal_full_since_millis",
-                "Since when the journal is full; 0: it is not.",
-                gauge,
-                &state.full_since,
-            ),
-        ];
-        for (name, help, kind, value) in rows {
-            let value = value.load(Ordering::Relaxed);
-            let node = &self.node;
+        let (node, run) = (&self.node, journal.run());
+        for (name, kind, help, read) in ROWS {
+            let value = read(state).load(Ordering::Relaxed);
             // Writing to a string cannot fail.
             let _ = write!(
                 page,
@@ -160,6 +103,97 @@ impl Metering {
             );
         }
     }
+}
+
+/// Name, kind, help and place of a number.
+type Row = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&JournalState) -> &AtomicU64,
+);
+
+/// The journal's part of the page.
+const ROWS: [Row; 11] = [
+    ("records_total", "counter", "Usage records written.", |it| {
+        &it.records
+    }),
+    (
+        "pending_records",
+        "gauge",
+        "Usage records written and not yet stored.",
+        |it| &it.pending,
+    ),
+    (
+        "shipped_total",
+        "counter",
+        "Usage records stored, of former runs too.",
+        |it| &it.shipped,
+    ),
+    (
+        "unmetered_total",
+        "counter",
+        "Calls served that could not be recorded.",
+        |it| &it.unmetered,
+    ),
+    (
+        "disk_waits_total",
+        "counter",
+        "Answers whose end waited until their record was on the disk.",
+        |it| &it.disk_waits,
+    ),
+    (
+        "unsynced_total",
+        "counter",
+        "Of these, answers that went when the disk had taken too long.",
+        |it| &it.unsynced,
+    ),
+    (
+        "lost_records_total",
+        "counter",
+        "Usage records known to be lost.",
+        |it| &it.gaps,
+    ),
+    (
+        "damaged_segments_total",
+        "counter",
+        "Segments set aside.",
+        |it| &it.damaged,
+    ),
+    (
+        "journal_bytes",
+        "gauge",
+        "Bytes of the usage journal.",
+        |it| &it.bytes,
+    ),
+    (
+        "journal_filled_permille",
+        "gauge",
+        "Thousandths of the journal's bound.",
+        |it| &it.filled_permille,
+    ),
+    (
+        "journal_full_since_millis",
+        "gauge",
+        "Since when the journal is full; 0: it is not.",
+        |it| &it.full_since,
+    ),
+];
+
+/// The end of the answer waits until the record is on the disk; not for ever, since it was served.
+fn hold_back(writer: &ShardWriter, number: u64) {
+    let Some(watch) = Watch::current() else {
+        return;
+    };
+    let synced = writer.synced(number);
+    let state = writer.state();
+    watch.hold.until(async move {
+        state.disk_waits.fetch_add(1, Ordering::Relaxed);
+        if synced.await.is_err() {
+            state.unsynced.fetch_add(1, Ordering::Relaxed);
+            tracing::error!("usage: the disk takes too long; an answer went before its record was safe from a power cut");
+        }
+    });
 }
 
 /// The name of the machine.
@@ -191,6 +225,10 @@ impl Exchange {
         let Some(operation) = admitted.operation() else {
             return;
         };
+        let durability = operation.settings.durability;
+        if durability == Durability::Metric {
+            return;
+        }
         let api = &admitted.api.config.name;
         let plan = caller.consumer.subscription(api).map(|held| &held.plan);
         let record = UsageRecord {
@@ -208,13 +246,15 @@ impl Exchange {
             money: self.bill.money,
             request_bytes: self.body_received,
             response_bytes: self.body_sent,
-            cpu_nanos: 0,
+            cpu_nanos: self.shared.costs.of_call(),
             micros: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
         };
         WRITER.with_borrow(|writer| {
-            if let Some(writer) = writer {
-                // Counted there, where there is no room.
-                let _unmetered = writer.append(&record);
+            let Some(writer) = writer else { return };
+            // Where there is no room, it is counted there.
+            let number = writer.append(&record).ok();
+            if let Some(number) = number.filter(|_| durability == Durability::Disk) {
+                hold_back(writer, number);
             }
         });
     }

@@ -63,22 +63,14 @@ impl Exchange {
         let ended = self.started + total;
         let guard = &self.shared.overload;
         guard.judge(&self.held, &self.journey, seen.status, ended);
-        let (denial, api, operation) = match &self.journey {
-            Journey::Arrived => ("", None, None),
-            Journey::Admitted(admitted) => ("", Some(&admitted.api), Some(admitted.operation)),
-            Journey::Own(own) => ("", Some(&own.api), None),
-            Journey::Refused {
-                denial,
-                api,
-                operation,
-                ..
-            } => (denial.code(), api.as_ref(), *operation),
-        };
-        let identity = self.journey.identified().map(|known| &known.identity);
-        let caller = identity.and_then(|identity| identity.caller.as_ref());
-        let held = identity
-            .zip(api)
-            .and_then(|(identity, api)| identity.subscription(&api.config.name));
+        self.measure(seen, total);
+        self.note_decision(seen, self.journey.outcome().0);
+        self.log(seen, total);
+    }
+
+    /// Counts it, for the series of its operation and for `/apis`.
+    fn measure(&self, seen: &Seen<'_>, total: Duration) {
+        let (denial, api, _) = self.journey.outcome();
         if let Some(series) = &self.series {
             series.finish(&Finished {
                 status: seen.status,
@@ -98,10 +90,19 @@ impl Exchange {
                 _ => api.traffic.refused.fetch_add(1, Ordering::Relaxed),
             };
         }
+    }
+
+    /// Its access record.
+    fn log(&self, seen: &Seen<'_>, total: Duration) {
+        let (denial, api, operation) = self.journey.outcome();
+        let identity = self.journey.identified().map(|known| &known.identity);
+        let caller = identity.and_then(|identity| identity.caller.as_ref());
+        let held = identity
+            .zip(api)
+            .and_then(|(identity, api)| identity.subscription(&api.config.name));
         let operation = api
             .zip(operation)
             .and_then(|(api, index)| api.operations.get(index));
-        self.note_decision(seen, denial);
         self.shared.access_log.submit(&AccessRecord {
             request_id: self.request_id.as_str(),
             trace_id: self.trace.trace_id(),

@@ -19,6 +19,7 @@ use tollgate_policy::access::{self, Grant, Outcome, Witness};
 
 use crate::api::Api;
 use crate::authoriser::Judged;
+use crate::cost;
 use crate::denial::{Denial, served_methods};
 use crate::door::asked::{Host, acceptable, target_of};
 use crate::door::head::check_http2;
@@ -206,7 +207,10 @@ impl Exchange {
                 let reserved = self.reserve(&called, &identified, asked, &mut grant).await;
                 reserved.map(|reservation| (grant, reservation))
             }
-            Err(denial) => Err(denial),
+            Err(denial) => {
+                self.count_refused(&called, &identified, asked);
+                Err(denial)
+            }
         };
         match reserved {
             Ok((grant, reservation)) => {
@@ -251,6 +255,7 @@ impl Exchange {
             .select(host.as_str(), target.path)
             .ok_or(Denial::UnknownApi)?;
         found.api = Some(api.clone());
+        cost::belongs_to(&api.traffic.cost);
         if let Some(base_length) = own::base_of(api, target.path) {
             return Ok(Classified::Own {
                 api: api.clone(),

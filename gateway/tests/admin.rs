@@ -50,6 +50,7 @@ impl World {
             ready: Arc::clone(&ready),
             draining: Arc::clone(&draining),
             process: Arc::new(process(address)),
+            page: None,
         };
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let served = std::thread::spawn(move || {

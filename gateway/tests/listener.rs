@@ -145,7 +145,12 @@ impl World {
             told.lock().push((peer, denial.clone()));
             refuse(denial)
         };
-        let door = Door::new(limits.clone(), Metrics::new(), Arc::new(hook));
+        let door = Door::new(
+            limits.clone(),
+            Metrics::new(),
+            Arc::default(),
+            Arc::new(hook),
+        );
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(limits.keep_alive);
         let app = Arc::new(Echo {

@@ -1,7 +1,10 @@
 //! `tollgate demo-service`: a service to stand behind the gateway while one gets to know it.
 //!
 //! It speaks HTTP/1.1 and HTTP/2 in cleartext, answers every call with a JSON description of what arrived, and streams a
-//! bounded number of server-sent events at paths that end in `/events`. Not here: anything a real service does.
+//! bounded number of server-sent events at paths that end in `/events`. Over gRPC it is the bookstore of `bookstore`. Not here:
+//! anything a real service does.
+
+mod bookstore;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -23,6 +26,9 @@ use hyper_util::server::conn::auto;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tonic::codegen::Service as _;
+
+use bookstore::{BookstoreServer, Store};
 
 /// So much of a body is shown; the rest is only counted.
 const SHOWN_BODY: usize = 4096;
@@ -33,7 +39,7 @@ const TICK: Duration = Duration::from_millis(500);
 /// Events of a stream where `?count=` says nothing, and at most.
 const TICKS: (u32, u32) = (5, 100);
 
-/// Run a service that echoes what it received, to put behind a gateway.
+/// Run a service that echoes what it received, and over gRPC keeps a bookstore, to put behind a gateway.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Address to listen on.
@@ -66,6 +72,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// Accepting fails for good.
 pub(crate) async fn serve(listener: TcpListener) -> anyhow::Result<()> {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let books = BookstoreServer::new(Store::new());
     loop {
         let permit = Arc::clone(&permits).acquire_owned().await?;
         let (stream, _) = match listener.accept().await {
@@ -77,9 +84,11 @@ pub(crate) async fn serve(listener: TcpListener) -> anyhow::Result<()> {
                 continue;
             }
         };
+        let books = books.clone();
         tokio::spawn(async move {
+            let service = service_fn(move |request| answer(request, books.clone()));
             let answered = auto::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(stream), service_fn(answer))
+                .serve_connection(TokioIo::new(stream), service)
                 .await;
             if let Err(error) = answered {
                 tracing::debug!(%error, "connection ended early");
@@ -89,9 +98,20 @@ pub(crate) async fn serve(listener: TcpListener) -> anyhow::Result<()> {
     }
 }
 
-type Answer = Response<BoxBody<Bytes, Infallible>>;
+type Answer = Response<tonic::body::Body>;
 
-async fn answer(request: Request<Incoming>) -> Result<Answer, hyper::Error> {
+async fn answer(
+    request: Request<Incoming>,
+    mut books: BookstoreServer<Store>,
+) -> Result<Answer, hyper::Error> {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
+        // It cannot fail: what goes wrong is an answer.
+        return Ok(books
+            .call(request)
+            .await
+            .unwrap_or_else(|never| match never {}));
+    }
     let (head, body) = request.into_parts();
     let query = Query(head.uri.query().unwrap_or_default());
     if head.uri.path().ends_with("/events") {
@@ -151,7 +171,7 @@ fn events(count: u32) -> Answer {
 }
 
 fn respond(status: StatusCode, kind: &'static str, body: BoxBody<Bytes, Infallible>) -> Answer {
-    let mut response = Response::new(body);
+    let mut response = Response::new(tonic::body::Body::new(body));
     *response.status_mut() = status;
     response
         .headers_mut()

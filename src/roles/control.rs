@@ -11,7 +11,8 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tollgate_control::{Control, Options, http, load_or_make_pepper};
+use tollgate_control::{Control, Options, UsageSettings, http, load_or_make_pepper};
+use tollgate_policy::settings::ProcessConfig;
 use tollgate_proto::{ControlClient, ControlServer};
 
 use super::directory::{Fingerprint, fingerprint, reader};
@@ -47,12 +48,11 @@ impl Beside {
     /// # Errors
     /// What could not be read, made or opened.
     pub(super) fn start(
-        state_dir: &Path,
+        process: &ProcessConfig,
         directory: Option<&Path>,
-        api: Option<SocketAddr>,
         take_over: bool,
     ) -> anyhow::Result<Self> {
-        match Self::begin(state_dir, directory, api, take_over) {
+        match Self::begin(process, directory, take_over) {
             Err(error) if is_full(&error) => {
                 tracing::error!(
                     "{error:#}; nobody can be identified and nothing administered until there is room and a restart"
@@ -73,11 +73,11 @@ impl Beside {
     }
 
     fn begin(
-        state_dir: &Path,
+        process: &ProcessConfig,
         directory: Option<&Path>,
-        api: Option<SocketAddr>,
         take_over: bool,
     ) -> anyhow::Result<Self> {
+        let (state_dir, api) = (&process.state_dir, process.control_api);
         let pepper = load_or_make_pepper(state_dir)
             .with_context(|| format!("the key pepper in {} cannot be used", state_dir.display()))?;
         let listener = api.map(|address| bind(address, take_over)).transpose()?;
@@ -90,7 +90,7 @@ impl Beside {
             pepper,
             files: directory.map(|directory| reader(directory, state_dir)),
             key_environment: KEY_ENVIRONMENT.to_owned(),
-            usage: tollgate_control::UsageSettings::default(),
+            usage: UsageSettings::of(&process.usage),
         };
         let (stop, stopped) = oneshot::channel();
         let (started, starting) = mpsc::channel();
@@ -120,6 +120,16 @@ impl Beside {
         Arc::new(move || {
             if let Some((control, runtime)) = running.clone() {
                 runtime.spawn(async move { reload(&control).await });
+            }
+        })
+    }
+
+    /// Adds the control plane's numbers to a page of metrics.
+    pub(super) fn page(&self) -> Arc<dyn Fn(&mut String) + Send + Sync> {
+        let running = self.running.clone();
+        Arc::new(move |page| {
+            if let Some((control, _)) = &running {
+                control.write_page(page);
             }
         })
     }

@@ -30,10 +30,10 @@ pub(crate) fn gateway(
         Origin::Directory(directory) => Some(directory.as_path()),
         Origin::Single(_) => None,
     };
-    let (state_dir, api) = (&opened.process().state_dir, opened.process().control_api);
-    let control = Beside::start(state_dir, directory, api, take_over)?;
+    let control = Beside::start(opened.process(), directory, take_over)?;
     let mut engine = Engine::start(opened, origin, control.client.clone())?;
     engine.on_reload(control.reloader());
+    engine.also_show(control.page());
     for address in engine.addresses() {
         match address {
             ListenAddress::Tcp(tcp) => eprintln!("listening on {tcp}"),

@@ -20,7 +20,6 @@
 pub mod client;
 pub mod disk;
 pub mod http2;
-pub mod library;
 pub mod load;
 pub mod measure;
 pub mod service;

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tollgate_policy::settings::{ListenAddress, ProcessConfig};
 use tollgate_proto::ControlClient;
 
-use crate::admin::{self, AdminState};
+use crate::admin::{self, AdminState, Page};
 use crate::audit::{self, Delivery};
 use crate::descriptors;
 use crate::journey::Shared;
@@ -72,6 +72,7 @@ pub struct Engine {
     delivery: Option<Delivery>,
     shipper: Option<Shipper>,
     on_reload: Option<OnReload>,
+    page: Option<Page>,
     access_log: AccessLog,
     drain: Drain,
     ready: Arc<AtomicBool>,
@@ -163,6 +164,7 @@ impl Engine {
             delivery: Some(delivery),
             shipper,
             on_reload: None,
+            page: None,
             ready: Arc::new(AtomicBool::new(false)),
             workers: Vec::new(),
             offer: sites::offered(&sites)?,
@@ -205,6 +207,11 @@ impl Engine {
     /// Has this done as well whenever a reload is asked for. Blocks a thread of its own.
     pub fn on_reload(&mut self, also: OnReload) {
         self.on_reload = Some(also);
+    }
+
+    /// Has this added to the page of metrics.
+    pub fn also_show(&mut self, page: Arc<dyn Fn(&mut String) + Send + Sync>) {
+        self.page = Some(Page(page));
     }
 
     fn start_workers(&mut self, sites: &mut [Site]) -> Result<(), StartError> {
@@ -263,22 +270,8 @@ impl Engine {
         if let Err(error) = self.live.watch() {
             tracing::error!("{error}; files are not watched, SIGHUP still reloads");
         }
-        for keys in &self.tls {
-            tokio::spawn(listener::watch(keys.clone()));
-        }
+        let renewal = self.spawn_tasks();
         let directory = self.shared.identities.directory.clone();
-        let tokens = self.shared.identities.tokens.clone();
-        tokio::spawn(directory.clone().follow(tokens));
-        if let Some(delivery) = self.delivery.take() {
-            tokio::spawn(audit::deliver(delivery, directory.control().clone()));
-        }
-        if let Some(shipper) = self.shipper.take() {
-            tokio::spawn(shipper.run(directory.control().clone()));
-        }
-        let alerts = self.process.quota.clone();
-        let control = directory.control().clone();
-        tokio::spawn(alerts::tell(control, alerts, self.metrics.clone()));
-        let renewal = Renewal::start(self.shared.quotas.clone());
         let apis = self.live.apis().load_full();
         for api in apis.all() {
             api.cluster.ready(NAMES_LIMIT).await;
@@ -316,6 +309,28 @@ impl Engine {
                 signal = signals.next() => if signal == Told::End { return false },
             }
         }
+    }
+
+    /// What goes on beside the requests, on the control thread.
+    fn spawn_tasks(&mut self) -> Renewal {
+        for keys in &self.tls {
+            tokio::spawn(listener::watch(keys.clone()));
+        }
+        let directory = self.shared.identities.directory.clone();
+        let tokens = self.shared.identities.tokens.clone();
+        tokio::spawn(directory.clone().follow(tokens));
+        if let Some(delivery) = self.delivery.take() {
+            tokio::spawn(audit::deliver(delivery, directory.control().clone()));
+        }
+        if let Some(shipper) = self.shipper.take() {
+            tokio::spawn(shipper.run(directory.control().clone()));
+        }
+        let alerts = self.process.quota.clone();
+        let control = directory.control().clone();
+        tokio::spawn(alerts::tell(control, alerts, self.metrics.clone()));
+        let costs = self.shared.costs.clone();
+        tokio::spawn(costs.divide(self.shared.apis.clone()));
+        Renewal::start(self.shared.quotas.clone())
     }
 
     /// Until a signal or a successor ends it. The sockets kept for a successor are closed when this returns.
@@ -372,6 +387,7 @@ impl Engine {
             draining: self.shared.draining.clone(),
             shared: self.shared.clone(),
             process: self.process.clone(),
+            page: self.page.clone(),
         };
         let Some(listener) = self.admin.take() else {
             return;

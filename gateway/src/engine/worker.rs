@@ -35,6 +35,7 @@ pub(super) fn door(limits: &DoorLimits, shared: &Arc<Shared>) -> Door {
     Door::new(
         limits.clone(),
         shared.metrics.clone(),
+        shared.costs.nobody().clone(),
         Arc::new(move |client: Option<SocketAddr>, denial: &Denial| {
             let id = refused_unread(&told, client, denial);
             denial.http1_answer(id.as_str())

@@ -41,9 +41,10 @@ fn watched(session: &mut Session, deadline: Option<Instant>) -> Option<Arc<Watch
 /// Whether an answer ends with its head: then no piece of a body announces its end.
 fn has_no_body(session: &Session, answer: &ResponseHeader) -> bool {
     let empty = answer.headers.get(http::header::CONTENT_LENGTH);
-    session.req_header().method == http::Method::HEAD
+    let bodiless = session.req_header().method == http::Method::HEAD
         || matches!(answer.status.as_u16(), 204 | 304)
-        || empty.is_some_and(|length| length == "0")
+        || empty.is_some_and(|length| length == "0");
+    bodiless && !answer.status.is_informational()
 }
 
 /// How long one read or write of the pump may take, and how long the head of the answer, which is a matter of the watch: the pump

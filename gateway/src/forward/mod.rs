@@ -8,6 +8,7 @@ pub mod caller;
 pub mod direct;
 pub mod fields;
 mod frames;
+pub mod hold;
 pub mod hooks;
 pub mod passage;
 pub mod watch;

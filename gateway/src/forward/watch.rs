@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::hold::Hold;
 use crate::denial::Denial;
 use crate::telemetry::RequestId;
 
@@ -79,6 +80,8 @@ pub struct Watch {
     cut: AtomicBool,
     limits: Mutex<Limits>,
     request_id: OnceLock<RequestId>,
+    /// What the answer waits for.
+    pub hold: Hold,
 }
 
 #[derive(Debug, Default)]

@@ -27,6 +27,7 @@ use super::socket::{Accepted, Listener};
 use super::stream::{Connection, Socket, Transport};
 use super::tls::TlsKeys;
 use super::{h1, h2};
+use crate::cost::{self, Account};
 use crate::denial::Denial;
 use crate::descriptors;
 use crate::telemetry::Metrics;
@@ -50,16 +51,24 @@ pub struct Door {
     pub metrics: Arc<Metrics>,
     /// Who wants to know of refusals, and how they look on the wire.
     pub on_refused: RefusalHook,
+    /// What connections cost until they are some API's.
+    pub nobody: Arc<Account>,
     permits: Arc<Permits>,
 }
 
 impl Door {
     /// With nobody inside.
-    pub fn new(limits: DoorLimits, metrics: Arc<Metrics>, on_refused: RefusalHook) -> Self {
+    pub fn new(
+        limits: DoorLimits,
+        metrics: Arc<Metrics>,
+        nobody: Arc<Account>,
+        on_refused: RefusalHook,
+    ) -> Self {
         Self {
             limits,
             metrics,
             on_refused,
+            nobody,
             permits: Arc::default(),
         }
     }
@@ -177,9 +186,11 @@ where
     };
     let open = Open::new(site, drain);
     let site = Arc::clone(site);
+    let nobody = Arc::clone(&site.door.nobody);
     tokio::spawn(async move {
         let _kept = (permit, open);
-        enter(&site, accepted, peer, behind_proxy, address_permit).await;
+        let entered = enter(&site, accepted, peer, behind_proxy, address_permit);
+        cost::timed(&nobody, true, entered).await;
     });
 }
 
@@ -345,7 +356,8 @@ mod tests {
     #[tokio::test]
     async fn a_silent_connection_holds_little_memory() {
         let limits = DoorLimits::default();
-        let door = Door::new(limits, Metrics::new(), Arc::new(|_, _| Vec::new()));
+        let refused = Arc::new(|_: Option<SocketAddr>, _: &Denial| Vec::new());
+        let door = Door::new(limits, Metrics::new(), Arc::default(), refused);
         let drain = Drain::new();
         let site = Site {
             name: Arc::from("test"),

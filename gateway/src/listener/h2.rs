@@ -23,6 +23,7 @@ use super::drain;
 use super::flood::Flood;
 use super::h2_session::H2Session;
 use super::stream::Connection;
+use crate::cost;
 
 /// Streams reset by the client before we took them up. The library's default; more is rapid reset.
 const PENDING_RESETS: usize = 20;
@@ -87,10 +88,14 @@ pub(super) async fn serve<A>(
         let session = H2Session::new(request, respond, Arc::clone(&digest));
         let (app, shutdown) = (Arc::clone(app), shutdown.clone());
         let busy = active.begin();
+        let nobody = Arc::clone(&door.nobody);
         tokio::spawn(async move {
             let _busy = busy;
             let session = ServerSession::new_custom(Box::new(session));
-            app.process_new_http(session, &shutdown).await;
+            let served = async {
+                app.process_new_http(session, &shutdown).await;
+            };
+            cost::timed(&nobody, false, served).await;
         });
     }
 }

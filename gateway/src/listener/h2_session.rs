@@ -28,6 +28,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_timeout::timeout;
 
 use crate::denial::Denial;
+use crate::forward::hold::poll_released;
 use crate::forward::watch::{self, Watch};
 
 /// A request body up to this size can be sent again to another endpoint.
@@ -271,14 +272,17 @@ impl Session for H2Session {
     }
 
     async fn write_response_header(&mut self, head: Box<ResponseHeader>, end: bool) -> Result<()> {
+        poll_fn(poll_released).await;
         self.send_head(head, end)
     }
 
     async fn write_response_header_ref(&mut self, head: &ResponseHeader, end: bool) -> Result<()> {
+        poll_fn(poll_released).await;
         self.send_head(Box::new(head.clone()), end)
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        poll_fn(poll_released).await;
         let limit = self.write_timeout;
         within(limit, ErrorType::WriteTimedout, self.send_body(data, end))
             .await
@@ -286,6 +290,7 @@ impl Session for H2Session {
     }
 
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        poll_fn(poll_released).await;
         if self.ended {
             return Ok(());
         }

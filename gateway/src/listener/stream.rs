@@ -26,6 +26,7 @@ use super::fence::{BadChunk, Fence};
 use super::flood::Flood;
 use super::socket::Accepted;
 use crate::denial::Denial;
+use crate::forward::hold::poll_released;
 use crate::forward::watch::{self, Watch};
 
 /// Answers up to this size leave in one write; larger pieces are not copied at all.
@@ -286,6 +287,7 @@ impl Connection {
     /// Sends what is collected.
     fn poll_send_collected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.collected.is_empty() {
+            ready!(poll_released(cx));
             let sent = ready!(self.transport.as_write().poll_write(cx, &self.collected))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -368,6 +370,7 @@ impl AsyncWrite for Connection {
                 this.collected.extend_from_slice(buf);
                 return Poll::Ready(Ok(buf.len()));
             }
+            ready!(poll_released(cx));
             let pieces = [IoSlice::new(&this.collected), IoSlice::new(buf)];
             let sent = ready!(this.transport.as_write().poll_write_vectored(cx, &pieces))?;
             if sent == 0 {

@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -203,4 +203,9 @@ pub(crate) fn network_of(address: IpAddr) -> u128 {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
         IpAddr::V6(v6) => v6.to_bits() >> 64 << 64,
     }
+}
+
+/// The same as an address, for names: `192.0.2.7`, `2001:db8::`.
+pub(crate) fn network_named(address: IpAddr) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from_bits(network_of(address))).to_canonical()
 }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -14,6 +14,8 @@ use tollgate_policy::quota::{Counter, CounterKey, Subject};
 use super::Call;
 use super::charges::{self, Charges};
 use crate::api::Api;
+use crate::cost::Account;
+use crate::overload::network_named;
 
 /// Cells of a process; those used longest ago give way.
 const CELLS: usize = 200_000;
@@ -33,6 +35,45 @@ pub(super) struct HeldCell {
     pub(super) queued: AtomicBool,
     /// Among those whose leases are renewed or given back.
     pub(super) remembered: AtomicBool,
+    _room: Room,
+}
+
+/// Memory that is counted for an API.
+#[derive(Debug)]
+struct Room {
+    account: Arc<Account>,
+    bytes: u64,
+}
+
+impl Room {
+    /// Of a cell: itself, and its counters with their names.
+    fn of(counters: &[Counter], account: &Arc<Account>) -> Self {
+        let name = |it: &Counter| it.key.subject.len() + it.key.operation.len();
+        let named: usize = counters.iter().map(name).sum();
+        let bytes = size_of::<HeldCell>() + 2 * size_of_val(counters) + named;
+        let room = Self {
+            account: Arc::clone(account),
+            bytes: u64::try_from(bytes).unwrap_or(0),
+        };
+        room.account.holds(room.bytes);
+        room
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.account.lets_go(self.bytes);
+    }
+}
+
+impl HeldCell {
+    /// Somebody waits for so many tokens.
+    pub(super) fn wait_for(&self, tokens: u64) {
+        let add = |waiting: u64| Some(waiting.saturating_add(tokens));
+        let _ = self
+            .waiting
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
+    }
 }
 
 /// All cells.
@@ -64,7 +105,6 @@ thread_local! {
 impl Cells {
     pub(super) fn new() -> Self {
         Self {
-            // A small estimate: the table grows with what is in it.
             cells: quick_cache::sync::Cache::new(CELLS),
             last: AtomicU64::new(0),
         }
@@ -74,7 +114,9 @@ impl Cells {
     pub(super) fn charges(&self, call: &Call<'_>) -> Option<Arc<Charges>> {
         let subscription = call.identified.identity.subscription(&call.api.config.name);
         let sold = subscription.map_or(&[][..], |held| &held.limits);
-        if call.api.limits.is_empty() && sold.is_empty() {
+        let operation = call.api.operations.get(call.operation)?;
+        let free = operation.settings.costs.is_empty();
+        if call.api.limits.is_empty() && sold.is_empty() && free {
             return None;
         }
         let varying = varying(call, sold);
@@ -86,7 +128,9 @@ impl Cells {
         if let Some(charges) = found {
             return charges;
         }
-        let charges = charges::of(call, sold, &varying, |counters| self.cell(counters));
+        let charges = charges::of(call, sold, &varying, |counters| {
+            self.cell(counters, &call.api.traffic.cost)
+        });
         NEAREST.with_borrow_mut(|slots| {
             if slots.is_empty() {
                 slots.resize_with(NEAR, || None);
@@ -105,7 +149,7 @@ impl Cells {
     }
 
     /// The cell of these counters. One whose limits changed is left to itself: it gives back what it holds when its lease ends.
-    fn cell(&self, counters: Vec<Counter>) -> Arc<HeldCell> {
+    fn cell(&self, counters: Vec<Counter>, account: &Arc<Account>) -> Arc<HeldCell> {
         let keys: Arc<[CounterKey]> = counters.iter().map(|it| it.key.clone()).collect();
         if let Some(held) = self.cells.get(&keys)
             && **held.cell.counters() == *counters
@@ -114,6 +158,7 @@ impl Cells {
         }
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let held = Arc::new(HeldCell {
+            _room: Room::of(&counters, account),
             cell: Cell::new(number, counters.into()),
             answered: Notify::new(),
             waiting: AtomicU64::new(0),
@@ -148,19 +193,8 @@ fn varying(call: &Call<'_>, sold: &[Arc<tollgate_policy::quota::Limit>]) -> Vary
     let by_user = limits().any(|limit| limit.subject == Subject::EndUser);
     let subject = identity.claims.as_ref().map(|claims| &claims.subject);
     Varying {
-        address: call.client.filter(|_| by_address).map(network),
+        address: call.client.filter(|_| by_address).map(network_named),
         user: subject.filter(|it| by_user && !it.is_empty()).cloned(),
-    }
-}
-
-/// A source as limits know it: one holder of an IPv6 network has 2^64 addresses.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(six) => {
-            let bits = u128::from(six) >> 64 << 64;
-            IpAddr::V6(Ipv6Addr::from(bits))
-        }
-        four => four,
     }
 }
 

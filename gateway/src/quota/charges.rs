@@ -8,7 +8,7 @@ use tollgate_policy::access::RuleRef;
 use tollgate_policy::directory::Caller;
 use tollgate_policy::quota::cell::{Closest, Ticks};
 use tollgate_policy::quota::{
-    Cost, CostSource, Counter, CounterKey, Limit, Metric, OnUnavailable, Scope, Subject,
+    Cost, CostSource, Counter, CounterKey, Counts, Limit, Metric, OnUnavailable, Scope, Subject,
 };
 
 use super::cells::{HeldCell, Varying};
@@ -18,20 +18,26 @@ use super::{Call, Exceeded, rule_of};
 #[derive(Debug)]
 pub struct Charges {
     pub(super) tolls: Vec<Toll>,
+    /// What is billed, whether a limit is about it or not: the operation's costs in money and cost units.
+    pub(super) billed: Vec<Cost>,
 }
 
 /// A cost in one metric, and the cell it is taken from.
 #[derive(Debug)]
 pub struct Toll {
     pub(super) held: Arc<HeldCell>,
-    cost: Charged,
+    pub(super) cost: Charged,
+    /// What its smallest limit can ever hold: a call that costs more never passes.
+    pub(super) most: u64,
+    /// It counts calls that did not reach their service, too.
+    pub(super) tried: bool,
     /// The first of its limits.
     first: Arc<Limit>,
 }
 
 /// How much is taken.
 #[derive(Debug)]
-enum Charged {
+pub(super) enum Charged {
     /// As the operation says.
     Said(Cost),
     /// Request and response bodies, known in the end.
@@ -68,67 +74,76 @@ impl Charges {
         now: Ticks,
     ) -> Option<Exceeded> {
         let mut tolls = self.tolls.iter();
-        tolls.find_map(|toll| toll.would_refuse(toll.reserve(&value), now))
+        tolls.find_map(|toll| toll.would_refuse(toll.cost.before(&value), now))
+    }
+
+    /// Counts a call that was refused before it was charged, where such calls count.
+    pub fn count_refused(&self, value: impl Fn(&CostSource) -> Option<u64>) {
+        for toll in self.tolls.iter().filter(|toll| toll.tried) {
+            toll.held
+                .cell
+                .charge(toll.cost.before(&value).min(toll.most));
+        }
     }
 
     /// Response headers of the service that costs are read from.
     pub fn response_headers(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.tolls.iter().filter_map(Toll::response_header)
+        let tolls = self.tolls.iter().filter_map(|toll| match &toll.cost {
+            Charged::Said(cost) => Some(cost),
+            Charged::Bodies => None,
+        });
+        tolls
+            .chain(&self.billed)
+            .filter_map(|cost| match &cost.source {
+                CostSource::ResponseHeader(name) => Some(name),
+                _ => None,
+            })
     }
 }
 
-impl Toll {
+impl Charged {
     /// What has to be there before the call.
-    pub fn reserve(&self, value: impl Fn(&CostSource) -> Option<u64>) -> u64 {
-        match &self.cost {
+    pub(super) fn before(&self, value: impl Fn(&CostSource) -> Option<u64>) -> u64 {
+        match self {
             // One byte, so that nothing passes once all is used.
-            Charged::Bodies => 1,
-            Charged::Said(cost) => match cost.source {
-                CostSource::Query(_) | CostSource::Header(_) => {
-                    value(&cost.source).unwrap_or(cost.reserve)
-                }
-                CostSource::Fixed => cost.reserve,
-                CostSource::ResponseHeader(_) | CostSource::ResponseBytes { .. } => {
-                    cost.reserve.max(1)
-                }
-            },
+            Self::Bodies => 1,
+            Self::Said(cost) => before(cost, value),
         }
     }
 
     /// What it came to, where `reserved` was taken.
-    pub fn actual(&self, reserved: u64, settled: &Settled<'_>) -> u64 {
-        if !settled.reached {
-            return 0;
-        }
-        match &self.cost {
-            Charged::Bodies => settled.request_bytes.saturating_add(settled.response_bytes),
-            Charged::Said(cost) => match &cost.source {
-                CostSource::Fixed | CostSource::Query(_) | CostSource::Header(_) => reserved,
-                CostSource::ResponseHeader(name) => {
-                    let said = settled.said.iter().find(|said| said.header == *name);
-                    said.map_or(cost.reserve, |said| said.value)
-                }
-                CostSource::ResponseBytes { per } => settled.response_bytes.div_ceil(*per.max(&1)),
-            },
+    pub(super) fn after(&self, reserved: u64, settled: &Settled<'_>) -> u64 {
+        match self {
+            _ if !settled.reached => 0,
+            Self::Bodies => settled.request_bytes.saturating_add(settled.response_bytes),
+            Self::Said(cost) => after(cost, reserved, settled),
         }
     }
+}
 
-    /// The service's response header the cost is read from.
-    pub fn response_header(&self) -> Option<&Arc<str>> {
-        match &self.cost {
-            Charged::Said(Cost {
-                source: CostSource::ResponseHeader(name),
-                ..
-            }) => Some(name),
-            _ => None,
+/// What a cost is before the call.
+pub(super) fn before(cost: &Cost, value: impl Fn(&CostSource) -> Option<u64>) -> u64 {
+    match cost.source {
+        CostSource::Query(_) | CostSource::Header(_) => value(&cost.source).unwrap_or(cost.reserve),
+        CostSource::Fixed => cost.reserve,
+        CostSource::ResponseHeader(_) | CostSource::ResponseBytes { .. } => cost.reserve.max(1),
+    }
+}
+
+/// What a cost came to, where `reserved` was thought of before.
+pub(super) fn after(cost: &Cost, reserved: u64, settled: &Settled<'_>) -> u64 {
+    match &cost.source {
+        _ if !settled.reached => 0,
+        CostSource::Fixed | CostSource::Query(_) | CostSource::Header(_) => reserved,
+        CostSource::ResponseHeader(name) => {
+            let said = settled.said.iter().find(|said| said.header == *name);
+            said.map_or(cost.reserve, |said| said.value)
         }
+        CostSource::ResponseBytes { per } => settled.response_bytes.div_ceil(*per.max(&1)),
     }
+}
 
-    /// What is counted.
-    pub fn metric(&self) -> &Metric {
-        &self.first.metric
-    }
-
+impl Toll {
     /// Whether it is only counted.
     pub fn is_shadow(&self) -> bool {
         self.held.cell.is_shadow()
@@ -189,7 +204,7 @@ pub(super) fn of(
         let names = limit.operations.as_ref();
         names.is_none_or(|names| access.is_named_in(names))
     };
-    let mut groups: BTreeMap<(Metric, bool), Vec<Counter>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Metric, bool, Counts), Vec<Counter>> = BTreeMap::new();
     for limit in call.api.limits.iter().chain(sold).filter(|it| is_about(it)) {
         let named = |held: bool, name: &Arc<str>| if held { name.clone() } else { "".into() };
         let key = CounterKey {
@@ -198,20 +213,34 @@ pub(super) fn of(
             operation: named(limit.scope == Scope::Operation, &operation.name),
             subject: subject(limit.subject, caller, varying),
         };
-        let group = groups.entry((limit.metric.clone(), limit.shadow));
+        let group = groups.entry((limit.metric.clone(), limit.shadow, limit.counts));
         group.or_default().push(Counter {
             key,
             limit: Arc::clone(limit),
         });
     }
-    let tolls = groups.into_iter().filter_map(|((metric, _), counters)| {
-        let cost = charged(&metric, &operation.settings.costs)?;
-        let first = Arc::clone(&counters.first()?.limit);
-        let held = cell(counters);
-        Some(Toll { held, cost, first })
-    });
+    let tolls = groups
+        .into_iter()
+        .filter_map(|((metric, _, counts), counters)| {
+            let cost = charged(&metric, &operation.settings.costs)?;
+            let first = Arc::clone(&counters.first()?.limit);
+            let holds = |it: &Counter| it.limit.burst.unwrap_or(it.limit.amount);
+            let most = counters.iter().map(holds).min().unwrap_or(0);
+            let held = cell(counters);
+            Some(Toll {
+                tried: counts == Counts::Tried && metric != Metric::Concurrent,
+                held,
+                cost,
+                most,
+                first,
+            })
+        });
     let tolls: Vec<Toll> = tolls.collect();
-    (!tolls.is_empty()).then(|| Arc::new(Charges { tolls }))
+    let costs = operation.settings.costs.iter();
+    let billed = costs.filter(|cost| matches!(cost.metric, Metric::Money | Metric::Units(_)));
+    let billed: Vec<Cost> = billed.cloned().collect();
+    let nothing = tolls.is_empty() && billed.is_empty();
+    (!nothing).then(|| Arc::new(Charges { tolls, billed }))
 }
 
 /// What the operation costs in a metric; `None`: nothing.

@@ -35,6 +35,7 @@ pub use unpaid::Unpaid;
 use crate::api::Api;
 use crate::identity::Identified;
 use cells::{Cells, HeldCell};
+use reservation::Paid;
 
 /// How long a call waits for quota.
 const PATIENCE: Duration = Duration::from_millis(150);
@@ -69,15 +70,6 @@ pub struct Call<'c> {
     pub identified: &'c Identified,
     /// From where.
     pub client: Option<IpAddr>,
-}
-
-/// How a toll turned out that did not stop the call.
-enum Paid {
-    Taken(Taken),
-    /// Passed without anything at hand, and counted as owed.
-    Owed,
-    /// A shadow would have refused.
-    Shadowed,
 }
 
 impl Quotas {
@@ -115,29 +107,31 @@ impl Quotas {
         value: impl Fn(&CostSource) -> Option<u64>,
         now: Ticks,
     ) -> Result<Reservation, Unpaid> {
-        let mut reservation = Reservation::new(Arc::clone(&charges));
+        let mut reservation = Reservation::new(Arc::clone(&charges), &value);
         for toll in &charges.tolls {
             // Dropped on the way out, the reservation gives back what it holds.
-            match self.pay(toll, toll.reserve(&value), now).await? {
-                Paid::Taken(taken) => reservation.took(Some(taken)),
-                Paid::Owed => reservation.took(None),
-                Paid::Shadowed => {
-                    reservation.shadowed.push(toll.rule());
-                    reservation.took(None);
-                }
+            let (paid, passes) = self.pay(toll, toll.cost.before(&value), now).await?;
+            reservation.pays(paid);
+            if !passes {
+                reservation.shadowed.push(toll.rule());
             }
         }
         Ok(reservation)
     }
 
-    async fn pay(&self, toll: &Toll, cost: u64, now: Ticks) -> Result<Paid, Unpaid> {
+    /// How a toll is paid; false where a shadow would have refused.
+    async fn pay(&self, toll: &Toll, cost: u64, now: Ticks) -> Result<(Paid, bool), Unpaid> {
         let held = &toll.held;
-        let first = held.cell.take(cost, now);
+        let first = match cost <= toll.most {
+            true => held.cell.take(cost, now),
+            // Nobody has to be asked about what no window can hold.
+            false => Err(Untaken::Refused),
+        };
         if let Ok(taken) = first {
             if held.cell.is_low(taken) {
                 self.ask_ahead(held);
             }
-            return Ok(Paid::Taken(taken));
+            return Ok((Paid::Taken(taken), true));
         }
         let (outcome, now) = if first == Err(Untaken::Refused) {
             (Waited::Refused, now)
@@ -145,13 +139,13 @@ impl Quotas {
             self.wait(held, cost).await
         };
         let refused = match outcome {
-            Waited::Taken(taken) => return Ok(Paid::Taken(taken)),
+            Waited::Taken(taken) => return Ok((Paid::Taken(taken), true)),
             Waited::Refused => true,
             Waited::Away => false,
         };
         if held.cell.is_shadow() {
             held.cell.charge(cost);
-            return Ok(if refused { Paid::Shadowed } else { Paid::Owed });
+            return Ok((Paid::Owed(cost), !refused));
         }
         if refused {
             return Err(Unpaid::Exceeded(toll.exceeded(now)));
@@ -159,9 +153,11 @@ impl Quotas {
         match held.cell.on_unavailable() {
             OnUnavailable::FailOpen => {
                 held.cell.charge(cost);
-                Ok(Paid::Owed)
+                Ok((Paid::Owed(cost), true))
             }
-            OnUnavailable::Degraded if held.cell.take_credit(cost, now) => Ok(Paid::Owed),
+            OnUnavailable::Degraded if held.cell.take_credit(cost, now) => {
+                Ok((Paid::Owed(cost), true))
+            }
             OnUnavailable::Degraded | OnUnavailable::FailClosed => {
                 Err(Unpaid::Unknown(toll.strictest()))
             }
@@ -178,7 +174,7 @@ impl Quotas {
             }
             let mut answered = std::pin::pin!(held.answered.notified());
             answered.as_mut().enable();
-            held.waiting.fetch_add(cost, Ordering::AcqRel);
+            held.wait_for(cost);
             if !self.ask_ahead(held) {
                 return (Waited::Away, now);
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tollgate_policy::access::Grant;
 use tollgate_policy::quota::CostSource;
+use tollgate_policy::settings::Durability;
 
 use super::Exchange;
 use crate::denial::Denial;
@@ -12,6 +13,29 @@ use crate::journey::{Asked, Called};
 use crate::quota::{self, Reservation, Unpaid};
 
 impl Exchange {
+    /// Counts a call that was refused though its caller is known, against the limits that want that.
+    pub(super) fn count_refused(
+        &self,
+        called: &Called,
+        identified: &Identified,
+        asked: &Asked<'_>,
+    ) {
+        let call = quota::Call {
+            api: &called.api,
+            operation: called.operation,
+            identified,
+            client: asked.request.client,
+        };
+        if let Some(charges) = self
+            .shared
+            .quotas
+            .charges(&call)
+            .filter(|_| !self.is_described)
+        {
+            charges.count_refused(|source| quota::verdict::cost_of(source, &called.api, asked));
+        }
+    }
+
     /// Takes what the call costs of everything it counts against.
     pub(super) async fn reserve(
         &mut self,
@@ -21,7 +45,9 @@ impl Exchange {
         grant: &mut Grant,
     ) -> Result<Option<Reservation>, Denial> {
         let shared = Arc::clone(&self.shared);
-        if identified.identity.caller.is_some() && !shared.metering.admits() {
+        let recorded =
+            identified.identity.caller.is_some() && called.durability() != Durability::Metric;
+        if recorded && !shared.metering.admits() {
             self.reason = quota::verdict::reason_of(&Unpaid::Unrecordable);
             return Err(Denial::Unpaid(Box::new(Unpaid::Unrecordable)));
         }

@@ -5,6 +5,7 @@
 
 mod access_log;
 mod callers;
+mod cost;
 pub(crate) mod digits;
 mod json;
 mod metrics;
@@ -18,6 +19,7 @@ use std::time::SystemTime;
 
 pub use access_log::{AccessLog, AccessRecord};
 pub use callers::write_callers;
+pub use cost::write_costs;
 pub use metrics::Metrics;
 pub use overload::write_overload;
 pub use request_id::RequestId;

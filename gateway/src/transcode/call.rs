@@ -110,7 +110,7 @@ pub struct Receiving {
     frames: FrameReader,
     limit: usize,
     encoding: Option<HeaderValue>,
-    _seat: Seat,
+    seat: Seat,
 }
 
 enum Stage {
@@ -155,7 +155,7 @@ pub async fn open(
         frames: FrameReader::new(limit, COMPRESSED),
         limit,
         encoding: None,
-        _seat: seat,
+        seat,
     };
     Ok((sending, receiving))
 }
@@ -288,6 +288,11 @@ impl Receiving {
     /// Whether the service has not answered yet.
     pub fn is_waiting(&self) -> bool {
         matches!(self.stage, Stage::Waiting(_))
+    }
+
+    /// No more calls on this connection, which may be dead.
+    pub(super) fn condemn(&self) {
+        self.seat.condemn();
     }
 
     /// A message that has come already, if there is one.

@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 
 use super::conversation::{Trouble, gone};
 use super::inlet::Inlet;
+use crate::denial::Denial;
 use crate::forward::passage::Passage;
 use crate::forward::watch;
 
@@ -20,6 +21,8 @@ pub(super) struct Caller<'c> {
     pub(super) inlet: Inlet,
     /// Its body has been read.
     pub(super) spoken: bool,
+    /// Bytes its body may have, of a stream too. Of a WebSocket nobody knows the end.
+    pub(super) most: u64,
 }
 
 impl Caller<'_> {
@@ -55,6 +58,9 @@ impl Caller<'_> {
             piece.is_none() || (!upgraded && self.session.downstream_session.is_body_done());
         passage.body_ended = self.spoken;
         passage.exchange.body_received += u64::try_from(length).unwrap_or(u64::MAX);
+        if !upgraded && passage.exchange.body_received > self.most {
+            return Err(Denial::BodyTooLarge.into());
+        }
         if let Some(watch) = &passage.watch {
             watch.body_came(length, self.spoken);
         }

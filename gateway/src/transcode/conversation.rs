@@ -108,6 +108,7 @@ impl Forwarder {
             session,
             inlet: Inlet::new(plan, most, limit_of(passage)),
             spoken: false,
+            most,
         };
         match self.attempts(&mut caller, passage, plan, &mut outlet).await {
             Ok(()) => Ok(()),

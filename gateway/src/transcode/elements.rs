@@ -200,7 +200,27 @@ impl Elements {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_has_the_same_elements_whole_and_in_pieces_and_those_another_reader_finds(
+            text in "[\\[\\]{}\",:\\\\a1 \n]{0,40}",
+            cut in 1_usize..8,
+        ) {
+            let whole = split(text.as_bytes(), text.len().max(1), false);
+            // Which mistake is seen first may depend on how much is there.
+            let pieces = split(text.as_bytes(), cut, false);
+            prop_assert_eq!(whole.as_ref().ok(), pieces.as_ref().ok());
+            if let Ok(serde_json::Value::Array(list)) = serde_json::from_str(&text) {
+                let read = |element: &String| serde_json::from_str(element).unwrap();
+                let found: Vec<serde_json::Value> = whole.unwrap().iter().map(read).collect();
+                prop_assert_eq!(found, list);
+            }
+        }
+    }
 
     fn split(text: &[u8], cut: usize, lines: bool) -> Result<Vec<String>, String> {
         let mut elements = Elements::new(100, lines);

@@ -114,6 +114,11 @@ impl Plan {
             Dialect::Web { .. } => "grpc-accept-encoding",
             _ => ACCEPT_ENCODING.as_str(),
         };
+        if gzip && dialect == Dialect::Rest && method.client_streaming {
+            return Err(unfit_form(
+                "a stream of elements may not be compressed as a whole",
+            ));
+        }
         Ok(Some(Self {
             face: Arc::clone(face),
             operation: admitted.operation,
@@ -210,14 +215,14 @@ fn meant(
         Dialect::Web { .. } => Ok(dialect),
         Dialect::Socket if !streams => Err(Denial::Malformed("this method does not stream".into())),
         Dialect::Socket => Ok(dialect),
-        Dialect::Rest if method.binding(route).is_some() => Ok(dialect),
-        Dialect::Rest if *verb == http::Method::POST && !streams => {
-            Ok(Dialect::Connect(Encoding::Json))
+        Dialect::Rest if by_rpc && *verb != http::Method::POST => {
+            Err(Denial::MethodNotAllowed(vec!["POST".into()]))
         }
-        Dialect::Rest if *verb == http::Method::POST => Err(unfit_form(
+        Dialect::Rest if method.binding(route).is_some() => Ok(dialect),
+        Dialect::Rest if !streams => Ok(Dialect::Connect(Encoding::Json)),
+        Dialect::Rest | Dialect::Grpc => Err(unfit_form(
             "this method streams: call it with `application/connect+json` or `application/connect+proto`",
         )),
-        Dialect::Rest | Dialect::Grpc => Err(Denial::MethodNotAllowed(vec!["POST".into()])),
     }
 }
 

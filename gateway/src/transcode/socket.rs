@@ -263,7 +263,25 @@ fn frame(opcode: u8, payload: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_heard_the_same_whole_and_in_pieces(
+            bytes in proptest::collection::vec(
+                prop_oneof![
+                    Just(0x81_u8), Just(0x01), Just(0x80), Just(0x82), Just(0x84), Just(0x88), Just(0x89), Just(0xfe),
+                    Just(0), any::<u8>()
+                ],
+                0..60,
+            ),
+            cut in 1_usize..9,
+        ) {
+            prop_assert_eq!(hear(&bytes, bytes.len().max(1)), hear(&bytes, cut));
+        }
+    }
 
     /// A caller's frame.
     fn masked(first: u8, payload: &[u8]) -> Vec<u8> {

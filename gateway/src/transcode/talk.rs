@@ -65,6 +65,10 @@ impl Talk<'_, '_> {
                     self.caller.heard(passage, piece)?;
                 }
                 () = pingora_timeout::sleep(patience) => {
+                    // A service that vanished without a word leaves a connection that looks alive.
+                    if self.receiving.is_waiting() {
+                        self.receiving.condemn();
+                    }
                     return Err(Denial::UpstreamTimeout.into());
                 }
             }

@@ -519,3 +519,31 @@ fn alike(one: &Json, other: &Json) -> bool {
         (one, other) => one == other,
     }
 }
+
+/// Worker threads have 2 MiB, of which a codec must not take the most even without optimisation.
+#[test]
+fn the_deepest_messages_fit_a_small_stack() {
+    let list = format!("{{\"wValue\":{}{}}}", "[".repeat(99), "]".repeat(99));
+    let map = format!(
+        "{}{}{}",
+        "{\"byName\":{\"a\":".repeat(49),
+        "{}",
+        "}}".repeat(49)
+    );
+    let child = format!("{}{}{}", "{\"child\":".repeat(99), "{}", "}".repeat(99));
+    let any = r#"{"@type":"x/google.protobuf.Any","value":"#.repeat(97);
+    let any = format!("{{\"wAny\":{any}{{}}{}}}", "}".repeat(97));
+    let run = move || {
+        for (name, json) in [
+            ("kinds.All", list),
+            ("kinds.Child", map),
+            ("kinds.Child", child),
+            ("kinds.All", any),
+        ] {
+            let wire = read(name, &Profile::default(), &json).unwrap();
+            print(name, &Profile::default(), &wire).unwrap();
+        }
+    };
+    let thread = std::thread::Builder::new().stack_size(512 << 10);
+    thread.spawn(run).unwrap().join().unwrap();
+}

@@ -77,8 +77,15 @@ fn fraction(text: &str) -> Option<(i32, &str)> {
 }
 
 fn digits(text: &str) -> Option<i64> {
-    let is_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if is_digits { text.parse().ok() } else { None }
+    // Eighteen cannot overflow.
+    if text.is_empty() || text.len() > 18 {
+        return None;
+    }
+    let add = |number, byte: u8| {
+        let digit = byte.is_ascii_digit().then(|| i64::from(byte - b'0'));
+        digit.map(|digit| number * 10 + digit)
+    };
+    text.bytes().try_fold(0, add)
 }
 
 fn days_of_month(year: i64, month: i64) -> i64 {
@@ -139,10 +146,12 @@ pub(crate) fn print_timestamp(seconds: i64, nanos: i32, out: &mut Vec<u8>) -> bo
     true
 }
 
-fn padded(value: i64, width: u32, out: &mut Vec<u8>) {
-    for place in (0..width).rev() {
-        let digit = value / 10i64.pow(place) % 10;
-        out.push(b'0' + u8::try_from(digit).unwrap_or(0));
+fn padded(mut value: i64, width: usize, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + width, b'0');
+    for digit in out.iter_mut().skip(start).rev() {
+        *digit += u8::try_from(value % 10).unwrap_or(0);
+        value /= 10;
     }
 }
 

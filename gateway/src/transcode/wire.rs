@@ -185,12 +185,28 @@ pub(crate) const fn varint_length(value: u64) -> usize {
 }
 
 #[inline]
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(low_seven(value) | 0x80);
-        value >>= 7;
+pub(crate) fn put_varint(out: &mut Vec<u8>, value: u64) {
+    if value < 0x80 {
+        out.push(low_seven(value));
+    } else {
+        put_long_varint(out, value);
     }
-    out.push(low_seven(value));
+}
+
+/// Put together first: room in the output is asked for once.
+fn put_long_varint(out: &mut Vec<u8>, mut value: u64) {
+    let mut bytes = [0; 10];
+    let mut length = 0;
+    for byte in &mut bytes {
+        length += 1;
+        *byte = low_seven(value);
+        value >>= 7;
+        if value == 0 {
+            break;
+        }
+        *byte |= 0x80;
+    }
+    out.extend_from_slice(bytes.get(..length).unwrap_or_default());
 }
 
 #[inline]

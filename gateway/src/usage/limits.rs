@@ -22,6 +22,8 @@ pub struct UsageLimits {
     pub sync_wait: Duration,
     /// Records wait at most this long for company before they are sent to the intake.
     pub ship_every: Duration,
+    /// How often a shard without records says that it is there.
+    pub sign_every: Duration,
     /// What to do with a billable call when there is no room to record it.
     pub on_full: OnFull,
 }
@@ -36,18 +38,6 @@ pub enum OnFull {
     ServeUnmetered,
 }
 
-/// How well a record is kept before the call ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// It is not: numbers in metrics are enough.
-    Metric,
-    /// It survives the death of the process.
-    #[default]
-    Process,
-    /// It survives a power cut: the end of the answer waits for the disk.
-    Disk,
-}
-
 impl Default for UsageLimits {
     fn default() -> Self {
         Self {
@@ -57,6 +47,7 @@ impl Default for UsageLimits {
             sync_every: Duration::from_millis(50),
             sync_wait: Duration::from_secs(2),
             ship_every: Duration::from_millis(250),
+            sign_every: Duration::from_secs(60),
             on_full: OnFull::Refuse,
         }
     }

@@ -36,7 +36,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tollgate_proto::RunId;
 
-pub use limits::{Durability, OnFull, UsageLimits};
+pub use limits::{OnFull, UsageLimits};
 pub use shipper::Shipper;
 pub use state::{JournalState, Room};
 pub use writer::{Full, NotSynced, ShardWriter};

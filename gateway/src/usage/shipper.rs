@@ -81,7 +81,7 @@ async fn own_segments(shard: Arc<ShardWriter>, mut lane: Lane) {
             if closed {
                 return;
             }
-            shard.news.notified().await;
+            lane.rest(&shard).await;
             continue;
         };
         let cursor = Cursor::new(segment.file.clone(), segment.place);
@@ -273,9 +273,27 @@ impl Lane {
                 continue;
             }
             match live {
-                Some((shard, _)) if !sealed => shard.news.notified().await,
+                Some((shard, _)) if !sealed => self.rest(shard).await,
                 _ => return Ok(cursor.damaged()),
             }
+        }
+    }
+
+    /// Waits for another record. In a long silence it says that the run is alive: one that fell silent without an end is reported as
+    /// possibly incomplete.
+    async fn rest(&mut self, shard: &ShardWriter) {
+        let news = shard.news.notified();
+        if tokio::time::timeout(self.shared.limits.sign_every, news)
+            .await
+            .is_err()
+            && self.floor > 0
+        {
+            let nothing = Portion {
+                first: self.floor,
+                records: Vec::new(),
+                closing: false,
+            };
+            self.send(nothing, u64::MAX).await;
         }
     }
 

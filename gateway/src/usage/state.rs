@@ -57,6 +57,10 @@ pub struct JournalState {
     pub sync_failures: AtomicU64,
     /// Times a batch was not confirmed.
     pub ship_failures: AtomicU64,
+    /// Answers whose end waited for the disk.
+    pub disk_waits: AtomicU64,
+    /// Of these, those that went before it was done, because it took too long.
+    pub unsynced: AtomicU64,
     /// Since when there has been no room, in milliseconds since 1970; 0: there is (gauge).
     pub full_since: AtomicU64,
 }

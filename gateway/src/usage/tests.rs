@@ -70,11 +70,14 @@ struct Intake {
     gaps: Vec<(u64, u64)>,
     closed: Vec<(RunId, u32)>,
     nodes: Vec<Arc<str>>,
+    /// Batches without records.
+    signs: usize,
 }
 
 impl Intake {
     fn receive(&mut self, batch: UsageBatch) -> UsageReceipt {
         assert!(batch.records.len() <= 1000);
+        self.signs += usize::from(batch.records.is_empty());
         let next = self.next.entry((batch.run, batch.shard)).or_default();
         if batch.first > *next {
             self.gaps.push((*next, batch.first));
@@ -442,6 +445,23 @@ async fn synced_waits_for_the_disk_and_not_forever() {
     let number = shard.append(&record(0)).unwrap();
     assert_eq!(shard.synced(number).await, Ok(()));
     assert_eq!(shard.synced(number + 1).await, Err(NotSynced));
+}
+
+#[tokio::test]
+async fn in_silence_a_run_says_that_it_is_alive() {
+    let directory = tempfile::tempdir().unwrap();
+    let quiet = UsageLimits {
+        sign_every: Duration::from_millis(5),
+        ..limits()
+    };
+    let (journal, shipper) = open(directory.path(), 2, quiet);
+    let world = obedient();
+    tokio::spawn(shipper.run(world.client.clone()));
+    journal.shard(0).unwrap().append(&record(0)).unwrap();
+    until("it spoke again and again", || world.intake.lock().signs > 3).await;
+    let intake = world.intake.lock();
+    assert_eq!((intake.records.len(), intake.gaps.len()), (1, 0));
+    assert_eq!(intake.next.len(), 1, "who never wrote says nothing");
 }
 
 #[tokio::test]

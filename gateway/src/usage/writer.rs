@@ -160,6 +160,11 @@ impl ShardWriter {
         }
     }
 
+    /// Numbers for metrics.
+    pub fn state(&self) -> Arc<JournalState> {
+        Arc::clone(&self.shared.state)
+    }
+
     /// Number of the next record.
     pub(super) fn appended(&self) -> u64 {
         self.appended.load(Ordering::Acquire)

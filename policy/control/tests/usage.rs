@@ -495,7 +495,11 @@ async fn old_totals_are_dropped_each_at_its_time_and_the_balance_stays() {
     assert_balanced(&world).await;
     let defaults = UsageSettings::default();
     assert_eq!(
-        (defaults.minutes, defaults.hours, defaults.days),
+        (
+            defaults.keep.minutes,
+            defaults.keep.hours,
+            defaults.keep.days
+        ),
         (day * 2, day * 60, day * 800)
     );
 }

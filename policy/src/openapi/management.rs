@@ -12,7 +12,9 @@ use super::finder::Finder;
 use super::reference::Spot;
 use super::{clip, text_of};
 use crate::directory::Defined;
-use crate::quota::{Cost, CostSource, Limit, Metric, OnUnavailable, Scope, Subject, Window};
+use crate::quota::{
+    Cost, CostSource, Counts, Limit, Metric, OnUnavailable, Scope, Subject, Window,
+};
 use crate::source::{Entry, Node};
 
 /// Limits of a description, and metrics of an operation, that are read.
@@ -90,6 +92,26 @@ fn limit(spot: Spot<'_>, metrics: &HashSet<&str>, finder: &mut Finder) -> Option
         warn(what, "write 1/min/{project} or 1/d/{project}");
         MINUTE
     });
+    let amount = amount(spot, &name, &mut warn)?;
+    Some(Limit {
+        id: name.as_str().into(),
+        name: name.into(),
+        metric: Metric::Units(metric.into()),
+        amount,
+        window,
+        burst: None,
+        subject: Subject::Project,
+        scope: Scope::Api,
+        operations: None,
+        on_unavailable: OnUnavailable::default(),
+        counts: Counts::default(),
+        shadow: false,
+        origin: Defined::File(spot.place()),
+    })
+}
+
+/// What `values` say; `None`, where that is no limit.
+fn amount(spot: Spot<'_>, name: &str, warn: &mut impl FnMut(String, &str)) -> Option<u64> {
     let values = spot.node.get("values");
     let standard = values.and_then(|values| values.get("STANDARD"));
     let amount = match standard.and_then(whole) {
@@ -112,20 +134,7 @@ fn limit(spot: Spot<'_>, metrics: &HashSet<&str>, finder: &mut Finder) -> Option
         let what = format!("of the values of limit `{name}` only `STANDARD` counts");
         warn(what, "write the others as limits of plans");
     }
-    Some(Limit {
-        id: name.as_str().into(),
-        name: name.into(),
-        metric: Metric::Units(metric.into()),
-        amount,
-        window,
-        burst: None,
-        subject: Subject::Project,
-        scope: Scope::Api,
-        operations: None,
-        on_unavailable: OnUnavailable::default(),
-        shadow: false,
-        origin: Defined::File(spot.place()),
-    })
+    Some(amount)
 }
 
 const MINUTE: Window = Window::Span(Duration::from_secs(60));

@@ -9,6 +9,9 @@ use crate::time::Timestamp;
 /// Windows shorter than this are buckets: at their edges twice the amount would pass within moments otherwise.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(10);
 
+/// Shares of a limit that are told of, in per cent.
+pub(super) const ALERTS: [u8; 3] = [50, 80, 100];
+
 /// A counter.
 #[derive(Clone, Debug)]
 pub(super) struct Book {
@@ -164,7 +167,8 @@ impl Book {
         }
     }
 
-    /// Takes over what was stored, where the limit still counts that way.
+    /// Takes over what was stored, where the limit still counts that way. A window that lies further ahead than it is long is one of a
+    /// clock that was wrong: what is gone of it counts in the present one.
     pub(super) fn restore(&mut self, standing: Standing) {
         match (&mut self.state, standing) {
             (
@@ -173,9 +177,13 @@ impl Book {
                     window: of,
                     total: gone,
                 },
-            ) if of.end >= window.end => {
-                *window = of;
-                *total = gone;
+            ) if self.limit.window.at(Timestamp::from_millis(of.begin)) == of => {
+                let ahead = of.begin.saturating_sub(window.begin);
+                if ahead > window.end.saturating_sub(window.begin) {
+                    *total = gone;
+                } else if ahead >= 0 {
+                    (*window, *total) = (of, gone);
+                }
             }
             (
                 State::Bucket {
@@ -183,11 +191,16 @@ impl Book {
                 },
                 Standing::Bucket { level: held, at },
             ) => {
-                *level = held;
-                *refilled = at;
+                *level = held.min(full(&self.limit, 0));
+                *refilled = at.min(*refilled);
             }
             _ => {}
         }
+        self.alerted = ALERTS
+            .into_iter()
+            .filter(|percent| self.share() >= *percent)
+            .max()
+            .unwrap_or(0);
     }
 
     /// Refills again only after `pause`: until then others may spend what is not known here.
@@ -198,12 +211,11 @@ impl Book {
         }
     }
 
-    /// Whether forgetting the counter changes nothing.
-    pub(super) fn is_untouched(&self) -> bool {
+    /// Whether what it knows is known nowhere else: slots in use are not stored.
+    pub(super) const fn is_unstored(&self) -> bool {
         match &self.state {
-            State::Window { total, .. } => *total == 0,
-            State::Bucket { level, out, .. } => *out == 0 && *level >= full(&self.limit, 0),
-            State::Slots { out } => *out == 0,
+            State::Slots { out } | State::Bucket { out, .. } => *out > 0,
+            State::Window { .. } => false,
         }
     }
 

@@ -5,11 +5,9 @@
 //! they were told as spent. Slots (calls under way) always come back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
+use super::sync::{AtomicI64, AtomicU32, AtomicU64, Mutex, Ordering};
 use super::word::{ZERO, lease, left, with_left, with_next_lease};
 use super::{Counter, LeaseAsk, LeaseGrant, Metric, OnUnavailable};
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::{Account, DEMAND};
-use super::book::{Book, Standing};
+use super::book::{ALERTS, Book, Standing};
 use super::{
     Counter, CounterKey, HolderId, Instance, LeaseAsk, LeaseGrant, Limit, OnUnavailable, Window,
 };
@@ -28,8 +28,6 @@ const DRIFT: u32 = 100;
 const GUARD: Duration = Duration::from_millis(250);
 /// Emergency credit is one part in so many of a limit: 5 %.
 const CREDIT: u64 = 20;
-/// Shares of a limit that are told of, in per cent.
-const ALERTS: [u8; 3] = [50, 80, 100];
 
 /// Hands out what limits allow.
 #[derive(Debug, Default)]
@@ -148,7 +146,8 @@ impl Grantor {
         grant
     }
 
-    /// Forgets leases whose holders went silent: what they held stays gone, slots come back. And counters nobody asks for.
+    /// Forgets leases whose holders went silent: what they held stays gone, slots come back. And counters nobody asks for, which are
+    /// stored: [`Grantor::restore`] brings them back.
     pub fn sweep(&mut self, now: Timestamp) {
         let now = self.tick(now);
         let mut over = Vec::new();
@@ -163,9 +162,8 @@ impl Grantor {
             self.on_all(&counters, outstanding, Book::spent);
         }
         self.accounts.retain(|_, account| {
-            account.book.advance(now);
             let idle = account.asked.plus(DEMAND) < now;
-            !(idle && account.book.is_untouched())
+            !idle || account.book.is_unstored()
         });
     }
 

@@ -9,7 +9,8 @@ mod book;
 pub mod cell;
 pub mod grantor;
 mod lease;
-pub mod window;
+pub mod sync;
+mod window;
 mod word;
 
 use std::fmt;
@@ -48,10 +49,23 @@ pub struct Limit {
     pub operations: Option<Vec<Arc<str>>>,
     /// What happens when nobody can say whether quota is left.
     pub on_unavailable: OnUnavailable,
+    /// Which of the calls that get nothing from the service count all the same.
+    pub counts: Counts,
     /// Counted and reported, not enforced.
     pub shadow: bool,
     /// Where it was defined.
     pub origin: Defined,
+}
+
+/// Which calls count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Counts {
+    /// Those that reached the service.
+    #[default]
+    Reached,
+    /// Also those that were refused when their caller was known, and those that failed on the way to the service. Not those the limit
+    /// itself refused, and not concurrency.
+    Tried,
 }
 
 /// What is counted.

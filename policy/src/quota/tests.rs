@@ -25,6 +25,7 @@ fn limit(amount: u64, window: Window, burst: Option<u64>) -> Limit {
         scope: Scope::Api,
         operations: None,
         on_unavailable: OnUnavailable::Degraded,
+        counts: Counts::Reached,
         shadow: false,
         origin: Defined::Store,
     }

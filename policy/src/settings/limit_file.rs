@@ -1,6 +1,9 @@
 //! `limits` and `price`: as written in files and sent as JSON, and turned into what they mean. Not here: whether anything a limit
 //! counts is ever counted, and where limits come together.
 
+mod choice;
+mod shown;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +18,10 @@ use super::reference::References;
 use super::value::{self, Wrong};
 use crate::directory::{Defined, Price};
 use crate::finding::Finding;
-use crate::quota::{Limit, Metric, OnUnavailable, Scope, Subject, Window};
+use crate::quota::{Limit, Metric, Scope, Subject, Window};
 use crate::source::{Document, Node};
+use choice::{COUNTS, FAIL_MODES, SCOPES, one_of};
+pub use shown::written_limits;
 
 /// Limits of one owner. A call touches all of them that are about it.
 const MAX_LIMITS: usize = 64;
@@ -37,6 +42,7 @@ pub(super) struct WrittenLimit {
     scope: Option<Text>,
     operations: Option<Vec<Text>>,
     on_unavailable: Option<Text>,
+    counts: Option<Text>,
     shadow: Option<Text>,
 }
 
@@ -61,6 +67,14 @@ pub(super) enum Owner<'o> {
 }
 
 impl Owner<'_> {
+    /// Where a limit of this owner, written there, was defined.
+    fn origin(self, reader: &Reader, at: &Text) -> Defined {
+        match self {
+            Self::Stored(_) => Defined::Store,
+            Self::Plan(_) | Self::Api(_) | Self::Description => Defined::File(reader.place(at)),
+        }
+    }
+
     fn id(self, name: &Arc<str>) -> Arc<str> {
         match self {
             Self::Plan(plan) | Self::Stored(plan) => format!("plan/{plan}/{name}").into(),
@@ -179,16 +193,10 @@ fn limit(
         None => Some(Metric::Calls),
     };
     let counted = metric.clone().unwrap_or(Metric::Calls);
-    let parse = |text: &str| amount::amount(&counted, text);
     // Where the metric is wrong, what the amount should be is not known.
-    let said = metric.is_some().then_some(&written.amount);
-    let amount = reader.value(&within("amount"), said, parse);
-    if amount == Some(0) {
-        let place = reader.place(&written.amount);
-        let what = format!("limit `{}` allows nothing", at.text);
-        let remedy = "leave the operations out of the plan instead, or suspend the consumer";
-        reader.warn("allows-nothing", place, what, remedy);
-    }
+    let amount = metric
+        .as_ref()
+        .and_then(|metric| amount_of(reader, field, written, metric));
     let window = window(reader, field, written, &counted);
     let burst = burst(reader, field, written, &counted, window);
     let subject = reader.value(&within("per"), written.per.as_ref(), subject);
@@ -197,7 +205,12 @@ fn limit(
     let operations =
         operations.map(|list| reader.some(&within("operations"), at, Some(list), names::line));
     let on_unavailable = written.on_unavailable.as_ref();
-    let on_unavailable = reader.value(&within("on_unavailable"), on_unavailable, fail_mode);
+    let on_unavailable = reader.value(&within("on_unavailable"), on_unavailable, |text| {
+        one_of(text, FAIL_MODES)
+    });
+    let counts = reader.value(&within("counts"), written.counts.as_ref(), |text| {
+        one_of(text, COUNTS)
+    });
     let shadow = reader.value(&within("shadow"), written.shadow.as_ref(), value::switch);
     let name = name?;
     Some(Limit {
@@ -211,12 +224,27 @@ fn limit(
         scope,
         operations,
         on_unavailable: on_unavailable.unwrap_or_default(),
+        counts: counts.unwrap_or_default(),
         shadow: shadow.unwrap_or_default(),
-        origin: match owner {
-            Owner::Stored(_) => Defined::Store,
-            Owner::Plan(_) | Owner::Api(_) | Owner::Description => Defined::File(reader.place(at)),
-        },
+        origin: owner.origin(reader, at),
     })
+}
+
+fn amount_of(
+    reader: &mut Reader,
+    field: &str,
+    written: &WrittenLimit,
+    metric: &Metric,
+) -> Option<u64> {
+    let parse = |text: &str| amount::amount(metric, text);
+    let amount = reader.value(&format!("{field}.amount"), Some(&written.amount), parse);
+    if amount == Some(0) {
+        let place = reader.place(&written.amount);
+        let what = format!("limit `{}` allows nothing", written.name.text);
+        let remedy = "leave the operations out of the plan instead, or suspend the consumer";
+        reader.warn("allows-nothing", place, what, remedy);
+    }
+    amount
 }
 
 /// What is written about time.
@@ -376,34 +404,6 @@ fn scope(reader: &mut Reader, field: &str, written: &WrittenLimit, owner: Owner<
     scope
 }
 
-fn fail_mode(text: &str) -> Result<OnUnavailable, Wrong> {
-    one_of(text, FAIL_MODES)
-}
-
-const SCOPES: [(&str, Scope); 3] = [
-    ("everything", Scope::Everything),
-    ("api", Scope::Api),
-    ("operation", Scope::Operation),
-];
-
-const FAIL_MODES: [(&str, OnUnavailable); 3] = [
-    ("fail_open", OnUnavailable::FailOpen),
-    ("degraded", OnUnavailable::Degraded),
-    ("fail_closed", OnUnavailable::FailClosed),
-];
-
-fn one_of<T: Copy, const N: usize>(text: &str, known: [(&str, T); N]) -> Result<T, Wrong> {
-    if let Some((_, found)) = known.iter().find(|(name, _)| *name == text) {
-        return Ok(*found);
-    }
-    let names = known.map(|(name, _)| name);
-    let remedy = match nearest(text, names) {
-        Some(name) => format!("did you mean `{name}`?"),
-        None => format!("write one of {}", names.join(", ")),
-    };
-    Err(Wrong::new(format!("`{text}` is not known here"), remedy))
-}
-
 /// The meaning of `price`; mistakes go to `reader`.
 pub(super) fn price(reader: &mut Reader, field: &str, written: &WrittenPrice) -> Price {
     let unsaid = Price::default();
@@ -426,57 +426,6 @@ pub(super) fn price(reader: &mut Reader, field: &str, written: &WrittenPrice) ->
         version: version.unwrap_or(unsaid.version),
         currency: currency.unwrap_or(unsaid.currency),
     }
-}
-
-/// Limits as JSON, in the shape they are written in.
-pub fn written_limits(limits: &[Arc<Limit>]) -> serde_json::Value {
-    limits.iter().map(|limit| written_limit(limit)).collect()
-}
-
-fn written_limit(limit: &Limit) -> serde_json::Value {
-    let mut shown = serde_json::Map::new();
-    let mut put = |name: &str, value: serde_json::Value| {
-        shown.insert(name.to_owned(), value);
-    };
-    put("name", (&*limit.name).into());
-    put("metric", limit.metric.as_str().into());
-    put(
-        "amount",
-        amount::written(&limit.metric, limit.amount).into(),
-    );
-    let (window, zone) = match limit.window {
-        Window::Span(length) => (Some(format!("{}s", length.as_secs())), None),
-        Window::Day(zone) => (Some("1d".to_owned()), Some(zone)),
-        Window::Month(zone) => (Some("month".to_owned()), Some(zone)),
-        Window::Lifetime => (Some("lifetime".to_owned()), None),
-        Window::Gauge => (None, None),
-    };
-    if let Some(window) = window {
-        put("window", window.into());
-    }
-    if let Some(zone) = zone {
-        put("timezone", zone.name().into());
-    }
-    if let Some(burst) = limit.burst {
-        put("burst", amount::written(&limit.metric, burst).into());
-    }
-    put("per", limit.subject.as_str().into());
-    put("scope", name_of(limit.scope, SCOPES).into());
-    if let Some(operations) = &limit.operations {
-        let names = operations.iter().map(|name| &**name);
-        put("operations", names.collect());
-    }
-    put(
-        "on_unavailable",
-        name_of(limit.on_unavailable, FAIL_MODES).into(),
-    );
-    put("shadow", limit.shadow.into());
-    shown.into()
-}
-
-fn name_of<T: PartialEq, const N: usize>(value: T, known: [(&'static str, T); N]) -> &'static str {
-    let found = known.into_iter().find(|(_, one)| *one == value);
-    found.map_or("", |(name, _)| name)
 }
 
 #[cfg(test)]

@@ -59,5 +59,5 @@ pub use override_file::{Override, Quantity, overridden, stored_override};
 pub use process::*;
 pub use process_file::read_process;
 pub use quota::QuotaConfig;
-pub use usage::UsageConfig;
+pub use usage::{Durability, UsageConfig, UsageRetention};
 pub use value::{parse_access_log, parse_duration, parse_listen_address};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::cost_file::merged;
 pub use super::operation_file::{from_node, unreadable};
-use super::{Priority, RuleConfig};
+use super::{Durability, Priority, RuleConfig};
 use crate::quota::Cost;
 
 /// `x-tollgate` on the document, path item or operation. `None`: not said here, ask one level out.
@@ -24,6 +24,8 @@ pub struct OperationSettings {
     pub max_body: Option<u64>,
     /// `priority`: what a call is worth when not every one can be served.
     pub priority: Option<Priority>,
+    /// `durability`: how well the record of a call is kept.
+    pub durability: Option<Durability>,
     /// `security: off`: what the file demands of callers is left to the service.
     pub security_off: Option<bool>,
     /// `acl`: rules about the operations these settings hang on, besides those of the API file's own `acl`. The innermost
@@ -45,6 +47,7 @@ impl OperationSettings {
             websocket: self.websocket.or(outer.websocket),
             max_body: self.max_body.or(outer.max_body),
             priority: self.priority.or(outer.priority),
+            durability: self.durability.or(outer.durability),
             security_off: self.security_off.or(outer.security_off),
             acl: self.acl.as_ref().or(outer.acl.as_ref()).cloned(),
             costs: merged(self.costs.as_ref(), outer.costs.as_ref()),

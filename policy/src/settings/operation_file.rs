@@ -8,6 +8,7 @@ use super::decode::{Text, decode};
 use super::overload_file::priority;
 use super::reader::Reader;
 use super::reference::References;
+use super::usage_file::durability;
 use super::value::{self, Wrong};
 use super::{Effect, OperationSettings, RuleConfig, SecurityMode};
 use crate::finding::{Finding, Place};
@@ -21,6 +22,7 @@ pub(super) struct WrittenOperation {
     upgrade: Option<Vec<Text>>,
     max_body: Option<Text>,
     priority: Option<Text>,
+    durability: Option<Text>,
     security: Option<Text>,
     acl: Option<Vec<WrittenRule>>,
     cost: Option<WrittenCosts>,
@@ -125,6 +127,11 @@ pub(super) fn settings(
             &format!("{field}.max_body"),
             written.max_body.as_ref(),
             value::size,
+        ),
+        durability: reader.value(
+            &format!("{field}.durability"),
+            written.durability.as_ref(),
+            durability,
         ),
         priority: reader.value(
             &format!("{field}.priority"),

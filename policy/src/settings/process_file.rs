@@ -161,26 +161,27 @@ fn config(reader: &mut Reader, unsaid: ProcessConfig, written: &Written) -> Proc
         trusted_hops: reader
             .value("trusted_hops", hops, |text| value::number(text, 0, 16))
             .unwrap_or(unsaid.trusted_hops),
-        limits: match &written.limits {
-            Some(written) => limits(reader, unsaid.limits, written),
-            None => unsaid.limits,
-        },
-        overload: match &written.overload {
-            Some(written) => overload(reader, unsaid.overload, written),
-            None => unsaid.overload,
-        },
-        quota: match &written.quota {
-            Some(written) => quota(reader, unsaid.quota, written),
-            None => unsaid.quota,
-        },
-        usage: match &written.usage {
-            Some(written) => usage(reader, unsaid.usage, written),
-            None => unsaid.usage,
-        },
+        limits: section(reader, &written.limits, unsaid.limits, limits),
+        overload: section(reader, &written.overload, unsaid.overload, overload),
+        quota: section(reader, &written.quota, unsaid.quota, quota),
+        usage: section(reader, &written.usage, unsaid.usage, usage),
         access_log,
         fast_path: reader
             .value("fast_path", written.fast_path.as_ref(), value::switch)
             .unwrap_or(unsaid.fast_path),
+    }
+}
+
+/// What a section means; what it does not say, and a section that is not there, are as they would be.
+fn section<W, C>(
+    reader: &mut Reader,
+    written: &Option<W>,
+    unsaid: C,
+    read: impl FnOnce(&mut Reader, C, &W) -> C,
+) -> C {
+    match written {
+        Some(written) => read(reader, unsaid, written),
+        None => unsaid,
     }
 }
 

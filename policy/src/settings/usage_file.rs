@@ -1,11 +1,13 @@
 //! `usage` of `tollgate.yaml`: as written, and turned into [`UsageConfig`].
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::decode::Text;
 use super::reader::Reader;
 use super::value::{self, Wrong};
-use super::{UsageConfig, names};
+use super::{Durability, UsageConfig, UsageRetention, names};
 
 /// Room for a few segments of several workers.
 const SMALLEST: u64 = 8 << 20;
@@ -16,6 +18,16 @@ pub(super) struct WrittenUsage {
     node: Option<Text>,
     max_bytes: Option<Text>,
     on_full: Option<Text>,
+    keep: Option<WrittenRetention>,
+    event_source: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRetention {
+    minutes: Option<Text>,
+    hours: Option<Text>,
+    days: Option<Text>,
 }
 
 /// The meaning; what is unsaid is taken from `unsaid`.
@@ -34,7 +46,54 @@ pub(super) fn usage(
         serve_unmetered: reader
             .value("usage.on_full", written.on_full.as_ref(), serve_unmetered)
             .unwrap_or(unsaid.serve_unmetered),
+        keep: match &written.keep {
+            Some(written) => retention(reader, unsaid.keep, written),
+            None => unsaid.keep,
+        },
+        event_source: reader
+            .value(
+                "usage.event_source",
+                written.event_source.as_ref(),
+                event_source,
+            )
+            .unwrap_or(unsaid.event_source),
     }
+}
+
+fn retention(
+    reader: &mut Reader,
+    unsaid: UsageRetention,
+    written: &WrittenRetention,
+) -> UsageRetention {
+    let mut kept = |name: &str, text: &Option<Text>, unsaid| {
+        let field = format!("usage.keep.{name}");
+        reader.value(&field, text.as_ref(), kept).unwrap_or(unsaid)
+    };
+    UsageRetention {
+        minutes: kept("minutes", &written.minutes, unsaid.minutes),
+        hours: kept("hours", &written.hours, unsaid.hours),
+        days: kept("days", &written.days, unsaid.days),
+    }
+}
+
+/// A day at least: the numbers of today are asked for most.
+fn kept(text: &str) -> Result<Duration, Wrong> {
+    let time = value::days(text)?;
+    if time < Duration::from_secs(86_400) {
+        let what = format!("`{text}` is shorter than a day");
+        return Err(Wrong::new(what, "write at least 1d"));
+    }
+    Ok(time)
+}
+
+/// A URI reference (CloudEvents 1.0, `source`), as far as that can be seen.
+fn event_source(text: &str) -> Result<String, Wrong> {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !br#"\"<>^`{|}"#.contains(&byte);
+    if text.is_empty() || text.len() > 255 || !text.bytes().all(plain) {
+        let what = format!("`{text}` is no URI reference");
+        return Err(Wrong::new(what, "write for example /acme/gateway/usage"));
+    }
+    Ok(text.to_owned())
 }
 
 fn max_bytes(text: &str) -> Result<u64, Wrong> {
@@ -44,6 +103,19 @@ fn max_bytes(text: &str) -> Result<u64, Wrong> {
         return Err(Wrong::new(what, "write at least 8MiB"));
     }
     Ok(bytes)
+}
+
+/// `durability` of an operation.
+pub(super) fn durability(text: &str) -> Result<Durability, Wrong> {
+    match text {
+        "metric" => Ok(Durability::Metric),
+        "process" => Ok(Durability::Process),
+        "disk" => Ok(Durability::Disk),
+        _ => Err(Wrong::new(
+            format!("`{text}` is none of `metric`, `process` and `disk`"),
+            "write process: the record of a call survives the process, disk: also a power cut, metric: there is none",
+        )),
+    }
 }
 
 fn serve_unmetered(text: &str) -> Result<bool, Wrong> {
@@ -69,5 +141,9 @@ mod tests {
         assert_eq!(serve_unmetered("refuse").map_err(|_| ()), Ok(false));
         assert_eq!(serve_unmetered("serve_unmetered").map_err(|_| ()), Ok(true));
         assert!(serve_unmetered("drop").is_err());
+        assert!(durability("disk").is_ok() && durability("ssd").is_err());
+        assert!(kept("1d").is_ok() && kept("23h").is_err() && kept("off").is_err());
+        assert!(event_source("https://a.example/b?c#d").is_ok());
+        assert!(event_source("").is_err() && event_source("a b").is_err());
     }
 }

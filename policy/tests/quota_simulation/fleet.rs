@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tollgate_policy::directory::Defined;
 use tollgate_policy::quota::cell::{Cell, Taken, Untaken};
 use tollgate_policy::quota::{
-    Counter, CounterKey, Grantor, HolderId, LeaseAsk, LeaseGrant, Limit, Metric, OnUnavailable,
-    Scope, Standing, Subject, Window,
+    Counter, CounterKey, Counts, Grantor, HolderId, LeaseAsk, LeaseGrant, Limit, Metric,
+    OnUnavailable, Scope, Standing, Subject, Window,
 };
 use tollgate_policy::time::Timestamp;
 
@@ -119,6 +119,9 @@ struct Holder {
     under_way: Vec<(u64, Taken)>,
 }
 
+/// A window: after so many turns back, the one that begins then.
+type Label = (u64, i64);
+
 pub(crate) struct Fleet {
     dice: Dice,
     faults: Faults,
@@ -136,8 +139,11 @@ pub(crate) struct Fleet {
     messages: HashMap<u64, Message>,
     sent: u64,
     /// The window each lease was handed out in.
-    windows: HashMap<(HolderId, u64), i64>,
-    spent: HashMap<i64, u64>,
+    windows: HashMap<(HolderId, u64), Label>,
+    spent: HashMap<Label, u64>,
+    /// How often the grantor went back to a window that was before.
+    turns: u64,
+    counted_in: i64,
     /// A single bucket everything is held against: tokens times a thousand.
     reference: f64,
     in_use: u64,
@@ -167,6 +173,7 @@ impl Fleet {
             scope: Scope::Api,
             operations: None,
             on_unavailable: OnUnavailable::FailClosed,
+            counts: Counts::Reached,
             shadow: false,
             origin: Defined::Store,
         });
@@ -198,6 +205,8 @@ impl Fleet {
             sent: 0,
             windows: HashMap::new(),
             spent: HashMap::new(),
+            turns: 0,
+            counted_in: 0,
             in_use: 0,
         };
         for number in 0..holders {
@@ -260,11 +269,12 @@ impl Fleet {
             told.admitted += spent;
             told.over += spent.saturating_sub(amount);
             if *spent < amount {
-                told.early += denials.get(window).copied().unwrap_or(0);
+                told.early += denials.get(&window.1).copied().unwrap_or(0);
             }
         }
         told.allowed = self.spent.len() as u64 * amount;
-        if let Some(partly) = self.spent.get(&self.window()).filter(|_| self.partly()) {
+        let last = (self.turns, self.window());
+        if let Some(partly) = self.spent.get(&last).filter(|_| self.partly()) {
             // The last window is not over: what is left of it is nobody's fault.
             told.allowed -= amount - partly;
         }
@@ -327,6 +337,15 @@ impl Fleet {
             match self.messages.remove(&number).unwrap() {
                 Message::Ask(holder, id, ask) => {
                     let wall = self.wall();
+                    for counter in ask.counters.iter() {
+                        let stored = self.disk.get(&counter.key);
+                        if let Some(standing) = stored
+                            && !self.grantor.knows(&counter.key)
+                        {
+                            let (key, limit) = (&counter.key, &counter.limit);
+                            self.grantor.restore(wall, key, limit, *standing);
+                        }
+                    }
                     let grant = self.grantor.ask(wall, id, &ask);
                     // Stored before it is answered.
                     for (counter, standing) in self.grantor.take_changes() {
@@ -335,8 +354,10 @@ impl Fleet {
                     // The window the grantor counts in, which is not that of a clock that was set back.
                     let standing = self.disk.values().next();
                     if let Some(Standing::Window { window, .. }) = standing {
-                        let begin = window.begin;
-                        self.windows.entry((id, grant.lease)).or_insert(begin);
+                        self.turns += u64::from(window.begin < self.counted_in);
+                        self.counted_in = window.begin;
+                        let label = (self.turns, window.begin);
+                        self.windows.entry((id, grant.lease)).or_insert(label);
                     }
                     let needed = ask.needed;
                     self.send(|| Message::Grant(holder, id, grant.clone(), needed));
@@ -376,7 +397,7 @@ impl Fleet {
             self.holders[holder].under_way.push((ends, taken));
             self.in_use += 1;
         } else {
-            *self.spent.entry(window.unwrap_or(0)).or_default() += 1;
+            *self.spent.entry(window.unwrap_or_default()).or_default() += 1;
         }
         self.reference -= 1.0;
         if self.holders[holder].cell.is_low(taken) {
@@ -442,7 +463,7 @@ impl Fleet {
             ),
             Window::Span(length) if length.as_secs() >= 10 => {
                 for (window, spent) in &self.spent {
-                    assert!(*spent <= amount, "{spent} in {window} at {}", self.now);
+                    assert!(*spent <= amount, "{spent} in {window:?} at {}", self.now);
                 }
             }
             Window::Span(length) => {

@@ -2,6 +2,19 @@
 //!
 //! The messages are those of `library.proto`. The service notes what it was asked with, and what was cancelled.
 
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test file uses a part of this"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on ends by panicking"
+)]
+
 mod faults;
 
 use std::future::Future;
@@ -25,7 +38,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::{Plan, World, eventually};
+use crate::world::{self, Plan, World, eventually};
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Book {
@@ -144,7 +157,7 @@ impl Library {
 
     /// By TLS, and what has to be trusted, as PEM.
     pub fn by_tls() -> (Self, String) {
-        let (certificate, config) = super::tls::identity();
+        let (certificate, config) = world::tls::identity();
         let mut config = rustls::ServerConfig::clone(&config);
         config.alpn_protocols = vec![b"h2".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -303,6 +316,10 @@ async fn answer(request: hyper::Request<Incoming>, notes: Arc<Notes>) -> Answere
         "AddBooks" => {
             let mut grpc = tonic::server::Grpc::new(ProstCodec::default());
             grpc.client_streaming(Gathers, request).await
+        }
+        "Store" => {
+            let mut grpc = tonic::server::Grpc::new(ProstCodec::default());
+            grpc.client_streaming(Stores, request).await
         }
         "Talk" => {
             let mut grpc = tonic::server::Grpc::new(ProstCodec::default());
@@ -492,6 +509,27 @@ impl tonic::server::ClientStreamingService<Book> for Gathers {
                 summary.pages += book.pages;
             }
             Ok(Response::new(summary))
+        })
+    }
+}
+
+struct Stores;
+
+impl tonic::server::ClientStreamingService<Upload> for Stores {
+    type Response = Book;
+    type Future = Later<Book>;
+
+    fn call(&mut self, request: Request<Streaming<Upload>>) -> Self::Future {
+        Box::pin(async move {
+            let mut parts = request.into_inner();
+            let mut book = Book::default();
+            while let Some(part) = parts.message().await? {
+                let content = part.content.unwrap_or_default();
+                book.name += &part.name;
+                book.title += &content.content_type;
+                book.pages += i64::try_from(content.data.len()).unwrap();
+            }
+            Ok(Response::new(book))
         })
     }
 }

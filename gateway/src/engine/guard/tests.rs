@@ -104,7 +104,7 @@ impl World {
         };
         let metrics = shared.metrics.clone();
         let refused = Arc::new(|_: Option<SocketAddr>, _: &Denial| Vec::new());
-        let door = Door::new(limits, metrics.clone(), refused);
+        let door = Door::new(limits, metrics.clone(), Arc::default(), refused);
         tokio::spawn(listener::serve(
             bound.into_listener().unwrap(),
             Arc::from("test"),

@@ -10,7 +10,9 @@ use super::scalar::put_text;
 use super::well_known::{put_duration, put_field_mask, put_timestamp};
 use crate::transcode::codec_error::{CodecError, Fault};
 use crate::transcode::profile::Profile;
-use crate::transcode::schema::{Cardinality, Field, FieldId, FieldPath, Kind, Schema, WellKnown};
+use crate::transcode::schema::{
+    Cardinality, Field, FieldId, FieldPath, Kind, MessageId, Schema, WellKnown,
+};
 
 /// What is bound, as a tree of fields.
 #[derive(Debug, Default)]
@@ -152,7 +154,7 @@ const NO_SCALAR: &str = "a message takes no parameter";
 fn put_message(
     schema: &Schema,
     profile: &Profile,
-    id: crate::transcode::MessageId,
+    id: MessageId,
     text: &str,
     out: &mut Vec<u8>,
 ) -> Result<(), Fault> {

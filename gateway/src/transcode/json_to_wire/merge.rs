@@ -3,7 +3,7 @@
 use super::bind::{Bindings, Content, Leaf, Node};
 use super::output::Output;
 use crate::transcode::codec_error::{CodecError, Fault, in_field};
-use crate::transcode::schema::{Field, Kind, Message, Schema};
+use crate::transcode::schema::{Cardinality, Field, Kind, Message, Schema};
 use crate::transcode::wire::{Fields, Value, put_bytes};
 
 impl Bindings {
@@ -94,7 +94,7 @@ fn join(
 
 /// Whether the body says what is bound. Of a list it never does: there, one could be part of the other.
 fn same(field: &Field, leaf: &Leaf, whole: &[u8]) -> bool {
-    leaf.bytes == whole && field.cardinality == crate::transcode::Cardinality::Singular
+    leaf.bytes == whole && field.cardinality == Cardinality::Singular
 }
 
 fn refuse_other_members(schema: &Schema, field: &Field, nodes: &[Node]) -> Result<(), Fault> {

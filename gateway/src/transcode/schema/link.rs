@@ -11,7 +11,7 @@ use super::features::{Features, Presence, of};
 use super::flatten::{flatten, no_enum, no_field, no_message};
 use super::message::{Cardinality, Kind};
 use super::{EnumId, MessageId, Method, Named, Schema, Service, raw};
-use crate::transcode::wire::LAST_NUMBER;
+use crate::transcode::wire::{LAST_NUMBER, Malformed};
 
 /// More parts of one kind than any definition has.
 const MOST: usize = 1 << 20;
@@ -119,12 +119,9 @@ impl<'a> Linker<'a> {
         path: Vec<u32>,
     ) -> Result<(), SchemaError> {
         let name = joined(scope, raw.name);
-        let read = |number| {
-            raw.options
-                .number(number)
-                .map_err(|bad| self.malformed(file, bad.0))
-        };
-        let is_map_entry = read(7)?.is_some_and(|value| value != 0);
+        let is_map_entry = raw.options.number(7);
+        let is_map_entry = is_map_entry.map_err(|bad| self.malformed(file, bad.0))?;
+        let is_map_entry = is_map_entry.is_some_and(|value| value != 0);
         let features = features.with(&raw.options, of::MESSAGE);
         let features = features.map_err(|bad| self.malformed(file, bad.0))?;
         let id = MessageId(self.id(self.drafts.len())?);
@@ -252,25 +249,23 @@ impl<'a> Linker<'a> {
         features: Features,
         name: &dyn Fn() -> String,
     ) -> Result<DraftField<'a>, SchemaError> {
-        let malformed = |bad: crate::transcode::wire::Malformed| self.malformed(file, bad.0);
+        let malformed = |bad: Malformed| self.malformed(file, bad.0);
         let invalid = |what| self.invalid(file, name(), what);
         let features = features.with(&raw.options, of::FIELD).map_err(malformed)?;
         let number = u32::try_from(raw.number).ok();
         let number = number.filter(|number| (1..=LAST_NUMBER).contains(number));
         let number = number.ok_or_else(|| invalid("has no valid number"))?;
         let kind = self.kind(file, raw, features, name)?;
-        let cardinality = match (raw.label, kind) {
-            (3, Kind::Message(entry)) if self.is_map_entry(entry) => Cardinality::Map,
-            (3, _) => Cardinality::Repeated,
-            (0..=2, _) => Cardinality::Singular,
+        let cardinality = match raw.label {
+            0..=2 => Cardinality::Singular,
+            3 if self.is_map_entry(kind) => Cardinality::Map,
+            3 => Cardinality::Repeated,
             _ => return Err(invalid("has no valid label")),
         };
-        // And they stand behind one themselves.
-        let (kind, cardinality) = match (cardinality, kind) {
-            (Cardinality::Repeated, Kind::Group(entry)) if self.is_map_entry(entry) => {
-                (Kind::Message(entry), Cardinality::Map)
-            }
-            other => (other.1, other.0),
+        let kind = match (cardinality, kind) {
+            // Entries of maps stand behind a length, whatever is in force around them.
+            (Cardinality::Map, Kind::Group(entry)) => Kind::Message(entry),
+            (_, kind) => kind,
         };
         let packed = raw.options.number(2).map_err(malformed)?;
         let is_packed = cardinality == Cardinality::Repeated
@@ -421,7 +416,10 @@ impl<'a> Linker<'a> {
         }
     }
 
-    fn is_map_entry(&self, id: MessageId) -> bool {
+    fn is_map_entry(&self, kind: Kind) -> bool {
+        let (Kind::Message(id) | Kind::Group(id)) = kind else {
+            return false;
+        };
         let draft = self.drafts.get(id.0 as usize);
         draft.is_some_and(|draft| draft.is_map_entry)
     }

@@ -112,13 +112,12 @@ impl Printer<'_, '_, '_> {
     }
 
     pub(super) fn string(&mut self, bytes: &[u8]) -> Result<(), Fault> {
-        match str::from_utf8(bytes) {
-            Ok(text) => {
-                quote(text, self.out);
-                Ok(())
-            }
-            Err(_) => Err(CodecError::fault("no valid UTF-8")),
+        // Short texts are mostly ASCII, and that is seen sooner than whether they are UTF-8.
+        if !bytes.is_ascii() && str::from_utf8(bytes).is_err() {
+            return Err(CodecError::fault("no valid UTF-8"));
         }
+        quote_bytes(bytes, self.out);
+        Ok(())
     }
 
     /// What a field of this kind is when nothing was set.
@@ -144,10 +143,14 @@ fn print(number: impl Serialize, out: &mut Vec<u8>) {
 }
 
 /// Appends a text in quotes.
-#[inline]
 pub(super) fn quote(text: &str, out: &mut Vec<u8>) {
+    quote_bytes(text.as_bytes(), out);
+}
+
+#[inline]
+fn quote_bytes(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
-    let mut rest = text.as_bytes();
+    let mut rest = text;
     loop {
         let (plain, special) = rest.split_at(plain_length(rest));
         out.extend_from_slice(plain);

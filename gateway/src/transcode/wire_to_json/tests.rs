@@ -250,6 +250,10 @@ fn what_cannot_be_json_is_refused_with_its_field() {
             "w_mask: has a path that JSON has no form for",
         ),
         (
+            part(88, &[part(1, b""), part(1, b"a")].concat()),
+            "w_mask: has a path that JSON has no form for",
+        ),
+        (
             part(81, &part(1, b"x/no.Such")),
             "w_any.@type: the type `x/no.Such` is not known",
         ),

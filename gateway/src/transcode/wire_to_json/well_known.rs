@@ -154,8 +154,11 @@ impl<'s, 'w> Printer<'s, 'w, '_> {
     }
 }
 
-/// `author_name` as `authorName`; false for what would not be read as the same again.
+/// `author_name` as `authorName`; false for what would not be read as the same again, as is no name at all.
 fn print_path(path: &[u8], out: &mut Vec<u8>) -> bool {
+    if path.is_empty() {
+        return false;
+    }
     let mut after_underscore = false;
     for &byte in path {
         match byte {

@@ -10,7 +10,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{Digest, SHA256, digest};
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::uri::Authority;
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode, Version};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -79,16 +79,15 @@ impl Door {
     /// The Host must be a loopback name, one of ours, or the address the connection came to. A web page that rebinds its own
     /// name to us sends that name.
     fn is_for_us<B>(&self, request: &Request<B>, local: IpAddr) -> bool {
-        let mut hosts = request.headers().get_all(HOST).iter();
-        let (Some(host), None) = (hosts.next(), hosts.next()) else {
-            return false;
-        };
-        let host = host
-            .to_str()
-            .ok()
-            .and_then(|text| text.parse::<Authority>().ok());
         let target = request.uri().authority();
-        host.is_some_and(|host| self.is_own_name(&host, local))
+        let mut hosts = request.headers().get_all(HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => host.to_str().ok().and_then(|text| text.parse().ok()),
+            // HTTP/2 has its `:authority` instead (RFC 9113, section 8.3.1).
+            (None, None) if request.version() == Version::HTTP_2 => target.cloned(),
+            _ => None,
+        };
+        host.is_some_and(|host: Authority| self.is_own_name(&host, local))
             && target.is_none_or(|target| self.is_own_name(target, local))
     }
 

@@ -14,6 +14,7 @@ mod plans;
 mod problem;
 mod projects;
 mod quotas;
+mod reports;
 mod revocations;
 mod routes;
 mod system;
@@ -35,9 +36,9 @@ use axum::routing::{MethodFilter, on};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, HeaderValue};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -61,6 +62,11 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of a request head.
 const HEAD_BYTES: usize = 16 * 1024;
+/// The same, as HTTP/2 counts it.
+const HEAD_LIST: u32 = 16 * 1024;
+/// Calls at once on a connection of HTTP/2, and those that may be reset before they were looked at.
+const STREAMS: u32 = 16;
+const RESETS: u8 = 20;
 /// Pause after `accept` failed, as it does when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -122,6 +128,7 @@ async fn connection(stream: TcpStream, router: Router, door: Arc<Door>) {
         async move {
             let admitted = door.admit(&request, local.ip(), peer.ip()).await;
             let mut response: Response<Body> = match admitted {
+                Err(refusal) if reports::is_grpc(request.headers()) => refusal.into_grpc(),
                 Err(refusal) => refusal.into_response(),
                 Ok(()) => {
                     request.extensions_mut().insert(peer);
@@ -133,12 +140,21 @@ async fn connection(stream: TcpStream, router: Router, door: Arc<Door>) {
             Ok::<_, Infallible>(response)
         }
     });
-    let serving = http1::Builder::new()
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .keep_alive(false);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD_LIST)
+        .max_pending_accept_reset_streams(usize::from(RESETS))
+        .keep_alive_interval(Some(HEAD_TIMEOUT));
+    let serving = server.serve_connection(TokioIo::new(stream), service);
     // What goes wrong on a connection is the peer's affair.
     let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await;
 }
@@ -157,6 +173,7 @@ fn router(control: Control) -> Router {
             router = router.route(route.path, on(filter, handler));
         }
     }
+    router = router.route_service(reports::PATH, reports::service(control.clone()));
     router
         .fallback(|| async {
             Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here")

@@ -39,6 +39,11 @@ impl Problem {
         self
     }
 
+    /// Its status and what it says.
+    pub(super) fn parts(self) -> (StatusCode, String) {
+        (self.status, self.detail)
+    }
+
     fn defined_in_file(detail: String, place: &Place) -> Self {
         Self::new(StatusCode::CONFLICT, "defined_in_file", detail)
             .with("file", &*place.file)

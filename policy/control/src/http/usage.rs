@@ -48,46 +48,46 @@ const SERVICE: &str = "service:";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Report {
-    source: String,
-    run: String,
+pub(super) struct Report {
+    pub(super) source: String,
+    pub(super) run: String,
     #[serde(default)]
-    shard: u32,
-    first: u64,
+    pub(super) shard: u32,
+    pub(super) first: u64,
     #[serde(default)]
-    records: Vec<NewRecord>,
+    pub(super) records: Vec<NewRecord>,
     #[serde(default)]
-    closing: bool,
+    pub(super) closing: bool,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NewRecord {
-    at: String,
-    organisation: Option<String>,
-    project: Option<String>,
-    consumer: String,
-    api: String,
-    operation: String,
+pub(super) struct NewRecord {
+    pub(super) at: String,
+    pub(super) organisation: Option<String>,
+    pub(super) project: Option<String>,
+    pub(super) consumer: String,
+    pub(super) api: String,
+    pub(super) operation: String,
     #[serde(default)]
-    plan: String,
+    pub(super) plan: String,
     #[serde(default)]
-    price_version: u32,
-    outcome: Option<String>,
+    pub(super) price_version: u32,
+    pub(super) outcome: Option<String>,
     #[serde(default = "one")]
-    calls: u32,
+    pub(super) calls: u32,
     #[serde(default)]
-    units: u64,
+    pub(super) units: u64,
     #[serde(default)]
-    money: u64,
+    pub(super) money: u64,
     #[serde(default)]
-    request_bytes: u64,
+    pub(super) request_bytes: u64,
     #[serde(default)]
-    response_bytes: u64,
+    pub(super) response_bytes: u64,
     #[serde(default)]
-    cpu_nanos: u64,
+    pub(super) cpu_nanos: u64,
     #[serde(default)]
-    micros: u64,
+    pub(super) micros: u64,
 }
 
 fn one() -> u32 {
@@ -309,14 +309,18 @@ pub(super) async fn show_balance(control: &Control) -> Result<Reply, Problem> {
 }
 
 pub(super) async fn report(control: &Control, call: &Call) -> Result<Reply, Problem> {
-    let report: Report = call.body()?;
+    let next = taken(control, call.body()?).await?;
+    Ok(Reply::shown(json!({ "next": next })))
+}
+
+/// Takes a report in; the number that is expected next.
+pub(super) async fn taken(control: &Control, report: Report) -> Result<u64, Refusal> {
     let batch = {
         let index = control.inner.index.read();
         batch(&index, report)?
     };
     let receipt = control.inner.usage.submit(batch).await;
-    let receipt = receipt.map_err(Refusal::Unavailable)?;
-    Ok(Reply::shown(json!({ "next": receipt.next })))
+    Ok(receipt.map_err(Refusal::Unavailable)?.next)
 }
 
 fn batch(index: &Index, report: Report) -> Result<UsageBatch, Refusal> {

@@ -10,19 +10,21 @@ use std::time::Duration;
 
 use sqlx::Row as _;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{QueryBuilder, SqlSafeStr};
-use tollgate_policy::quota::{Counter, CounterKey, Instance, Limit, Standing};
+use tollgate_policy::quota::{Balance, Counter, CounterKey, Instance, Limit, Standing};
 use tollgate_policy::settings::{stored_limits, written_limits};
 use tollgate_policy::time::Timestamp;
 
-use crate::store::{Database, Row, StoreError, Transaction};
+use crate::store::{Database, Row, StoreError, Transaction, connect, migrate};
 
 /// How long another process's lock is waited for: a call waits meanwhile.
 const BUSY: Duration = Duration::from_millis(500);
+/// One that writes, one that reads.
+const CONNECTIONS: u32 = 2;
 /// Counters of a statement; each takes eleven of its parameters.
 const ROWS: usize = 500;
-/// How long windows that are over are kept.
+/// How long counters that begin anew, or are full again, are kept.
 const KEPT: Duration = Duration::from_secs(86_400);
 
 /// The open ledger.
@@ -53,12 +55,8 @@ impl Ledger {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(BUSY);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(2)
-            .acquire_timeout(BUSY + Duration::from_secs(1))
-            .connect_with(options)
-            .await
-            .map_err(|error| StoreError::of(&path, error))?;
+        let wait = BUSY + Duration::from_secs(1);
+        let pool = connect(&path, options, CONNECTIONS, wait).await?;
         let ledger = Self { pool, path };
         ledger.migrate().await?;
         Ok(ledger)
@@ -68,17 +66,7 @@ impl Ledger {
         let sql = include_str!("../../migrations/quota/0001_counters.sql").into_sql_str();
         let first = Migration::new(1, "counters".into(), MigrationType::Simple, sql, false);
         let migrator = Migrator::with_migrations(vec![first]);
-        // A task of its own, for the same reason as the store's.
-        let pool = self.pool.clone();
-        let migrated = tokio::spawn(async move { migrator.run(&pool).await }).await;
-        match migrated {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(StoreError::Strange(format!(
-                "{}: {error}",
-                self.path.display()
-            ))),
-            Err(error) => Err(StoreError::Strange(error.to_string())),
-        }
+        migrate(&self.path, self.pool.clone(), migrator).await
     }
 
     /// Begins a change; another process's waits.
@@ -142,7 +130,7 @@ impl Ledger {
             let mut statement = QueryBuilder::<Database>::new("INSERT INTO counters ");
             statement.push_values(some, |mut row, (counter, standing)| {
                 let key = &counter.key;
-                let stored = Stored::from(*standing);
+                let stored = Stored::of(counter, *standing);
                 row.push_bind(key.limit.to_string())
                     .push_bind(key.api.to_string())
                     .push_bind(key.operation.to_string())
@@ -198,9 +186,9 @@ impl Ledger {
         rows.iter().map(counted).collect()
     }
 
-    /// Forgets windows that were over long ago.
+    /// Forgets counters that say nothing any more.
     pub(super) async fn forget(&self, now: Timestamp) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM counters WHERE kind = 'window' AND end_at < $1")
+        sqlx::query("DELETE FROM counters WHERE end_at < $1")
             .bind(now.minus(KEPT).millis())
             .execute(&self.pool)
             .await
@@ -223,8 +211,8 @@ struct Stored {
     at: i64,
 }
 
-impl From<Standing> for Stored {
-    fn from(standing: Standing) -> Self {
+impl Stored {
+    fn of(counter: &Counter, standing: Standing) -> Self {
         match standing {
             Standing::Window { window, total } => Self {
                 kind: "window",
@@ -234,14 +222,17 @@ impl From<Standing> for Stored {
                 level: String::new(),
                 at: 0,
             },
-            Standing::Bucket { level, at } => Self {
-                kind: "bucket",
-                begin: 0,
-                end: i64::MAX,
-                total: 0,
-                level: level.to_string(),
-                at: at.millis(),
-            },
+            Standing::Bucket { level, at } => {
+                let full = Balance::at(counter.clone(), standing, at).reset;
+                Self {
+                    kind: "bucket",
+                    begin: 0,
+                    end: full.map_or(i64::MAX, |after| at.plus(after).millis()),
+                    total: 0,
+                    level: level.to_string(),
+                    at: at.millis(),
+                }
+            }
         }
     }
 }

@@ -3,13 +3,14 @@
 //! Promises: asks that wait together are answered after one commit; what cannot be stored is not handed out; a queue that is full
 //! refuses. Not here: the rules by which quota is handed out (`tollgate_policy::quota`).
 
+mod clock;
 mod ledger;
 mod own;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -17,6 +18,7 @@ use tollgate_policy::quota::{CounterKey, Grantor, HolderId, LeaseAsk, LeaseGrant
 use tollgate_policy::time::Timestamp;
 use tollgate_proto::{Announcement, Answer};
 
+use clock::{Clock, Told};
 pub(crate) use ledger::Counted;
 use ledger::Ledger;
 pub(crate) use own::{own, shown};
@@ -58,7 +60,9 @@ impl Quota {
             ledger: Arc::clone(&ledger),
             grantor: Grantor::default(),
             version: None,
-            unstored: Vec::new(),
+            unstored: HashMap::new(),
+            clock: Clock::new(Instant::now(), now()),
+            troubled: false,
             announcements,
         };
         (Self { frames, ledger }, desk.run(queue))
@@ -96,8 +100,11 @@ struct Desk {
     grantor: Grantor,
     /// Of the ledger, when the grantor last knew all of it; `None`: it knows nothing.
     version: Option<i64>,
-    /// Changes of the grantor that no commit holds yet.
-    unstored: Vec<Counted>,
+    /// How counters stand that no commit holds yet: no more than there are.
+    unstored: HashMap<CounterKey, Counted>,
+    clock: Clock,
+    /// The last change could not be stored; said once.
+    troubled: bool,
     announcements: broadcast::Sender<Announcement>,
 }
 
@@ -122,7 +129,10 @@ impl Desk {
                     }
                     self.answer(&mut batch).await;
                 }
-                _ = sweep.tick() => self.grantor.sweep(now()),
+                _ = sweep.tick() => {
+                    let now = self.now();
+                    self.grantor.sweep(now);
+                }
                 _ = forget.tick() => {
                     let ledger = self.ledger.read().clone();
                     if let Some(ledger) = ledger && let Err(error) = ledger.forget(now()).await {
@@ -141,10 +151,29 @@ impl Desk {
         };
         match opened.await {
             Ok((ledger, term)) => {
-                self.grantor = Grantor::new(term);
+                self.begin(term);
                 *self.ledger.write() = Some(ledger);
             }
             Err(error) => tracing::error!(%error, "no quota is handed out"),
+        }
+    }
+
+    /// A grantor that knows nothing and reads what is stored.
+    fn begin(&mut self, term: u32) {
+        self.grantor = Grantor::new(term);
+        self.version = None;
+        self.unstored.clear();
+    }
+
+    /// The time quota is counted by.
+    fn now(&mut self) -> Timestamp {
+        match self.clock.tell(Instant::now(), now()) {
+            Told::Now(now) => now,
+            Told::Back(now) => {
+                // Its windows lie ahead. What is stored of them is carried over; a new term is counted by opening anew.
+                *self.ledger.write() = None;
+                now
+            }
         }
     }
 
@@ -156,13 +185,18 @@ impl Desk {
         };
         match granted {
             Ok(grants) => {
+                if std::mem::take(&mut self.troubled) {
+                    tracing::info!("quota is stored and handed out again");
+                }
                 for ((_, _, back), grants) in batch.drain(..).zip(grants) {
                     let _ = back.send(Answer::Leased(grants));
                 }
                 self.tell();
             }
             Err(error) => {
-                tracing::error!(%error, "quota could not be stored and is not handed out");
+                if !std::mem::replace(&mut self.troubled, true) {
+                    tracing::error!(%error, "quota could not be stored and is not handed out");
+                }
                 for (_, _, back) in batch.drain(..) {
                     let _ = back.send(Answer::Refused("quota cannot be counted".into()));
                 }
@@ -179,8 +213,8 @@ impl Desk {
     ) -> Result<Vec<Vec<LeaseGrant>>, StoreError> {
         let mut change = ledger.begin().await?;
         let version = ledger.version(&mut change).await?;
-        self.learn(ledger, &mut change, version, batch).await?;
-        let now = now();
+        let now = self.now();
+        self.learn(ledger, &mut change, version, now, batch).await?;
         let grants = batch
             .iter()
             .map(|(holder, asks, _)| {
@@ -188,13 +222,16 @@ impl Desk {
                 asks.iter().map(grant).collect()
             })
             .collect();
-        self.unstored.extend(self.grantor.take_changes());
+        let changes = self.grantor.take_changes().into_iter();
+        self.unstored
+            .extend(changes.map(|change| (change.0.key.clone(), change)));
         if self.unstored.is_empty() {
             change.rollback().await.map_err(|e| ledger.error(e))?;
             self.version = Some(version);
             return Ok(grants);
         }
-        let version = ledger.store(&mut change, &self.unstored).await?;
+        let changes: Vec<Counted> = self.unstored.values().cloned().collect();
+        let version = ledger.store(&mut change, &changes).await?;
         change.commit().await.map_err(|e| ledger.error(e))?;
         self.unstored.clear();
         self.version = Some(version);
@@ -208,6 +245,7 @@ impl Desk {
         ledger: &Ledger,
         change: &mut crate::store::Transaction,
         version: i64,
+        now: Timestamp,
         batch: &[Frame],
     ) -> Result<(), StoreError> {
         let foreign = self.version.is_some_and(|known| known != version);
@@ -222,13 +260,12 @@ impl Desk {
             }
         }
         if foreign {
-            let held = self.grantor.balances(now());
+            let held = self.grantor.balances(now);
             wanted.extend(held.map(|balance| (balance.key, balance.limit)));
             // It was never handed out, or its holder will ask again.
             self.unstored.clear();
         }
         let keys: Vec<CounterKey> = wanted.keys().cloned().collect();
-        let now = now();
         for (key, standing) in ledger.load(change, &keys).await? {
             if let Some(limit) = wanted.get(&key) {
                 self.grantor.restore(now, &key, limit, standing);

@@ -63,18 +63,8 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(busy);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(busy + Duration::from_secs(3))
-            // A disk that is full makes SQLite end a transaction by itself. The connection goes on counting it, could never begin
-            // another, and is closed instead.
-            .before_acquire(|connection, _| {
-                let usable = !connection.is_in_transaction();
-                Box::pin(async move { Ok(usable) })
-            })
-            .connect_with(options)
-            .await
-            .map_err(|error| StoreError::of(&path, error))?;
+        let wait = busy + Duration::from_secs(3);
+        let pool = connect(&path, options, CONNECTIONS, wait).await?;
         let store = Self { pool, path };
         store.check().await?;
         store.migrate().await?;
@@ -187,18 +177,47 @@ impl Store {
             ),
             step(5, "usage", include_str!("../../migrations/0005_usage.sql")),
         ]);
-        // A task of its own: the compiler cannot see that the migrator's future may move between threads with its borrows.
-        let pool = self.pool.clone();
-        let migrated = tokio::spawn(async move { migrator.run(&pool).await }).await;
-        match migrated {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _))) => {
-                Err(self.error(error))
-            }
-            Ok(Err(MigrateError::VersionMissing(_))) => Err(StoreError::Newer),
-            Ok(Err(other)) => Err(StoreError::Strange(other.to_string())),
-            Err(error) => Err(StoreError::Strange(error.to_string())),
+        migrate(&self.path, self.pool.clone(), migrator).await
+    }
+}
+
+/// Opens a database. `wait` is how long a connection is waited for.
+pub(crate) async fn connect(
+    path: &Path,
+    options: SqliteConnectOptions,
+    connections: u32,
+    wait: Duration,
+) -> Result<sqlx::Pool<Database>, StoreError> {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(wait)
+        // A disk that is full makes SQLite end a transaction by itself. The connection goes on counting it, could never begin
+        // another, and is closed instead.
+        .before_acquire(|connection, _| {
+            let usable = !connection.is_in_transaction();
+            Box::pin(async move { Ok(usable) })
+        })
+        .connect_with(options)
+        .await
+        .map_err(|error| StoreError::of(path, error))
+}
+
+/// Brings a database's tables up to date.
+pub(crate) async fn migrate(
+    path: &Path,
+    pool: sqlx::Pool<Database>,
+    migrator: Migrator,
+) -> Result<(), StoreError> {
+    // A task of its own: the compiler cannot see that the migrator's future may move between threads with its borrows.
+    let migrated = tokio::spawn(async move { migrator.run(&pool).await }).await;
+    match migrated {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _))) => {
+            Err(StoreError::of(path, error))
         }
+        Ok(Err(MigrateError::VersionMissing(_))) => Err(StoreError::Newer),
+        Ok(Err(other)) => Err(StoreError::Strange(other.to_string())),
+        Err(error) => Err(StoreError::Strange(error.to_string())),
     }
 }
 

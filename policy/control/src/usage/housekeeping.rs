@@ -106,7 +106,7 @@ pub(super) async fn purge(control: &Control, now: Timestamp) -> Result<u64, Refu
         let before = settings.kept_since(step, now);
         dropped += purge_totals(control, step, before).await?;
     }
-    let before = now.minus(settings.days).millis();
+    let before = now.minus(settings.keep.days).millis();
     dropped += forget_senders(control, before).await?;
     let mut turn = control.turn().await?;
     let gaps = sqlx::query(

@@ -9,6 +9,7 @@ mod housekeeping;
 mod intake;
 mod ledger;
 mod own;
+mod page;
 mod query;
 mod sender;
 mod totals;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{MutexGuard, mpsc, oneshot};
+use tollgate_policy::settings::{UsageConfig, UsageRetention};
 use tollgate_policy::time::Timestamp;
 use tollgate_proto::{Answer, UsageBatch, UsageReceipt};
 
@@ -45,12 +47,8 @@ const NODE: usize = 255;
 /// How usage is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageSettings {
-    /// How long totals by minute are kept.
-    pub minutes: Duration,
-    /// How long totals by hour are kept.
-    pub hours: Duration,
-    /// How long totals by day are kept, and what is known of senders that ended, and gaps.
-    pub days: Duration,
+    /// How long totals are kept.
+    pub keep: UsageRetention,
     /// A run that did not end in order is reported after this silence, once its node speaks in another run.
     pub silence: Duration,
     /// `source` of exported CloudEvents; tells installations apart.
@@ -59,23 +57,25 @@ pub struct UsageSettings {
 
 impl Default for UsageSettings {
     fn default() -> Self {
-        let days = |days: u64| Duration::from_secs(days * 86_400);
-        Self {
-            minutes: days(2),
-            hours: days(60),
-            days: days(800),
-            silence: Duration::from_secs(300),
-            event_source: "/tollgate/usage".to_owned(),
-        }
+        Self::of(&UsageConfig::default())
     }
 }
 
 impl UsageSettings {
+    /// As the process is configured.
+    pub fn of(config: &UsageConfig) -> Self {
+        Self {
+            keep: config.keep,
+            silence: Duration::from_secs(300),
+            event_source: config.event_source.clone(),
+        }
+    }
+
     fn kept(&self, step: Step) -> Duration {
         match step {
-            Step::Minute => self.minutes,
-            Step::Hour => self.hours,
-            Step::Day => self.days,
+            Step::Minute => self.keep.minutes,
+            Step::Hour => self.keep.hours,
+            Step::Day => self.keep.days,
         }
     }
 

@@ -25,7 +25,7 @@ pub(crate) struct World {
     pub(crate) client: ControlClient,
     pub(crate) credential: String,
     pub(crate) files: Arc<Mutex<DirectoryConfig>>,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     serving: tokio::task::JoinHandle<()>,
 }
 

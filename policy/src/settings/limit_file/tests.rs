@@ -12,6 +12,7 @@ use super::super::tests::{Files, environment, expect};
 use super::*;
 use crate::finding::Severity;
 use crate::openapi;
+use crate::quota::{Counts, OnUnavailable};
 
 /// A minute, where nothing else is of interest.
 fn whole(text: &str) -> String {
@@ -245,6 +246,7 @@ fn what_is_written_is_what_is_meant() {
     scope: operation
     operations: [listBooks]
     on_unavailable: fail_closed
+    counts: tried
     shadow: on
   - { name: traffic, metric: bytes, amount: 10MiB, window: 1d, timezone: Europe/Berlin }
   - { name: spend, metric: money, amount: 12.50, window: month, per: project }
@@ -265,6 +267,7 @@ fn what_is_written_is_what_is_meant() {
         scope: Scope::Operation,
         operations: Some(vec!["listBooks".into()]),
         on_unavailable: OnUnavailable::FailClosed,
+        counts: Counts::Tried,
         shadow: true,
         origin: rows.origin.clone(),
     };
@@ -436,7 +439,7 @@ fn limits_of_the_store_are_written_as_they_are_read() {
         {"name": "b", "metric": "money", "amount": "12.50", "window": "month", "timezone": "Europe/Berlin"},
         {"name": "c", "metric": "concurrent", "amount": 4, "shadow": true, "per": "address"},
         {"name": "d", "metric": "bytes", "amount": "1GiB", "window": "lifetime", "scope": "everything"},
-        {"name": "e", "metric": "rows", "amount": 0, "window": "1d", "on_unavailable": "fail_open"}]"#;
+        {"name": "e", "metric": "rows", "amount": 0, "window": "1d", "on_unavailable": "fail_open", "counts": "tried"}]"#;
     let limits = stored_limits("gold", json).unwrap();
     assert_eq!(limits.len(), 5);
     assert_eq!(

@@ -12,47 +12,8 @@ pub(super) fn source(name: &str) -> Option<&'static str> {
     }
 }
 
-const ANNOTATIONS: &str = r#"syntax = "proto3";
-package google.api;
-import "google/api/http.proto";
-import "google/protobuf/descriptor.proto";
-extend google.protobuf.MethodOptions {
-  HttpRule http = 72295728;
-}
-"#;
+const ANNOTATIONS: &str = include_str!("../../../../protos/google/api/annotations.proto");
 
-const HTTP: &str = r#"syntax = "proto3";
-package google.api;
-message Http {
-  repeated HttpRule rules = 1;
-  bool fully_decode_reserved_expansion = 2;
-}
-message HttpRule {
-  string selector = 1;
-  oneof pattern {
-    string get = 2;
-    string put = 3;
-    string post = 4;
-    string delete = 5;
-    string patch = 6;
-    CustomHttpPattern custom = 8;
-  }
-  string body = 7;
-  string response_body = 12;
-  repeated HttpRule additional_bindings = 11;
-}
-message CustomHttpPattern {
-  string kind = 1;
-  string path = 2;
-}
-"#;
+const HTTP: &str = include_str!("../../../../protos/google/api/http.proto");
 
-const HTTP_BODY: &str = r#"syntax = "proto3";
-package google.api;
-import "google/protobuf/any.proto";
-message HttpBody {
-  string content_type = 1;
-  bytes data = 2;
-  repeated google.protobuf.Any extensions = 3;
-}
-"#;
+const HTTP_BODY: &str = include_str!("../../../../protos/google/api/httpbody.proto");

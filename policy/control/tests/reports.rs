@@ -1,0 +1,109 @@
+//! Services that no gateway stands before report over gRPC what was used: as often as they like, and it counts once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod world;
+
+use std::time::SystemTime;
+
+use tollgate_proto::reports::usage_reports_client::UsageReportsClient;
+use tollgate_proto::reports::{Outcome, Record, ReportRequest};
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request};
+use world::{World, files};
+
+async fn client(world: &World) -> UsageReportsClient<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", world.address)).unwrap();
+    UsageReportsClient::new(endpoint.connect().await.unwrap())
+}
+
+fn entry() -> Record {
+    Record {
+        at: Some(SystemTime::now().into()),
+        consumer: "filed".into(),
+        api: "jobs".into(),
+        operation: "render".into(),
+        units: 7,
+        ..Record::default()
+    }
+}
+
+fn report(first: u64, records: Vec<Record>) -> ReportRequest {
+    ReportRequest {
+        source: "renderer".into(),
+        run: "0123456789abcdef0123456789abcdef".into(),
+        shard: 0,
+        first,
+        records,
+        closing: false,
+    }
+}
+
+/// With the admin credential.
+fn allowed(world: &World, report: ReportRequest) -> Request<ReportRequest> {
+    let mut request = Request::new(report);
+    let bearer = format!("Bearer {}", world.credential);
+    let bearer: MetadataValue<_> = bearer.parse().unwrap();
+    request.metadata_mut().insert("authorization", bearer);
+    request
+}
+
+#[tokio::test]
+async fn what_is_reported_twice_counts_once_and_what_is_skipped_is_missing() {
+    let world = World::with_files(files()).await;
+    let mut client = client(&world).await;
+    for _ in 0..2 {
+        let taken = client.report(allowed(&world, report(0, vec![entry(); 3])));
+        assert_eq!(taken.await.unwrap().into_inner().next, 3);
+    }
+    let aborted = Record {
+        calls: Some(0),
+        outcome: Outcome::Aborted.into(),
+        ..entry()
+    };
+    let taken = client.report(allowed(&world, report(5, vec![aborted])));
+    assert_eq!(taken.await.unwrap().into_inner().next, 6);
+    let (_, shown) = world.get("/v1/usage?group_by=consumer,api").await;
+    let row = &shown["items"][0];
+    assert_eq!(
+        (row["units"].as_u64(), row["calls"].as_u64()),
+        (Some(28), Some(3))
+    );
+    let (_, gaps) = world.get("/v1/usage/gaps").await;
+    assert_eq!(gaps["items"][0]["node"], "service:renderer", "{gaps}");
+}
+
+#[tokio::test]
+async fn who_may_not_or_says_nonsense_is_told_so_in_grpc() {
+    let world = World::with_files(files()).await;
+    let mut client = client(&world).await;
+    let stranger = client.report(Request::new(report(0, vec![entry()]))).await;
+    assert_eq!(stranger.unwrap_err().code(), Code::Unauthenticated);
+    let wrong = |change: fn(&mut Record)| {
+        let mut record = entry();
+        change(&mut record);
+        report(0, vec![record])
+    };
+    for (report, code) in [
+        (wrong(|it| it.at = None), Code::InvalidArgument),
+        (wrong(|it| it.outcome = 77), Code::InvalidArgument),
+        (
+            wrong(|it| it.operation = "a b".into()),
+            Code::InvalidArgument,
+        ),
+        (wrong(|it| it.consumer = "nobody".into()), Code::NotFound),
+        (report(u64::MAX, vec![entry()]), Code::InvalidArgument),
+        (report(0, vec![entry(); 501]), Code::InvalidArgument),
+        (report(0, vec![entry(); 60_000]), Code::OutOfRange),
+    ] {
+        let refused = client.report(allowed(&world, report)).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused:?}");
+    }
+    let (_, shown) = world.get("/v1/usage?group_by=consumer").await;
+    assert_eq!(shown["items"].as_array().unwrap().len(), 0, "{shown}");
+}
