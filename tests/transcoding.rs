@@ -158,6 +158,30 @@ fn a_single_field_or_raw_bytes_may_be_the_body() {
 }
 
 #[test]
+fn raw_bytes_of_any_length_are_a_stream_to_a_service_that_takes_one() {
+    let library = Library::new();
+    let world = library.world("");
+    for length in [0, 3, 1_000_000] {
+        let fields = [("content-type", "image/png")];
+        let body = vec![0xff; length];
+        let answer = call(
+            &world,
+            "POST",
+            "/v1/shelves/a/books/b:store",
+            &fields,
+            &body,
+        );
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let stored = answer.json();
+        assert_eq!(stored["name"], "shelves/a/books/b");
+        if length > 0 {
+            assert_eq!(stored["title"], "image/png", "{stored}");
+            assert_eq!(stored["pages"], length.to_string());
+        }
+    }
+}
+
+#[test]
 fn raw_bytes_that_break_off_are_seen_to_break_off() {
     let library = Library::new();
     let world = library.world("");

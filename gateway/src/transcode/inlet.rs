@@ -19,6 +19,9 @@ use super::unfit::Unfit;
 use crate::denial::Denial;
 use crate::identity::shown::decoded;
 
+/// Bytes of a raw body that go in one message.
+const RAW_BYTES: usize = 64 * 1024;
+
 /// What a caller sends, as messages.
 #[derive(Debug)]
 pub(super) struct Inlet {
@@ -40,6 +43,8 @@ enum Source {
     Whole { body: Vec<u8>, most: usize },
     /// Each JSON value is one.
     Elements(Elements),
+    /// The bytes of a `google.api.HttpBody`, as many in each as come together.
+    Raw(Bytes),
     /// Each frame is one.
     Frames {
         reader: FrameReader,
@@ -68,6 +73,7 @@ impl Inlet {
                 base64: None,
             },
             Dialect::Socket if streams => Source::Socket(socket::Ear::new(limit)),
+            Dialect::Rest if streams && is_raw(plan) => Source::Raw(Bytes::new()),
             Dialect::Rest if streams => Source::Elements(Elements::new(limit, lines)),
             _ => Source::Whole {
                 body: Vec::new(),
@@ -107,6 +113,7 @@ impl Inlet {
         match &mut self.source {
             Source::Whole { body, .. } => body.extend_from_slice(&bytes),
             Source::Elements(elements) => elements.feed(bytes),
+            Source::Raw(held) => *held = bytes,
             Source::Frames { reader, base64 } => match base64 {
                 Some(held) => reader.feed(unquoted(held, &bytes)?),
                 None => reader.feed(bytes),
@@ -127,6 +134,11 @@ impl Inlet {
                 Some(element) => bound(plan, &element, self.taken)?,
                 None => return Ok(None),
             },
+            Source::Raw(held) if held.is_empty() => return Ok(None),
+            Source::Raw(held) => {
+                let piece = held.split_to(held.len().min(RAW_BYTES).min(self.limit / 2 + 1));
+                bound(plan, &piece, self.taken)?
+            }
             Source::Frames { .. } => match self.frame(plan)? {
                 Some(wire) => wire,
                 None => return Ok(None),
@@ -157,6 +169,9 @@ impl Inlet {
                 Some(element) => bound(plan, &element, self.taken)?,
                 None => return Ok(None),
             },
+            // What path and query say is a message, also without bytes.
+            Source::Raw(_) if self.taken == 0 => bound(plan, b"", 0)?,
+            Source::Raw(_) => return Ok(None),
             Source::Frames { reader, base64 } => {
                 let cut = base64.as_ref().is_some_and(|held| !held.is_empty());
                 reader.end().map_err(|error| unfit(error.into()))?;
@@ -220,6 +235,13 @@ impl Inlet {
     }
 }
 
+/// Whether the body of the call is bytes as they are.
+fn is_raw(plan: &Plan) -> bool {
+    let schema = &plan.face().schema;
+    plan.binding()
+        .is_ok_and(|binding| binding.raw_request(schema))
+}
+
 fn unfit(unfit: Unfit) -> Denial {
     Denial::Unfit(Box::new(unfit))
 }
@@ -232,7 +254,8 @@ fn bound(plan: &Plan, body: &[u8], before: usize) -> Result<Vec<u8>, Denial> {
         return from_json(plan, body);
     };
     let body = Body {
-        content_type: plan.content_type.as_deref(),
+        // Once for all: the later parts of a raw body belong to the first.
+        content_type: plan.content_type.as_deref().filter(|_| before == 0),
         bytes: body,
     };
     let message = match before {

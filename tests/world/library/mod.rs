@@ -317,6 +317,10 @@ async fn answer(request: hyper::Request<Incoming>, notes: Arc<Notes>) -> Answere
             let mut grpc = tonic::server::Grpc::new(ProstCodec::default());
             grpc.client_streaming(Gathers, request).await
         }
+        "Store" => {
+            let mut grpc = tonic::server::Grpc::new(ProstCodec::default());
+            grpc.client_streaming(Stores, request).await
+        }
         "Talk" => {
             let mut grpc = tonic::server::Grpc::new(ProstCodec::default());
             grpc.streaming(Talks(Arc::clone(&notes)), request).await
@@ -505,6 +509,27 @@ impl tonic::server::ClientStreamingService<Book> for Gathers {
                 summary.pages += book.pages;
             }
             Ok(Response::new(summary))
+        })
+    }
+}
+
+struct Stores;
+
+impl tonic::server::ClientStreamingService<Upload> for Stores {
+    type Response = Book;
+    type Future = Later<Book>;
+
+    fn call(&mut self, request: Request<Streaming<Upload>>) -> Self::Future {
+        Box::pin(async move {
+            let mut parts = request.into_inner();
+            let mut book = Book::default();
+            while let Some(part) = parts.message().await? {
+                let content = part.content.unwrap_or_default();
+                book.name += &part.name;
+                book.title += &content.content_type;
+                book.pages += i64::try_from(content.data.len()).unwrap();
+            }
+            Ok(Response::new(book))
         })
     }
 }

@@ -65,6 +65,15 @@ impl Binding {
         self.body != BodyRule::None
     }
 
+    /// Whether the body is a `google.api.HttpBody`: its bytes as they are, and no JSON.
+    pub fn raw_request(&self, schema: &Schema) -> bool {
+        match &self.body {
+            BodyRule::None => false,
+            BodyRule::Whole => http_body::is(schema, self.input),
+            BodyRule::Field(path) => http_body::of_field(schema, path),
+        }
+    }
+
     /// What a call sends.
     pub fn input_message(&self) -> MessageId {
         self.input
