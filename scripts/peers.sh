@@ -1,11 +1,18 @@
 #!/bin/sh
-# Installs what the tests call the gateway with, and put behind it: grpcio from PyPI, Connect's clients from npm.
-# Into a directory of their own beside the build; tests that do not find it there say so and are skipped, but not in CI.
+# Installs what the tests call the gateway with, and put behind it: grpcio from PyPI and Connect's clients from npm, into a directory of
+# their own beside the build; and from Debian what that needs (python3-venv, npm), and faketime, which sets clocks wrong. Tests that do
+# not find it say so and are skipped, but not in CI.
 set -eu
 
 cd "$(dirname "$0")/.."
 peers="${CARGO_TARGET_DIR:-target}/peers"
 mkdir -p "$peers"
+missing=
+python3 -c 'import ensurepip' >/dev/null 2>&1 || missing="$missing python3-venv"
+command -v npm >/dev/null 2>&1 || missing="$missing npm"
+ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing="$missing faketime"
+# shellcheck disable=SC2086 # a list of words
+sh scripts/install.sh $missing || echo "peers: going on without:$missing" >&2
 if command -v python3 >/dev/null 2>&1; then
     if ! cmp -s tests/peers/requirements.txt "$peers/requirements.txt"; then
         echo "peers: installing grpcio"

@@ -12,21 +12,5 @@ if ! command -v cargo >/dev/null 2>&1; then
     echo "setup: cargo is missing; install Rust first: https://rustup.rs" >&2
     exit 1
 fi
-[ -n "$missing" ] || exit 0
-
-if ! command -v apt-get >/dev/null 2>&1; then
-    echo "setup: please install:$missing" >&2
-    exit 1
-fi
-if [ "$(id -u)" = 0 ]; then
-    root=
-elif command -v sudo >/dev/null 2>&1; then
-    root=sudo
-else
-    echo "setup: please run as root: apt-get install -y$missing" >&2
-    exit 1
-fi
-echo "setup: installing$missing"
-$root apt-get update -q
 # shellcheck disable=SC2086 # a list of words
-$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+exec sh "$(dirname "$0")/install.sh" $missing
