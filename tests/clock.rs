@@ -30,7 +30,11 @@ impl Clock {
     fn new() -> Option<Self> {
         let places = ["x86_64-linux-gnu", "aarch64-linux-gnu"];
         let library = places
-            .map(|place| Path::new("/usr/lib").join(place).join("faketime/libfaketimeMT.so.1"))
+            .map(|place| {
+                Path::new("/usr/lib")
+                    .join(place)
+                    .join("faketime/libfaketimeMT.so.1")
+            })
             .into_iter()
             .find(|library| library.exists());
         let Some(library) = library else {
@@ -121,7 +125,8 @@ fn a_clock_set_back_extends_no_token_and_one_set_forward_ends_them() {
 fn quota_and_usage_stay_right_whatever_the_clock_shows() {
     let Some(clock) = Clock::new() else { return };
     let service = Service::new();
-    let limits = "[{ name: hourly, amount: 6, window: 1h }, { name: daily, amount: 100, window: 1d }]";
+    let limits =
+        "[{ name: hourly, amount: 6, window: 1h }, { name: daily, amount: 100, window: 1d }]";
     let world = clock.hang_on(plan(&service, limits)).start();
     let key = world.key("desk");
     assert_eq!(calls(&world, &key, 2), 2);
