@@ -253,15 +253,34 @@ fn hear(client: &mut Client) -> (u8, Vec<u8>) {
     (head[0] & 0x0f, client.exactly(length).unwrap())
 }
 
+const UPGRADE: [(&str, &str); 4] = [
+    ("connection", "Upgrade"),
+    ("upgrade", "websocket"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
+#[test]
+fn a_page_of_another_site_opens_no_websocket() {
+    let library = Library::new();
+    let world = library.world("");
+    for (origin, status) in [
+        (format!("http://{HOST}"), 101),
+        ("https://evil.example".to_owned(), 403),
+        (format!("https://evil.example/{HOST}"), 403),
+        ("null".to_owned(), 403),
+    ] {
+        let mut fields = UPGRADE.to_vec();
+        fields.push(("origin", &origin));
+        let mut client = world.client();
+        client.request("GET", "/v1/talk", &fields, b"");
+        assert_eq!(client.head().unwrap().status, status, "{origin}");
+    }
+}
+
 fn open(world: &World, path: &str) -> Client {
     let mut client = world.client();
-    let fields = [
-        ("connection", "Upgrade"),
-        ("upgrade", "websocket"),
-        ("sec-websocket-version", "13"),
-        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-    ];
-    client.request("GET", path, &fields, b"");
+    client.request("GET", path, &UPGRADE, b"");
     let answer = client.answer().unwrap();
     assert_eq!(answer.status, 101, "{answer:?}");
     assert_eq!(

@@ -99,6 +99,8 @@ pub enum Forbidden {
     Rule,
     /// The external authoriser said no.
     Authoriser,
+    /// A browser asks for a page of another site, with whatever credential it holds for this one.
+    Origin,
 }
 
 /// Methods a refused CONNECT or TRACE is pointed to.
@@ -136,6 +138,7 @@ impl Denial {
                 Forbidden::Address => "address_not_allowed",
                 Forbidden::Rule => "not_permitted",
                 Forbidden::Authoriser => "authoriser_refused",
+                Forbidden::Origin => "origin_not_allowed",
             },
             Self::TermsNotAccepted { .. } => "terms_not_accepted",
             Self::TooManyUnknown => "too_many_unknown_credentials",
@@ -486,6 +489,7 @@ impl Forbidden {
             Self::Address => "calls from this address are not allowed",
             Self::Rule => "the rules of this API do not permit this call",
             Self::Authoriser => "the authoriser of this API refused the call",
+            Self::Origin => "a page of another site may not open a WebSocket here",
         }
     }
 }

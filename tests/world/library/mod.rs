@@ -244,6 +244,18 @@ pub fn keyed(url: &str) -> World {
     plan(url, "[key]", "").start()
 }
 
+/// A gateway before it that sells calls to `desk`, so many in all.
+pub fn sold(url: &str, calls: u64) -> World {
+    let plans = format!(
+        "plans:\n  all:\n    apis: {{ library: all }}\n    limits: [{{ name: all-time, amount: {calls}, window: lifetime }}]\n"
+    );
+    let consumers = "organisations: { acme: { projects: { web: { consumers: { desk: { subscriptions: { library: all } } } } } } }\n";
+    plan(url, "[key]", "")
+        .file("plans.yaml", &plans)
+        .file("consumers.yaml", consumers)
+        .start()
+}
+
 fn plan(url: &str, callers: &str, more: &str) -> Plan {
     let file = format!(
         "upstream: {{url: {url}, timeouts: {{first_byte: 5s}}, max_message: 256KiB}}\n\
