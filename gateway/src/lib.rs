@@ -19,6 +19,7 @@ pub mod journey;
 pub mod listener;
 pub mod live;
 pub mod metering;
+pub mod node;
 pub mod overload;
 pub mod own;
 pub mod quota;

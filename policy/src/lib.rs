@@ -13,5 +13,6 @@ pub mod quota;
 pub mod settings;
 pub mod source;
 pub mod time;
+pub mod workload;
 
 pub use finding::{Finding, Place, Severity};

@@ -5,6 +5,7 @@
 
 pub mod reports;
 pub mod usage;
+pub mod wire;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -66,6 +66,10 @@ pub fn describe(
         None => alone(config, compiled, &descriptors),
     };
     files.extend(description.files.iter().cloned());
+    let mut findings = description.findings.iter();
+    if findings.any(|it| it.severity == Severity::Error) {
+        return Err(description.findings);
+    }
     description.files = files.clone();
     description.files.sort();
     description.files.dedup();

@@ -27,7 +27,7 @@ pub(super) fn join(
         let found = index.find(&described);
         match (found, found.and_then(|at| waiting.get_mut(at)?.take())) {
             (Some(_), Some((face, method))) => joined.take(face, method, described),
-            (Some(_), None) => joined.again(described),
+            (Some(at), None) => joined.again(described, index.names.get(at)),
             (None, _) => joined.findings.push(unmatched(&described)),
         }
     }
@@ -89,19 +89,21 @@ impl Joined {
 
     /// One more operation that is the same method: another of its routes, whose callers and settings have to be the same, for a method
     /// is one operation.
-    fn again(&mut self, described: Operation) {
+    fn again(&mut self, described: Operation, name: Option<&Arc<str>>) {
         let wanted = routes_of(&described);
         let same = |method: &str, route: &str| {
             *method == *described.method && wanted.contains(&shape(route))
         };
-        let operation = self.operations.iter_mut().find(|known| {
-            let mut others = known.other_routes.iter();
-            same(&known.method, &known.route) || others.any(|it| same(&it.method, &it.route))
-        });
-        match operation {
-            Some(known)
-                if known.security == described.security && known.settings == described.settings =>
-            {
+        let known = self
+            .operations
+            .iter_mut()
+            .find(|known| known.grpc.as_ref() == name);
+        let Some(known) = known else { return };
+        let mut others = known.other_routes.iter();
+        let is_route =
+            same(&known.method, &known.route) || others.any(|it| same(&it.method, &it.route));
+        match is_route {
+            true if has_policy_of(known, &described) && known.settings == described.settings => {
                 let own = (&known.method, &known.route, &mut known.template);
                 let others = known.other_routes.iter_mut();
                 let others = others.map(|it| (&it.method, &it.route, &mut it.template));
@@ -111,7 +113,10 @@ impl Joined {
                     }
                 }
             }
-            known => self.findings.push(repeated(&described, known.is_some())),
+            _ => {
+                let finding = repeated(&described, is_route, has_policy_of(known, &described));
+                self.findings.push(finding);
+            }
         }
     }
 }
@@ -133,6 +138,8 @@ fn adopt(
 
 /// Where methods are found.
 struct Index {
+    /// Their full names.
+    names: Vec<Arc<str>>,
     by_id: HashMap<String, Option<usize>>,
     by_route: HashMap<String, usize>,
 }
@@ -140,6 +147,10 @@ struct Index {
 impl Index {
     fn of(methods: &[(FaceMethod, Operation)]) -> Self {
         let mut index = Self {
+            names: methods
+                .iter()
+                .map(|(_, it)| it.grpc.clone().unwrap_or_default())
+                .collect(),
             by_id: HashMap::new(),
             by_route: HashMap::new(),
         };
@@ -222,15 +233,29 @@ fn shape(route: &str) -> String {
     shape + rest
 }
 
-fn repeated(described: &Operation, is_route: bool) -> Finding {
+/// Whether both let the same callers in.
+fn has_policy_of(known: &Operation, described: &Operation) -> bool {
+    let (one, other) = (&known.settings, &described.settings);
+    known.security == described.security
+        && (one.acl == other.acl && one.security_off == other.security_off)
+}
+
+/// What is demanded of a method must not depend on which of its descriptions comes first: that is an error.
+fn repeated(described: &Operation, is_route: bool, same_policy: bool) -> Finding {
     let label = format!("{} {}", described.method, described.template);
     Finding {
-        severity: Severity::Warning,
+        severity: match same_policy {
+            true => Severity::Warning,
+            false => Severity::Error,
+        },
         code: "two-policies",
         place: described.place.clone(),
         what: match is_route {
+            _ if !same_policy => format!(
+                "`{label}` is a gRPC method that another operation is already, for other callers"
+            ),
             true => format!(
-                "`{label}` is another way to call a method whose callers and settings differ here; those of the first count"
+                "`{label}` is another way to call a method whose settings differ here; those of the first count"
             ),
             false => format!(
                 "`{label}` is a gRPC method that another operation is already, and no way to call it"

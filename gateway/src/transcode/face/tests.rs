@@ -718,12 +718,33 @@ fn an_openapi_file_gives_policy_and_what_differs_is_told() {
     ]);
     let told = told(&served.findings);
     for words in [
-        "`GET /v1/books/{book_id}` is another way to call a method whose callers and settings differ here",
+        "`GET /v1/books/{book_id}` is another way to call a method whose settings differ here",
         "`POST /v1/elsewhere` is not how `shop.v1.Books/Publish` is called: the HTTP rules have POST /v1/books/{id}:publish",
         "`GET /v1/nothing` is no gRPC method",
         "`shop.v1.Books/List` is not in",
     ] {
         assert!(told.contains(words), "{words}\n{told}");
+    }
+}
+
+#[test]
+fn a_method_described_twice_for_other_callers_is_not_served() {
+    let world = World::new();
+    for second in [
+        "/v1/books/{book_id}: { get: { operationId: Books_Get2, security: [] } }",
+        "/v1/anywhere: { get: { operationId: shop.v1.Books.Get, security: [] } }",
+    ] {
+        let spec = OPENAPI.replace(
+            "/v1/books/{book_id}: { get: { operationId: Books_Get2 } }",
+            second,
+        );
+        assert_ne!(spec, OPENAPI);
+        world.write("spec.yaml", &spec);
+        let config = world.config("", "spec: spec.yaml");
+        let described = describe(&config, &Reflected::File(Path::new("")), &mut Vec::new());
+        let findings = described.err().unwrap();
+        let told = told(&findings);
+        assert!(told.contains("for other callers"), "{told}");
     }
 }
 

@@ -1,0 +1,1 @@
+//! What only a sidecar adds to the engine: the instance of a service it stands beside.
