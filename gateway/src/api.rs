@@ -18,6 +18,7 @@ use crate::apis::{MAX_BASE_SEGMENTS, base_segments};
 use crate::authoriser::Authoriser;
 use crate::cost::Account;
 use crate::identity::issuer::Issuer;
+use crate::node::Mesh;
 use crate::telemetry::{Metrics, OperationMetrics};
 use crate::transcode::face::Face;
 use crate::upstream::Cluster;
@@ -184,8 +185,8 @@ impl Api {
     }
 
     /// Keeps endpoints and the keys of issuers up to date, on the current runtime.
-    pub fn maintain(&self) {
-        self.cluster.maintain();
+    pub fn maintain(&self, mesh: &Mesh) {
+        self.cluster.maintain_in(mesh);
         for issuer in &self.issuers {
             issuer.keys.maintain();
         }

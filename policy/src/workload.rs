@@ -121,7 +121,7 @@ impl FromStr for WorkloadId {
 }
 
 /// Whether a text can be one label of a name of DNS (RFC 1123), in lower case.
-fn is_label(text: &str) -> bool {
+pub fn is_label(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&text.len())
         && text.bytes().all(plain)

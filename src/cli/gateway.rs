@@ -120,12 +120,8 @@ fn resolve(args: Args) -> anyhow::Result<(ProcessConfig, Origin)> {
 
 fn overridden(mut process: ProcessConfig, args: Args) -> anyhow::Result<ProcessConfig> {
     if !args.listen.is_empty() {
-        let cleartext = |address| ListenerConfig {
-            address,
-            tls: None,
-            proxy_protocol_from: Vec::new(),
-        };
-        process.listeners = args.listen.into_iter().map(cleartext).collect();
+        let cleartext = args.listen.into_iter().map(ListenerConfig::cleartext);
+        process.listeners = cleartext.collect();
     }
     process.admin = args.admin.unwrap_or(process.admin);
     if let Some(ControlApi(address)) = args.control_api {

@@ -26,6 +26,7 @@ use crate::listener::handover::TakenOver;
 use crate::listener::{self, Drain, Lock, TlsKeys, handover};
 use crate::live::{Live, Origin, state_dir};
 use crate::metering::Metering;
+use crate::node::{Mesh, ServiceEndpoint};
 use crate::overload::Overload;
 use crate::quota::alerts;
 use crate::quota::renewal::Renewal;
@@ -90,6 +91,7 @@ pub struct Opened {
     sites: Vec<Site>,
     locks: Vec<Lock>,
     admin: TcpListener,
+    mesh: Mesh,
 }
 
 impl Opened {
@@ -109,7 +111,15 @@ impl Opened {
             sites,
             locks,
             admin,
+            mesh: Mesh::none(),
         })
+    }
+
+    /// Has it belong to an installation: who it is to others, and where they live.
+    #[must_use]
+    pub fn within(mut self, mesh: Mesh) -> Self {
+        self.mesh = mesh;
+        self
     }
 
     /// The process, its state directory as it is used.
@@ -134,12 +144,18 @@ impl Engine {
             mut sites,
             mut locks,
             admin,
+            mesh,
         } = opened;
         let metrics = Metrics::new();
         let access_log = AccessLog::start(&process.access_log, metrics.clone())
             .map_err(|error| format!("the access log cannot be opened: {error}"))?;
         descriptors::share_out(&mut process.limits, sites.len(), process.workers);
         let live = Live::load(origin, Some(process.state_dir.clone()), metrics.clone())?;
+        for (name, instances) in &process.services {
+            let endpoints = instances.iter().cloned().map(ServiceEndpoint::from);
+            mesh.services.fix(name, endpoints.collect());
+        }
+        live.join(mesh.clone());
         let (mut shared, delivery) = Shared::new(
             live.apis().clone(),
             metrics.clone(),
@@ -273,9 +289,12 @@ impl Engine {
         let renewal = self.spawn_tasks();
         let directory = self.shared.identities.directory.clone();
         let apis = self.live.apis().load_full();
-        for api in apis.all() {
-            api.cluster.ready(NAMES_LIMIT).await;
-        }
+        let _not_all = tokio::time::timeout(NAMES_LIMIT, async {
+            for api in apis.all() {
+                api.cluster.ready(NAMES_LIMIT).await;
+            }
+        })
+        .await;
         drop(apis);
         directory.ready(REVOCATIONS_LIMIT).await;
         self.ready.store(true, Ordering::Release);

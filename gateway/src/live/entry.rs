@@ -89,7 +89,7 @@ impl Live {
         self.tell_loaded(name, &loaded);
         if let Some(runtime) = &*self.runtime.lock() {
             let _context = runtime.enter();
-            loaded.api.maintain();
+            loaded.api.maintain(self.mesh());
         }
         let warnings = loaded
             .findings

@@ -16,8 +16,8 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -36,6 +36,7 @@ use self::reflections::Reflections;
 use crate::api::Api;
 use crate::apis::Apis;
 use crate::descriptors;
+use crate::node::Mesh;
 use crate::telemetry::Metrics;
 
 /// Where the APIs come from.
@@ -65,6 +66,8 @@ pub struct Live {
     postponed: AtomicBool,
     /// How often the files were looked at.
     reloads: watch_channel::Sender<u64>,
+    /// Where services of the installation live, and who we are to them.
+    mesh: OnceLock<Mesh>,
     /// Where clusters look after themselves, once [`Live::maintain`] was called.
     runtime: Mutex<Option<Handle>>,
 }
@@ -90,10 +93,20 @@ impl Live {
             waiting: AtomicBool::new(false),
             postponed: AtomicBool::new(false),
             reloads: watch_channel::Sender::new(0),
+            mesh: OnceLock::new(),
             runtime: Mutex::new(None),
         };
         live.refresh()?;
         Ok(Arc::new(live))
+    }
+
+    /// Makes it part of an installation, once, before clusters are maintained.
+    pub fn join(&self, mesh: Mesh) {
+        let _joined_before = self.mesh.set(mesh);
+    }
+
+    fn mesh(&self) -> &Mesh {
+        self.mesh.get_or_init(Mesh::none)
     }
 
     /// What the request path reads.
@@ -146,7 +159,7 @@ impl Live {
         let first = self.runtime.lock().replace(runtime).is_none();
         if first {
             for api in self.apis.load().all() {
-                api.maintain();
+                api.maintain(self.mesh());
             }
         }
         Ok(())

@@ -6,11 +6,14 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 use tollgate_policy::workload::WorkloadId;
+
+use crate::upstream::Credentials;
 
 /// A certificate with its key, and the roots that came with it.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub struct Held {
 #[derive(Debug)]
 pub struct NodeIdentity {
     held: ArcSwapOption<Held>,
+    /// What was made of it for connections to others, and of which.
+    shown: Mutex<Option<(Arc<Held>, Arc<Credentials>)>>,
     changed: watch::Sender<u64>,
 }
 
@@ -41,6 +46,7 @@ impl NodeIdentity {
     pub fn none() -> Arc<Self> {
         Arc::new(Self {
             held: ArcSwapOption::empty(),
+            shown: Mutex::default(),
             changed: watch::Sender::new(0),
         })
     }
@@ -48,6 +54,22 @@ impl NodeIdentity {
     /// What it has now.
     pub fn current(&self) -> Option<Arc<Held>> {
         self.held.load_full()
+    }
+
+    /// What it has now, for connections to others: the same for all who ask, until it is exchanged.
+    pub(crate) fn credentials(&self) -> Result<Option<Arc<Credentials>>, String> {
+        let Some(held) = self.current() else {
+            return Ok(None);
+        };
+        let mut shown = self.shown.lock();
+        if let Some((of, credentials)) = &*shown
+            && Arc::ptr_eq(of, &held)
+        {
+            return Ok(Some(Arc::clone(credentials)));
+        }
+        let credentials = Arc::new(Credentials::of(&held)?);
+        *shown = Some((held, Arc::clone(&credentials)));
+        Ok(Some(credentials))
     }
 
     /// Moves whenever certificate or roots were exchanged.

@@ -1,7 +1,8 @@
 //! Where the services of the installation live, as far as this process has asked.
 //!
 //! Whoever wants to reach a service follows it; the names that are followed are what the control plane is asked for, so that memory
-//! grows with what is used, not with what there is. Not here: choosing among endpoints.
+//! grows with what is used, not with what there is. What the configuration names is not asked for: it holds. Not here: choosing among
+//! endpoints.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tollgate_policy::settings::ServiceInstance;
 use tollgate_policy::workload::WorkloadId;
 
 /// Services followed at once. Bounds what callers who make up names can cost.
@@ -23,6 +25,15 @@ pub struct ServiceEndpoint {
     pub id: Option<WorkloadId>,
 }
 
+impl From<ServiceInstance> for ServiceEndpoint {
+    fn from(instance: ServiceInstance) -> Self {
+        Self {
+            address: instance.address,
+            id: instance.id,
+        }
+    }
+}
+
 /// All instances of one service; `None`: nobody has said yet.
 pub type Endpoints = Option<Arc<[ServiceEndpoint]>>;
 
@@ -30,12 +41,37 @@ pub type Endpoints = Option<Arc<[ServiceEndpoint]>>;
 #[derive(Debug, Default)]
 pub struct Services {
     known: Mutex<HashMap<Arc<str>, watch::Sender<Endpoints>>>,
+    /// Those of the configuration.
+    fixed: Mutex<HashMap<Arc<str>, watch::Sender<Endpoints>>>,
     wanted: watch::Sender<u64>,
+    /// Nobody will ever say where a service lives: what is not fixed lives nowhere.
+    alone: bool,
 }
 
 impl Services {
+    /// Of a process that nobody tells where services live: what is not [fixed](Self::fix) lives nowhere.
+    pub fn alone() -> Self {
+        Self {
+            alone: true,
+            ..Self::default()
+        }
+    }
+
+    /// Says for good where a service lives, whatever [`Self::set`] says.
+    pub fn fix(&self, name: &str, endpoints: Arc<[ServiceEndpoint]>) {
+        let mut fixed = self.fixed.lock();
+        let held = fixed.entry(name.into()).or_default();
+        held.send_replace(Some(endpoints));
+    }
+
     /// Follows a service; `None`: too many are.
     pub fn follow(&self, name: &str) -> Option<watch::Receiver<Endpoints>> {
+        if let Some(held) = self.fixed.lock().get(name) {
+            return Some(held.subscribe());
+        }
+        if self.alone {
+            return Some(watch::Sender::new(Some(Arc::default())).subscribe());
+        }
         let mut known = self.known.lock();
         if let Some(held) = known.get(name) {
             return Some(held.subscribe());
@@ -58,7 +94,7 @@ impl Services {
         self.wanted.subscribe()
     }
 
-    /// The names that are followed.
+    /// The names that are followed and not fixed.
     pub fn names(&self) -> Vec<Arc<str>> {
         self.known.lock().keys().cloned().collect()
     }
@@ -76,6 +112,31 @@ impl Services {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_fixed_holds_and_is_asked_for_by_nobody() {
+        let endpoint = |port| ServiceEndpoint {
+            address: ([127, 0, 0, 1], port).into(),
+            id: None,
+        };
+        let ports = |followed: &watch::Receiver<Endpoints>| {
+            let endpoints = followed.borrow();
+            let ports = endpoints.iter().flat_map(|it| it.iter());
+            ports.map(|it| it.address.port()).collect::<Vec<_>>()
+        };
+        let services = Services::default();
+        services.fix("orders", [endpoint(1)].into());
+        let orders = services.follow("orders").unwrap();
+        services.set("orders", [endpoint(2)].into());
+        assert_eq!(ports(&orders), [1]);
+        assert!(services.names().is_empty());
+        services.fix("orders", [endpoint(3)].into());
+        assert_eq!(ports(&orders), [3]);
+        let unknown = services.follow("billing").unwrap();
+        assert_eq!(*unknown.borrow(), None);
+        let unknown = Services::alone().follow("billing").unwrap();
+        assert_eq!(*unknown.borrow(), Some(Arc::default()));
+    }
 
     #[test]
     fn made_up_names_are_forgotten_and_used_ones_are_kept() {

@@ -7,17 +7,20 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use rustls_pki_types::ServerName;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tollgate_policy::settings::{EndpointConfig, UpstreamConfig};
 
 use super::budget::RetryBudget;
+use super::credentials::Credentials;
 use super::dns::{self, NameServers};
 use super::endpoint::{self, Endpoint, EndpointState, EndpointStatus, Picked};
+use super::located::{self, Place};
 use super::peer::PeerMaker;
 use super::pool::PoolKey;
 use super::{EndpointAddress, NoEndpoint, health, picker};
+use crate::node::services::Endpoints;
+use crate::node::{Mesh, NodeIdentity};
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -31,9 +34,20 @@ pub(super) struct Rules {
 }
 
 /// What a configured endpoint stands for.
-enum Target {
+enum Target<'e> {
     Address(EndpointAddress),
     Name,
+    /// Of the installation, by its name.
+    Service(&'e str),
+}
+
+/// Where the configured endpoints are.
+#[derive(Clone, Debug, Default)]
+struct Found {
+    /// The places of each, in their order; empty while a name is unresolved.
+    places: Vec<Vec<Place>>,
+    /// What instances that have an identity are shown.
+    credentials: Option<Arc<Credentials>>,
 }
 
 /// The endpoints of one API's service.
@@ -44,8 +58,7 @@ pub struct Cluster {
     api: Arc<str>,
     peers: PeerMaker,
     servers: NameServers,
-    /// The addresses of each configured endpoint, in their order; empty while a name is unresolved.
-    addresses: Mutex<Vec<Vec<EndpointAddress>>>,
+    found: Mutex<Found>,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
     budget: RetryBudget,
     ready: watch::Sender<bool>,
@@ -76,20 +89,22 @@ impl Cluster {
         previous: Option<&Cluster>,
         servers: NameServers,
     ) -> Result<Arc<Self>, String> {
-        let addresses: Vec<_> = config
-            .endpoints
-            .iter()
-            .map(|endpoint| match target(endpoint) {
-                Target::Address(address) => vec![address],
-                Target::Name => previous.map(|old| old.known(endpoint)).unwrap_or_default(),
-            })
-            .collect();
+        let places = config.endpoints.iter().map(|it| match target(it) {
+            Target::Address(address) => vec![address.into()],
+            Target::Name | Target::Service(_) => {
+                previous.map(|old| old.known(it)).unwrap_or_default()
+            }
+        });
+        let found = Found {
+            places: places.collect(),
+            credentials: previous.and_then(|old| old.found.lock().credentials.clone()),
+        };
         let cluster = Self {
             config: config.clone(),
             api: api.into(),
             peers: PeerMaker::new(api, config)?,
             servers,
-            addresses: Mutex::new(Vec::new()),
+            found: Mutex::default(),
             endpoints: ArcSwap::default(),
             budget: RetryBudget::new(config.retry_budget_percent),
             ready: watch::Sender::new(false),
@@ -101,23 +116,48 @@ impl Cluster {
         let known = previous
             .map(|old| old.endpoints.load_full())
             .unwrap_or_default();
-        cluster.publish(&addresses, &known)?;
-        *cluster.addresses.lock() = addresses;
+        cluster.publish(&found, &known)?;
+        *cluster.found.lock() = found;
         Ok(Arc::new(cluster))
     }
 
-    /// Spawns DNS resolution and health checks on the current runtime; they end when the cluster is dropped.
+    /// As [`Self::maintain_in`] a process that belongs to no installation.
     pub fn maintain(self: &Arc<Self>) {
+        self.maintain_in(&Mesh::none());
+    }
+
+    /// Spawns DNS resolution, the following of services and health checks on the current runtime; they end when the cluster is dropped.
+    pub fn maintain_in(self: &Arc<Self>, mesh: &Mesh) {
         let mut tasks = self.tasks.lock();
         for (index, endpoint) in self.config.endpoints.iter().enumerate() {
-            if matches!(target(endpoint), Target::Name) {
-                let follow = dns::follow(Arc::downgrade(self), index);
-                tasks.push(tokio::spawn(follow).abort_handle());
+            match target(endpoint) {
+                Target::Address(_) => {}
+                Target::Name => {
+                    let follow = dns::follow(Arc::downgrade(self), index);
+                    tasks.push(tokio::spawn(follow).abort_handle());
+                }
+                Target::Service(name) => tasks.extend(self.follow(index, name, mesh)),
             }
         }
         if self.config.health_check.is_some() {
             tasks.push(tokio::spawn(health::watch(Arc::downgrade(self))).abort_handle());
         }
+    }
+
+    fn follow(self: &Arc<Self>, index: usize, name: &str, mesh: &Mesh) -> Option<AbortHandle> {
+        let Some(endpoints) = mesh.services.follow(name) else {
+            tracing::error!(
+                api = &*self.api,
+                "where {name} lives cannot be followed: too many services are"
+            );
+            return None;
+        };
+        // What is known already serves the first call.
+        let said = endpoints.borrow().clone();
+        self.located(index, &said, &mesh.identity);
+        let identity = Arc::clone(&mesh.identity);
+        let follow = located::follow(Arc::downgrade(self), index, endpoints, identity);
+        Some(tokio::spawn(follow).abort_handle())
     }
 
     /// Waits until there is an endpoint (at once for addresses, else the first resolution); `false` after `limit`.
@@ -169,13 +209,6 @@ impl Cluster {
         self.endpoints.load_full()
     }
 
-    pub(super) fn tls(
-        &self,
-        host: &str,
-    ) -> Option<(Arc<rustls::ClientConfig>, ServerName<'static>)> {
-        self.peers.tls(host)
-    }
-
     /// Whom to ask, and for which name.
     pub(super) fn name(&self, index: usize) -> Option<(NameServers, Arc<str>)> {
         let endpoint = self.config.endpoints.get(index)?;
@@ -189,12 +222,12 @@ impl Cluster {
         };
         let mut new: Vec<_> = addresses
             .iter()
-            .map(|ip| EndpointAddress::Tcp((*ip, endpoint.port).into()))
+            .map(|ip| Place::from(EndpointAddress::Tcp((*ip, endpoint.port).into())))
             .collect();
-        new.sort_by_key(ToString::to_string);
+        new.sort_by_key(|place| place.address.to_string());
         new.dedup();
-        let mut all = self.addresses.lock();
-        match all.get_mut(index) {
+        let mut found = self.found.lock();
+        match found.places.get_mut(index) {
             Some(old) if *old != new => *old = new,
             _ => return,
         }
@@ -204,43 +237,88 @@ impl Cluster {
             ?addresses,
             "name resolved"
         );
-        if let Err(error) = self.publish(&all, &self.endpoints.load_full()) {
+        self.republish(&found);
+    }
+
+    /// Takes the instances of the service that the configured endpoint `index` stands for into use, and our identity of now. What was
+    /// said before holds until something else is.
+    pub(super) fn located(&self, index: usize, said: &Endpoints, identity: &NodeIdentity) {
+        let credentials = identity.credentials().unwrap_or_else(|error| {
+            tracing::error!(api = &*self.api, error, "no mutual TLS to services");
+            None
+        });
+        let mut found = self.found.lock();
+        let Some(old) = found.places.get_mut(index) else {
+            return;
+        };
+        let mut changed = false;
+        if let Some(new) = located::places(said).filter(|new| new != old) {
+            tracing::info!(api = &*self.api, instances = new.len(), "service located");
+            *old = new;
+            changed = true;
+        }
+        let pointer = |it: &Option<Arc<Credentials>>| it.as_ref().map(Arc::as_ptr);
+        if pointer(&found.credentials) != pointer(&credentials) {
+            found.credentials = credentials;
+            changed = true;
+        }
+        if changed {
+            self.republish(&found);
+        }
+    }
+
+    fn republish(&self, found: &Found) {
+        if let Err(error) = self.publish(found, &self.endpoints.load_full()) {
             tracing::error!(api = &*self.api, error, "addresses not taken into use");
         }
     }
 
-    /// The addresses this cluster has for `endpoint`.
-    fn known(&self, endpoint: &EndpointConfig) -> Vec<EndpointAddress> {
+    /// The places this cluster has for `endpoint`.
+    fn known(&self, endpoint: &EndpointConfig) -> Vec<Place> {
         let index = self.config.endpoints.iter().position(|own| own == endpoint);
         index
-            .and_then(|index| self.addresses.lock().get(index).cloned())
+            .and_then(|index| self.found.lock().places.get(index).cloned())
             .unwrap_or_default()
     }
 
     /// A name that TLS cannot verify is an error at once, not when it resolves.
     fn check_name(&self, endpoint: &EndpointConfig) -> Result<(), String> {
+        if endpoint.service().is_some() {
+            return Ok(());
+        }
         let anywhere = EndpointAddress::Tcp(([127, 0, 0, 1], endpoint.port).into());
         self.peers.make(&anywhere, &endpoint.host).map(drop)
     }
 
-    /// Makes `addresses` what is picked from; what is known of an address in `old` stays known.
-    fn publish(
-        &self,
-        addresses: &[Vec<EndpointAddress>],
-        old: &[Arc<Endpoint>],
-    ) -> Result<(), String> {
+    /// Makes `found` what is picked from; what is known of a place in `old` stays known.
+    fn publish(&self, found: &Found, old: &[Arc<Endpoint>]) -> Result<(), String> {
+        let credentials = found.credentials.as_deref();
         let mut endpoints: Vec<Arc<Endpoint>> = Vec::new();
-        for (config, addresses) in self.config.endpoints.iter().zip(addresses) {
+        let mut unreachable = 0_usize;
+        for (config, places) in self.config.endpoints.iter().zip(&found.places) {
             let authority = self.authority(config);
-            for address in addresses {
-                let same =
-                    |one: &&Arc<Endpoint>| one.address == *address && one.authority == authority;
+            for place in places {
+                let same = |one: &&Arc<Endpoint>| {
+                    one.address == place.address && one.id == place.id && one.authority == authority
+                };
                 if endpoints.iter().any(|one| same(&one)) {
                     continue;
                 }
+                if place.id.is_some() && credentials.is_none() {
+                    unreachable += 1;
+                    continue;
+                }
                 let state = old.iter().find(same).map(|one| Arc::clone(&one.state));
-                endpoints.push(Arc::new(self.endpoint(config, address, &authority, state)?));
+                let endpoint = self.endpoint(config, place, credentials, &authority, state)?;
+                endpoints.push(Arc::new(endpoint));
             }
+        }
+        if unreachable > 0 {
+            tracing::warn!(
+                api = &*self.api,
+                instances = unreachable,
+                "left out until this process has an identity, which mutual TLS needs"
+            );
         }
         let ready = !endpoints.is_empty();
         self.endpoints.store(Arc::new(endpoints));
@@ -253,18 +331,33 @@ impl Cluster {
     fn endpoint(
         &self,
         config: &EndpointConfig,
-        address: &EndpointAddress,
+        place: &Place,
+        credentials: Option<&Credentials>,
         authority: &Arc<str>,
         state: Option<Arc<EndpointState>>,
     ) -> Result<Endpoint, String> {
-        let peer = self.peers.make(address, &config.host)?;
+        let (peer, tls) = match config.service() {
+            Some(_) => (
+                self.peers.make_in_mesh(place, credentials)?,
+                place
+                    .id
+                    .as_ref()
+                    .zip(credentials)
+                    .and_then(|(id, it)| it.policy(id)),
+            ),
+            None => (
+                self.peers.make(&place.address, &config.host)?,
+                self.peers.tls(&config.host),
+            ),
+        };
         Ok(Endpoint {
-            address: address.clone(),
-            host: Arc::clone(&config.host),
+            address: place.address.clone(),
+            id: place.id.clone(),
             authority: Arc::clone(authority),
+            tls,
             pool_key: PoolKey {
                 group_key: peer.group_key,
-                address: address.clone(),
+                address: place.address.clone(),
             },
             peer: Arc::new(peer),
             state: state.unwrap_or_default(),
@@ -279,6 +372,9 @@ impl Cluster {
     fn authority(&self, endpoint: &EndpointConfig) -> Arc<str> {
         let scheme_port = if self.config.tls.is_some() { 443 } else { 80 };
         let host = &endpoint.host;
+        if let Some(name) = endpoint.service() {
+            return name.into();
+        }
         if host.starts_with("unix:") {
             return "localhost".into();
         }
@@ -304,7 +400,10 @@ impl Drop for Cluster {
     }
 }
 
-fn target(endpoint: &EndpointConfig) -> Target {
+fn target(endpoint: &EndpointConfig) -> Target<'_> {
+    if let Some(name) = endpoint.service() {
+        return Target::Service(name);
+    }
     if let Some(path) = endpoint.host.strip_prefix("unix:") {
         return Target::Address(EndpointAddress::Unix(PathBuf::from(path)));
     }

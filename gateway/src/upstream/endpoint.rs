@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use pingora_core::upstreams::peer::HttpPeer;
 use serde::Serialize;
+use tollgate_policy::workload::WorkloadId;
 
 use super::cluster::Rules;
 use super::ejection::{Ejection, Standing};
+use super::peer::TlsPolicy;
 use super::pool::PoolKey;
 use super::{EndpointAddress, Outcome};
 
@@ -88,8 +90,11 @@ impl EndpointState {
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) address: EndpointAddress,
-    pub(super) host: Arc<str>,
+    /// Who it has to be, where that is known.
+    pub(super) id: Option<WorkloadId>,
     pub(super) authority: Arc<str>,
+    /// For connections of our own; `None`: cleartext.
+    pub(super) tls: Option<TlsPolicy>,
     pub(super) peer: Arc<HttpPeer>,
     pub(super) pool_key: PoolKey,
     pub(super) state: Arc<EndpointState>,

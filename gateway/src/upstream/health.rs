@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
@@ -17,6 +16,7 @@ use super::EndpointAddress;
 use super::cluster::Cluster;
 use super::dns::jittered;
 use super::endpoint::Endpoint;
+use super::peer::TlsPolicy;
 use super::picker::random_below;
 use crate::descriptors::tells_of_lack;
 
@@ -26,8 +26,6 @@ const AT_ONCE: usize = 16;
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 /// A status line is at the very beginning of an answer.
 const MAX_READ: usize = 1024;
-
-type TlsPolicy = (Arc<rustls::ClientConfig>, ServerName<'static>);
 
 /// What one check needs, apart from the cluster, so that the cluster may go while it runs.
 struct Probe {
@@ -59,7 +57,7 @@ fn probes(cluster: &Cluster) -> Option<(Duration, Vec<Probe>)> {
     let endpoints = cluster.current();
     let probes = endpoints.iter().map(|endpoint| Probe {
         check: check.clone(),
-        tls: cluster.tls(&endpoint.host),
+        tls: endpoint.tls.clone(),
         endpoint: Arc::clone(endpoint),
         connect_only: cluster.config.protocol == UpstreamProtocol::Http2,
     });

@@ -7,16 +7,19 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use self::cluster::Cluster;
+pub(crate) use self::credentials::Credentials;
 pub use self::dns::NameServers;
 pub use self::endpoint::{EndpointStatus, InFlight, Picked};
 pub(crate) use self::peer::client_tls;
 
 mod budget;
 mod cluster;
+mod credentials;
 mod dns;
 mod ejection;
 mod endpoint;
 mod health;
+mod located;
 mod peer;
 mod picker;
 pub mod pool;

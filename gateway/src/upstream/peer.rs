@@ -20,6 +20,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tollgate_policy::settings::{UpstreamConfig, UpstreamProtocol, UpstreamTls};
 
 use super::EndpointAddress;
+use super::credentials::Credentials;
+use super::located::Place;
 
 /// Calls that share one HTTP/2 connection: what servers commonly allow.
 const H2_STREAMS: usize = 100;
@@ -31,6 +33,9 @@ const TCP_KEEPALIVE: TcpKeepalive = TcpKeepalive {
     #[cfg(target_os = "linux")]
     user_timeout: Duration::ZERO,
 };
+
+/// TLS of a connection of our own, and the name to verify.
+pub(super) type TlsPolicy = (Arc<ClientConfig>, ServerName<'static>);
 
 /// TLS to the endpoints of one cluster.
 #[derive(Debug)]
@@ -87,8 +92,8 @@ impl PeerMaker {
         })
     }
 
-    /// The policy for connections of our own, with the name to verify.
-    pub(super) fn tls(&self, host: &str) -> Option<(Arc<ClientConfig>, ServerName<'static>)> {
+    /// The policy for connections of our own.
+    pub(super) fn tls(&self, host: &str) -> Option<TlsPolicy> {
         let tls = self.tls.as_ref()?;
         let name = ServerName::try_from(tls.name(host).to_owned()).ok()?;
         Some((Arc::clone(tls.client.as_ref()?), name))
@@ -96,27 +101,10 @@ impl PeerMaker {
 
     /// The peer for `address`, an address of `host`.
     pub(super) fn make(&self, address: &EndpointAddress, host: &str) -> Result<HttpPeer, String> {
-        let sni = match &self.tls {
-            Some(tls) => {
-                let name = tls.name(host);
-                ServerName::try_from(name)
-                    .map_err(|_| format!("{name:?} is no name to verify: set tls.server_name"))?;
-                name.to_owned()
-            }
-            None => String::new(),
-        };
+        let sni = self.server_name(host)?;
         let mut hasher = DefaultHasher::new();
         (self.key, &sni).hash(&mut hasher);
-        let mut peer = match address {
-            EndpointAddress::Tcp(address) => HttpPeer::new(address, self.tls.is_some(), sni),
-            EndpointAddress::Unix(path) => {
-                let path = path
-                    .to_str()
-                    .ok_or("the path of a Unix socket must be UTF-8")?;
-                HttpPeer::new_uds(path, self.tls.is_some(), sni)
-                    .map_err(|error| format!("unix:{path}: {error}"))?
-            }
-        };
+        let mut peer = connect_to(address, self.tls.is_some(), sni)?;
         peer.group_key = hasher.finish();
         if let Some(tls) = &self.tls {
             peer.client_cert_key.clone_from(&tls.identity);
@@ -124,6 +112,44 @@ impl PeerMaker {
         }
         self.set_options(&mut peer);
         Ok(peer)
+    }
+
+    /// The peer for an instance of a service of the installation. Where it has an identity, that is verified, and ours is shown.
+    ///
+    /// # Errors
+    /// In words: it has to be reached by mutual TLS, and we have no identity (yet).
+    pub(super) fn make_in_mesh(
+        &self,
+        place: &Place,
+        credentials: Option<&Credentials>,
+    ) -> Result<HttpPeer, String> {
+        let Some(id) = &place.id else {
+            return self.make(&place.address, "");
+        };
+        let credentials =
+            credentials.ok_or("this process has no identity to show, which mutual TLS needs")?;
+        let name = id.dns_name();
+        let mut hasher = DefaultHasher::new();
+        (self.key, &name, credentials.key).hash(&mut hasher);
+        let mut peer = connect_to(&place.address, true, name)?;
+        peer.group_key = hasher.finish();
+        peer.client_cert_key = Some(Arc::clone(&credentials.certificate));
+        peer.options.ca = Some(Arc::clone(&credentials.roots));
+        self.set_options(&mut peer);
+        Ok(peer)
+    }
+
+    /// The name to verify; empty in cleartext.
+    fn server_name(&self, host: &str) -> Result<String, String> {
+        match &self.tls {
+            Some(tls) => {
+                let name = tls.name(host);
+                ServerName::try_from(name)
+                    .map_err(|_| format!("{name:?} is no name to verify: set tls.server_name"))?;
+                Ok(name.to_owned())
+            }
+            None => Ok(String::new()),
+        }
     }
 
     fn set_options(&self, peer: &mut HttpPeer) {
@@ -171,9 +197,6 @@ impl Tls {
         let (identity, client) = match &tls.client_certificate {
             Some((chain_path, key_path)) => {
                 let chain = read_certificates(chain_path)?;
-                for certificate in &chain {
-                    ParsedCertificate::try_from(certificate).map_err(|e| explain(chain_path, e))?;
-                }
                 let key =
                     PrivateKeyDer::from_pem_file(key_path).map_err(|e| explain(key_path, e))?;
                 let der = key.secret_der().to_vec();
@@ -182,9 +205,7 @@ impl Tls {
                 let client = builder
                     .with_client_auth_cert(chain.clone(), key.clone_key())
                     .map_err(|e| explain(key_path, e))?;
-                let identity = guarded(chain_path, || {
-                    CertKey::new(chain.iter().map(|one| one.to_vec()).collect(), der)
-                })?;
+                let identity = cert_key(chain_path, &chain, der)?;
                 (Some(Arc::new(identity)), client)
             }
             None => (None, builder.with_no_client_auth()),
@@ -204,7 +225,20 @@ impl Tls {
     }
 }
 
-fn client_builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, String> {
+fn connect_to(address: &EndpointAddress, tls: bool, sni: String) -> Result<HttpPeer, String> {
+    match address {
+        EndpointAddress::Tcp(address) => Ok(HttpPeer::new(address, tls, sni)),
+        EndpointAddress::Unix(path) => {
+            let path = path
+                .to_str()
+                .ok_or("the path of a Unix socket must be UTF-8")?;
+            HttpPeer::new_uds(path, tls, sni).map_err(|error| format!("unix:{path}: {error}"))
+        }
+    }
+}
+
+pub(super) fn client_builder()
+-> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, String> {
     let provider = CryptoProvider::get_default()
         .cloned()
         .unwrap_or_else(|| Arc::new(aws_lc_rs::default_provider()));
@@ -223,7 +257,25 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String
     Ok(certificates)
 }
 
-fn wrap(path: &Path, certificates: &[CertificateDer<'_>]) -> Result<Vec<WrappedX509>, String> {
+/// A chain with its key, as pingora takes them.
+pub(super) fn cert_key(
+    path: &Path,
+    chain: &[CertificateDer<'_>],
+    key: Vec<u8>,
+) -> Result<CertKey, String> {
+    for certificate in chain {
+        ParsedCertificate::try_from(certificate).map_err(|error| explain(path, error))?;
+    }
+    PrivateKeyDer::try_from(key.as_slice()).map_err(|error| explain(path, error))?;
+    guarded(path, || {
+        CertKey::new(chain.iter().map(|one| one.to_vec()).collect(), key)
+    })
+}
+
+pub(super) fn wrap(
+    path: &Path,
+    certificates: &[CertificateDer<'_>],
+) -> Result<Vec<WrappedX509>, String> {
     guarded(path, || {
         certificates
             .iter()
@@ -237,6 +289,6 @@ fn guarded<T>(path: &Path, make: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(make)).map_err(|_| explain(path, "not an X.509 certificate"))
 }
 
-fn explain(path: &Path, error: impl std::fmt::Display) -> String {
+pub(super) fn explain(path: &Path, error: impl std::fmt::Display) -> String {
     format!("{}: {error}", path.display())
 }

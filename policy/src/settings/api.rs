@@ -95,7 +95,7 @@ pub struct UpstreamConfig {
     pub endpoints: Vec<EndpointConfig>,
     /// Protocol spoken to the service.
     pub protocol: UpstreamProtocol,
-    /// TLS to the service; `None`: cleartext.
+    /// TLS to the service; `None`: cleartext. Of services of the installation it is said by each endpoint.
     pub tls: Option<UpstreamTls>,
     /// TCP (and again TLS) connect limit. Default 1 s.
     pub connect_timeout: Duration,
@@ -124,19 +124,27 @@ pub struct UpstreamConfig {
 /// One address of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointConfig {
-    /// DNS name, IP address, or `unix:/path`.
+    /// DNS name, IP address, `unix:/path`, or `service:NAME`: wherever that service of the installation lives.
     pub host: Arc<str>,
-    /// Port (0 for Unix sockets).
+    /// Port (0 for Unix sockets and services).
     pub port: u16,
+}
+
+impl EndpointConfig {
+    /// The service of the installation it stands for, where it is one.
+    pub fn service(&self) -> Option<&str> {
+        self.host.strip_prefix("service:")
+    }
 }
 
 /// Protocol spoken to the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum UpstreamProtocol {
-    /// HTTP/1.1 (the default for `http://` and `https://`).
+    /// HTTP/1.1 (the default for `http://`, `https://` and `service://`).
     #[default]
     Http1,
-    /// HTTP/2: prior knowledge in cleartext (`h2c://`, `grpc://`), ALPN in TLS (`h2://`, `grpcs://`).
+    /// HTTP/2: prior knowledge in cleartext (`h2c://`, `grpc://`), ALPN in TLS (`h2://`, `grpcs://`), either to a service of the
+    /// installation (`service+h2://`, `service+grpc://`).
     Http2,
 }
 

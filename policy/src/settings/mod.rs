@@ -35,6 +35,7 @@ mod quota_file;
 mod reader;
 mod reference;
 mod roots_file;
+mod services_file;
 mod upstream_file;
 pub(crate) mod url;
 mod usage;

@@ -1,10 +1,13 @@
 //! `tollgate.yaml`: the process.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{OverloadConfig, QuotaConfig, UsageConfig};
+use crate::workload::WorkloadId;
 
 /// The process, as meant.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +36,8 @@ pub struct ProcessConfig {
     pub usage: UsageConfig,
     /// Where access records go.
     pub access_log: AccessLogTarget,
+    /// Where services of the installation live, for `service://NAME`: what is written here holds, whatever a control plane says.
+    pub services: BTreeMap<Arc<str>, Vec<ServiceInstance>>,
     /// The short way for plain requests (default true); off, every request takes the pump. For comparing the two.
     pub fast_path: bool,
 }
@@ -46,6 +51,47 @@ pub struct ListenerConfig {
     pub tls: Option<ListenerTls>,
     /// Peers (networks) whose PROXY protocol header is demanded and believed; empty: none.
     pub proxy_protocol_from: Vec<Network>,
+    /// Which way its calls go.
+    pub direction: Direction,
+}
+
+impl ListenerConfig {
+    /// A listener for callers, in cleartext.
+    pub fn cleartext(address: ListenAddress) -> Self {
+        Self {
+            address,
+            tls: None,
+            proxy_protocol_from: Vec::new(),
+            direction: Direction::Inbound,
+        }
+    }
+
+    /// A listener by which the app beside us reaches other services of the installation.
+    pub fn outbound(address: ListenAddress) -> Self {
+        Self {
+            direction: Direction::Outbound,
+            ..Self::cleartext(address)
+        }
+    }
+}
+
+/// Which way the calls of a listener go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// From callers to the APIs served here.
+    #[default]
+    Inbound,
+    /// From the app beside us to other services of the installation, by their names.
+    Outbound,
+}
+
+/// An instance of a service of the installation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceInstance {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Who it has to be: mutual TLS. `None`: plain, and anybody.
+    pub id: Option<WorkloadId>,
 }
 
 /// Address of a listening socket.

@@ -1,5 +1,6 @@
 //! `tollgate.yaml`: as written, and turned into [`ProcessConfig`].
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,12 +11,13 @@ use super::decode::Text;
 use super::overload_file::{WrittenOverload, overload};
 use super::quota_file::{WrittenQuota, quota};
 use super::reader::Reader;
+use super::services_file::{WrittenInstance, services};
 use super::upstream_file::WrittenPair;
 use super::usage_file::{WrittenUsage, usage};
 use super::value::{self, Wrong};
 use super::{
-    AccessLogTarget, ClientCertificates, DoorLimits, ListenAddress, ListenerConfig, ListenerTls,
-    OverloadConfig, ProcessConfig, QuotaConfig, UsageConfig,
+    AccessLogTarget, ClientCertificates, Direction, DoorLimits, ListenAddress, ListenerConfig,
+    ListenerTls, OverloadConfig, ProcessConfig, QuotaConfig, UsageConfig,
 };
 use crate::finding::Finding;
 
@@ -34,6 +36,7 @@ struct Written {
     quota: Option<WrittenQuota>,
     usage: Option<WrittenUsage>,
     access_log: Option<Text>,
+    services: Option<BTreeMap<Text, Vec<WrittenInstance>>>,
     fast_path: Option<Text>,
 }
 
@@ -43,6 +46,7 @@ struct WrittenListener {
     address: Text,
     tls: Option<WrittenTls>,
     proxy_protocol_from: Option<Vec<Text>>,
+    direction: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -82,11 +86,7 @@ impl ProcessConfig {
     pub fn default_for(workers: usize, state_dir: PathBuf) -> Self {
         let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
         Self {
-            listeners: vec![ListenerConfig {
-                address: ListenAddress::Tcp(any),
-                tls: None,
-                proxy_protocol_from: Vec::new(),
-            }],
+            listeners: vec![ListenerConfig::cleartext(ListenAddress::Tcp(any))],
             admin: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900),
             control_api: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9911)),
             workers,
@@ -98,6 +98,7 @@ impl ProcessConfig {
             quota: QuotaConfig::default(),
             usage: UsageConfig::default(),
             access_log: AccessLogTarget::Stdout,
+            services: BTreeMap::new(),
             fast_path: true,
         }
     }
@@ -166,6 +167,7 @@ fn config(reader: &mut Reader, unsaid: ProcessConfig, written: &Written) -> Proc
         quota: section(reader, &written.quota, unsaid.quota, quota),
         usage: section(reader, &written.usage, unsaid.usage, usage),
         access_log,
+        services: section(reader, &written.services, unsaid.services, services),
         fast_path: reader
             .value("fast_path", written.fast_path.as_ref(), value::switch)
             .unwrap_or(unsaid.fast_path),
@@ -220,11 +222,24 @@ fn listener(reader: &mut Reader, written: &WrittenListener) -> Option<ListenerCo
         Some(&written.address),
         value::listen_address,
     )?;
+    let direction = reader.value("listeners.direction", written.direction.as_ref(), direction);
     Some(ListenerConfig {
         address,
         tls,
         proxy_protocol_from,
+        direction: direction.unwrap_or_default(),
     })
+}
+
+fn direction(text: &str) -> Result<Direction, Wrong> {
+    match text {
+        "inbound" => Ok(Direction::Inbound),
+        "outbound" => Ok(Direction::Outbound),
+        _ => Err(Wrong::new(
+            format!("`{text}` is neither inbound nor outbound"),
+            "write `outbound` where the app beside us reaches other services",
+        )),
+    }
 }
 
 fn listener_tls(reader: &mut Reader, at: &Text, written: &WrittenTls) -> ListenerTls {

@@ -770,6 +770,9 @@ fn upstream_urls_say_protocol_tls_host_and_port() {
         ("http://[::1]:8", Http1, false, "::1", 8),
         ("https://[fd00::1]", Http1, true, "fd00::1", 443),
         ("unix:/run/a.sock", Http1, false, "unix:/run/a.sock", 0),
+        ("service://orders", Http1, false, "service:orders", 0),
+        ("service+h2://orders/", Http2, false, "service:orders", 0),
+        ("service+grpc://orders", Http2, false, "service:orders", 0),
     ];
     for (text, protocol, tls, host, port) in table {
         let upstream = plain(target(text).unwrap());

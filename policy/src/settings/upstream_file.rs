@@ -1,5 +1,6 @@
 //! `upstream:` of the API file: as written, and turned into what it means.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -8,6 +9,7 @@ use super::decode::Text;
 use super::reader::Reader;
 use super::value::{self, Wrong};
 use super::{EndpointConfig, HealthCheck, UpstreamConfig, UpstreamProtocol, UpstreamTls};
+use crate::workload::is_label;
 
 /// A URL alone, or a mapping.
 #[derive(Debug, Deserialize)]
@@ -75,10 +77,18 @@ pub(super) struct Target {
     tls: bool,
 }
 
-/// Reads `http:// https:// h2c:// grpc:// h2:// grpcs:// unix:/path`.
+impl Target {
+    /// Whether both can be endpoints of one upstream.
+    fn fits(&self, other: &Self) -> bool {
+        let kind = |it: &Self| (it.protocol, it.tls, it.endpoint.service().is_some());
+        kind(self) == kind(other)
+    }
+}
+
+/// Reads `http:// https:// h2c:// grpc:// h2:// grpcs:// unix:/path`, and `service://NAME service+h2://NAME service+grpc://NAME`: a
+/// service of the installation, wherever its instances are, by mutual TLS where they have an identity.
 pub(super) fn target(text: &str) -> Result<Target, Wrong> {
-    const REMEDY: &str =
-        "write http://host:port, https://, h2c://, grpc://, h2://, grpcs:// or unix:/path";
+    const REMEDY: &str = "write http://host:port, https://, h2c://, grpc://, h2://, grpcs://, service://name or unix:/path";
     if let Some(path) = text.strip_prefix("unix:") {
         if !path.starts_with('/') || path.starts_with("//") {
             return Err(Wrong::new(
@@ -104,6 +114,8 @@ pub(super) fn target(text: &str) -> Result<Target, Wrong> {
         "https" => (UpstreamProtocol::Http1, true),
         "h2c" | "grpc" => (UpstreamProtocol::Http2, false),
         "h2" | "grpcs" => (UpstreamProtocol::Http2, true),
+        "service" => return service(rest, UpstreamProtocol::Http1),
+        "service+h2" | "service+grpc" => return service(rest, UpstreamProtocol::Http2),
         _ => {
             return Err(Wrong::new(
                 format!("`{scheme}` is no scheme we speak"),
@@ -131,6 +143,31 @@ pub(super) fn target(text: &str) -> Result<Target, Wrong> {
         protocol,
         tls,
     })
+}
+
+/// A service of the installation, by its name. Where it listens is not written here.
+fn service(rest: &str, protocol: UpstreamProtocol) -> Result<Target, Wrong> {
+    let name = service_name(rest.strip_suffix('/').unwrap_or(rest))?;
+    let endpoint = EndpointConfig {
+        host: format!("service:{name}").into(),
+        port: 0,
+    };
+    Ok(Target {
+        endpoint,
+        protocol,
+        tls: false,
+    })
+}
+
+/// The name of a service of the installation.
+pub(super) fn service_name(text: &str) -> Result<Arc<str>, Wrong> {
+    if is_label(text) {
+        return Ok(text.into());
+    }
+    Err(Wrong::new(
+        format!("`{text}` is no name of a service"),
+        "write at most 63 of a-z, 0-9 and -, without port and path, such as service://orders",
+    ))
 }
 
 fn endpoint(authority: &str, default_port: u16) -> Option<EndpointConfig> {
@@ -302,12 +339,12 @@ fn addresses(reader: &mut Reader, details: &WrittenDetails) -> Option<UpstreamCo
         let target = reader.value("upstream", Some(text), target)?;
         match &mut first {
             None => first = Some((target.clone(), plain(target))),
-            Some((like, config)) if (like.protocol, like.tls) == (target.protocol, target.tls) => {
+            Some((like, config)) if like.fits(&target) => {
                 config.endpoints.push(target.endpoint);
             }
             Some(_) => {
                 let wrong = Wrong::new(
-                    "the endpoints speak different protocols",
+                    "the endpoints speak different protocols, or are a service and addresses",
                     "give all endpoints the same scheme",
                 );
                 reader.refuse("upstream.endpoints", text, wrong);
@@ -324,10 +361,18 @@ fn upstream_tls(
     url: Option<&Text>,
 ) {
     if let (None, Some(url)) = (&config.tls, url) {
-        let wrong = Wrong::new(
-            "has no TLS, but `tls` stands beside it",
-            "write https://, h2:// or grpcs://, or remove `tls`",
-        );
+        let of_service = config.endpoints.iter().any(|it| it.service().is_some());
+        let wrong = if of_service {
+            Wrong::new(
+                "is a service of the installation, but `tls` stands beside it",
+                "remove `tls`: both sides show the identity of their workload",
+            )
+        } else {
+            Wrong::new(
+                "has no TLS, but `tls` stands beside it",
+                "write https://, h2:// or grpcs://, or remove `tls`",
+            )
+        };
         reader.refuse("upstream.url", url, wrong);
         return;
     }

@@ -111,6 +111,12 @@ struct FileHead {
 /// # Errors
 /// In words: what the last endpoint said.
 pub async fn ask(upstream: &UpstreamConfig, grpc: &GrpcConfig) -> Result<Vec<u8>, String> {
+    if upstream.endpoints.iter().any(|it| it.service().is_some()) {
+        return Err(
+            "a service of the installation is not asked for its descriptors; name a file"
+                .to_owned(),
+        );
+    }
     let round = async {
         let mut last = "there is no endpoint".to_owned();
         for endpoint in &upstream.endpoints {
