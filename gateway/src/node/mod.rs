@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 pub mod identity;
+pub mod line;
 pub mod services;
 
 pub use identity::{Held, NodeIdentity};

@@ -23,6 +23,7 @@ use tollgate_proto::{Announcement, ControlServer};
 use crate::audit::{self, Entry, Head, Verdict};
 use crate::ca::Ca;
 use crate::index::{Edit, Effects, Index};
+use crate::nodes::endpoints::Endpoints;
 use crate::quota::Quota;
 use crate::refusal::{Refusal, chain};
 use crate::store::{Connection, Contents, Store, StoreError, Transaction, next_generation};
@@ -116,6 +117,8 @@ pub(crate) struct Inner {
     /// Another override may be the next to expire.
     pub(crate) overrides_changed: Notify,
     pub(crate) usage: Usage,
+    /// Where services live.
+    pub(crate) endpoints: Arc<Endpoints>,
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -172,6 +175,7 @@ impl Control {
                 announcements: server.announcements,
                 overrides_changed: Notify::new(),
                 usage: taking,
+                endpoints: Arc::default(),
                 tasks: parking_lot::Mutex::default(),
             }),
         };

@@ -4,6 +4,7 @@
 //! deadline and the queue is bounded: a control plane that does not answer is [`Unavailable`], never a wait without end.
 
 pub mod reports;
+pub mod stream;
 pub mod usage;
 pub mod wire;
 

@@ -179,6 +179,11 @@ impl Store {
             ),
             step(5, "usage", include_str!("../../migrations/0005_usage.sql")),
             step(6, "nodes", include_str!("../../migrations/0006_nodes.sql")),
+            step(
+                8,
+                "installation",
+                include_str!("../../migrations/0008_installation.sqlite.sql"),
+            ),
         ]);
         migrate(&self.path, self.pool.clone(), migrator).await
     }
