@@ -7,6 +7,7 @@ mod check;
 mod classify;
 mod consumers;
 mod control;
+mod control_plane;
 mod demo_service;
 mod explain;
 mod gateway;
@@ -40,6 +41,9 @@ enum Command {
     /// Serve APIs: from one OpenAPI file, or from a configuration directory
     #[command(after_help = gateway::EXAMPLES)]
     Gateway(gateway::Args),
+    /// Own the policy of an installation: gateways and sidecars join it
+    #[command(after_help = control_plane::EXAMPLES)]
+    Control(control_plane::Args),
     /// Check an OpenAPI file, an API file, tollgate.yaml or a configuration directory
     #[command(after_help = check::EXAMPLES)]
     Check(check::Args),
@@ -106,6 +110,7 @@ pub(crate) fn main() -> ExitCode {
     // clap itself exits with 2 on usage errors and with 0 on --help.
     let done = match Cli::parse().command {
         Command::Gateway(args) => gateway::run(args),
+        Command::Control(args) => control_plane::run(args),
         Command::Check(args) => check::run(args),
         Command::OpenApi(args) => openapi::run(args),
         Command::Classify(args) => classify::run(args),

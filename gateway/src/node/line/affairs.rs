@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use tollgate_proto::wire::{self, control_client::ControlClient as Wire};
-use tollgate_proto::{Answer, Question, TermsText};
+use tollgate_proto::{Answer, Question, convert};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -55,9 +55,7 @@ async fn asked(mut wire: Wire<Channel>, question: Question) -> Result<Answer, St
     Ok(match question {
         Question::Terms { consumer, api } => {
             let response = wire.terms(about(consumer, api)).await?.into_inner();
-            let terms = response.terms.into_iter().map(TermsText::try_from);
-            let terms = terms.collect::<Result<_, _>>();
-            Answer::Terms(terms.map_err(|error| Status::data_loss(error.to_string()))?)
+            Answer::Terms(convert::terms_texts(response).map_err(strange)?)
         }
         Question::Accept(acceptance) => {
             let response = wire.accept(wire::Acceptance::from(&acceptance)).await?;
@@ -68,15 +66,14 @@ async fn asked(mut wire: Wire<Channel>, question: Question) -> Result<Answer, St
         }
         Question::Overview { consumer } => {
             let response = wire.overview(about(consumer, "".into())).await?;
-            Answer::Overview(document(&response.into_inner())?)
+            Answer::Overview(convert::document(response.into_inner()).map_err(strange)?)
         }
         Question::OwnUsage { consumer, api } => {
             let response = wire.own_usage(about(consumer, api)).await?;
-            Answer::OwnUsage(document(&response.into_inner())?)
+            Answer::OwnUsage(convert::document(response.into_inner()).map_err(strange)?)
         }
         Question::Audit(records) => {
-            let records = records.iter().map(Into::into).collect();
-            wire.audit(wire::AuditRequest { records }).await?;
+            wire.audit(convert::audit_request(&records)).await?;
             Answer::Noted
         }
         Question::Resolve(_) | Question::Revocations | Question::Lease(..) | Question::Usage(_) => {
@@ -85,7 +82,6 @@ async fn asked(mut wire: Wire<Channel>, question: Question) -> Result<Answer, St
     })
 }
 
-fn document(document: &wire::JsonDocument) -> Result<serde_json::Value, Status> {
-    let value = serde_json::from_str(&document.json);
-    value.map_err(|error| Status::data_loss(error.to_string()))
+fn strange(error: convert::Malformed) -> Status {
+    Status::data_loss(error.to_string())
 }

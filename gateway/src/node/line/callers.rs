@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tollgate_policy::directory::{Caller, CredentialRef};
-use tollgate_proto::wire::{self, control_client::ControlClient as Wire, resolve_response};
-use tollgate_proto::{Answer, Resolved};
+use tollgate_proto::wire::{self, control_client::ControlClient as Wire};
+use tollgate_proto::{Answer, Resolved, convert};
 use tonic::transport::Channel;
 
 use super::contact::Contact;
@@ -140,39 +140,26 @@ impl Callers {
         let Some(pending) = self.pending.remove(&response.number) else {
             return;
         };
+        let told = match convert::resolved(response) {
+            Ok(Answer::Resolved(told)) => told,
+            Ok(_) => return self.recall(pending),
+            Err(error) => {
+                tracing::error!(%error, "the control plane's answer is not understood");
+                return self.recall(pending);
+            }
+        };
         let Pending {
             reference, back, ..
         } = pending;
-        let caller = match response.answer {
-            Some(resolve_response::Answer::Caller(caller)) => match Caller::try_from(caller) {
-                Ok(caller) => {
-                    let caller = Arc::new(caller);
-                    let mut memory = self.known.memory.lock();
-                    memory.learn(reference, Arc::clone(&caller), now());
-                    Some(caller)
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the control plane's answer is no caller");
-                    self.recall(Pending {
-                        reference,
-                        back,
-                        since: pending.since,
-                    });
-                    return;
-                }
-            },
-            Some(resolve_response::Answer::Nobody(_)) => self.nobody(&reference),
-            // What is not understood is no answer.
-            Some(resolve_response::Answer::Refused(_)) | None => {
-                self.recall(Pending {
-                    reference,
-                    back,
-                    since: pending.since,
-                });
-                return;
+        let caller = match told.caller {
+            Some(caller) => {
+                let mut memory = self.known.memory.lock();
+                memory.learn(reference, Arc::clone(&caller), now());
+                Some(caller)
             }
+            None => self.nobody(&reference),
         };
-        let generation = self.known.generations.of(response.generation);
+        let generation = self.known.generations.of(told.generation);
         let _asker_gone = back.send(Answer::Resolved(Resolved { caller, generation }));
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
-use tollgate_proto::wire::{self, control_client::ControlClient as Wire};
-use tollgate_proto::{Answer, HolderId, LeaseAsk, UsageBatch, UsageReceipt};
+use tollgate_proto::wire::control_client::ControlClient as Wire;
+use tollgate_proto::{Answer, HolderId, LeaseAsk, UsageBatch, convert};
 use tonic::transport::Channel;
 
 use super::contact::Contact;
@@ -36,37 +36,29 @@ pub(super) async fn leases(
         let mut wire = Wire::new(channel.clone());
         async move { wire.leases(from).await }
     });
-    let mut pending: HashMap<u64, oneshot::Sender<Answer>> = HashMap::new();
+    let mut pending: HashMap<u64, (Vec<LeaseAsk>, oneshot::Sender<Answer>)> = HashMap::new();
     let (mut number, mut free) = (0, Instant::now());
     loop {
         tokio::select! {
             asked = async { sleep_until(free).await; queue.recv().await } => {
                 let Some((holder, asks, back)) = asked else { return };
                 number += 1;
-                let request = wire::LeasesRequest {
-                    number,
-                    holder: holder.0,
-                    asks: asks.iter().map(Into::into).collect(),
-                };
+                let request = convert::leases_request(number, holder, &asks);
                 // Whoever gave up waiting needs no place. Without a stream the way back is dropped: that says it.
-                pending.retain(|_, back| !back.is_closed());
+                pending.retain(|_, (_, back)| !back.is_closed());
                 if stream.send(request) {
                     contact.frames.fetch_add(1, Ordering::Relaxed);
                     free = Instant::now() + LEASES;
-                    pending.insert(number, back);
+                    pending.insert(number, (asks, back));
                 }
             }
             event = stream.next() => match event {
                 Event::Opened => {}
                 Event::Closed => pending.clear(),
                 Event::Message(response) => {
-                    let Some(back) = pending.remove(&response.number) else { continue };
-                    let grants = response.grants.into_iter().map(TryInto::try_into);
-                    let answer = match grants.collect::<Result<Vec<_>, _>>() {
-                        Ok(grants) if response.refused.is_empty() => Answer::Leased(grants),
-                        Ok(_) => Answer::Refused(response.refused),
-                        Err(error) => Answer::Refused(error.to_string()),
-                    };
+                    let Some((asks, back)) = pending.remove(&response.number) else { continue };
+                    let answer = convert::leased(response, &asks);
+                    let answer = answer.unwrap_or_else(|error| Answer::Refused(error.to_string()));
                     let _asker_gone = back.send(answer);
                 }
             },
@@ -111,9 +103,12 @@ pub(super) async fn usage(
                 Event::Message(receipt) => {
                     silent = Instant::now();
                     let Some(back) = pending.pop_front() else { continue };
-                    let answer = match receipt.next {
-                        Some(next) => Answer::Received(UsageReceipt { next }),
-                        None => Answer::Refused(receipt.refused),
+                    let answer = match convert::Received::try_from(receipt) {
+                        Ok(received) => match received.receipt {
+                            Ok(receipt) => Answer::Received(receipt),
+                            Err(why) => Answer::Refused(why),
+                        },
+                        Err(error) => Answer::Refused(error.to_string()),
                     };
                     let _sender_gone = back.send(answer);
                 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::time::{sleep, timeout};
 use tollgate_policy::directory::Revoked;
-use tollgate_proto::wire::revocations_event::Event;
-use tollgate_proto::wire::{self, changes_event, control_client::ControlClient as Wire};
-use tollgate_proto::{Announcement, convert};
+use tollgate_proto::Announcement;
+use tollgate_proto::convert::FastLane;
+use tollgate_proto::wire::{self, control_client::ControlClient as Wire};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
@@ -50,49 +50,57 @@ async fn hear(
     announcements: &broadcast::Sender<Announcement>,
     backoff: &mut Backoff,
 ) -> Result<(), Status> {
+    // Until all of it is here, what is known stays: a part is not all.
+    let mut whole: Option<(u64, Arc<str>, Vec<Revoked>)> = None;
     loop {
         let message = timeout(SILENCE, stream.message()).await;
         let message = message.map_err(|_| Status::unavailable("silence"))??;
-        let Some(event) = message.and_then(|it| it.event) else {
-            return Err(Status::data_loss("an event nobody knows here"));
-        };
-        match event {
-            Event::All(set) => {
-                let what = read(set.revoked)?;
-                let anew = known.memory.lock().revoke_all(&what, &set.installation);
-                if anew && !known.anew.swap(true, Ordering::Relaxed) {
-                    tracing::error!(
-                        "the control plane's store began anew: what this node holds stays as it is until it is known there"
-                    );
+        let message = message.ok_or_else(|| Status::unavailable("it ended"))?;
+        let event = FastLane::try_from(message);
+        match event.map_err(|error| Status::data_loss(error.to_string()))? {
+            FastLane::All {
+                generation,
+                installation,
+                what,
+            } => whole = Some((generation, installation, what.to_vec())),
+            FastLane::More { generation, what } => match &mut whole {
+                Some((_, _, all)) => all.extend_from_slice(&what),
+                None => {
+                    known.memory.lock().revoke(&what);
+                    announce(known, announcements, generation, what);
                 }
-                announce(known, announcements, set.generation, what);
+            },
+            FastLane::Heartbeat => {
+                if let Some((generation, installation, what)) = whole.take() {
+                    take_all(known, &what, &installation);
+                    announce(known, announcements, generation, what.into());
+                }
             }
-            Event::More(set) => {
-                let what = read(set.revoked)?;
-                known.memory.lock().revoke(&what);
-                announce(known, announcements, set.generation, what);
-            }
-            Event::Heartbeat(_) => {}
         }
-        known.contact.heard();
-        known.memory.lock().heard(now());
-        backoff.reset();
+        if whole.is_none() {
+            known.contact.heard();
+            known.memory.lock().heard(now());
+            backoff.reset();
+        }
     }
 }
 
-fn read(revoked: Vec<wire::Revoked>) -> Result<Vec<Revoked>, Status> {
-    let read = revoked.into_iter().map(Revoked::try_from).collect();
-    read.map_err(|error: convert::Malformed| Status::data_loss(error.to_string()))
+fn take_all(known: &Known, what: &[Revoked], installation: &str) {
+    let anew = known.memory.lock().revoke_all(what, installation);
+    if anew && !known.anew.swap(true, Ordering::Relaxed) {
+        tracing::error!(
+            "the control plane's store began anew: what this node holds stays as it is until it is known there"
+        );
+    }
 }
 
 fn announce(
     known: &Known,
     announcements: &broadcast::Sender<Announcement>,
     generation: u64,
-    what: Vec<Revoked>,
+    what: Arc<[Revoked]>,
 ) {
     let generation = known.generations.announced(generation);
-    let what = what.into();
     let _nobody_listens = announcements.send(Announcement::Revoked { generation, what });
 }
 
@@ -111,33 +119,25 @@ pub(super) async fn changes(
             let mut stream = stream.into_inner();
             while let Ok(Some(message)) = stream.message().await {
                 backoff.reset();
-                let Some(announcement) = message.event.and_then(|it| announced(&known, it)) else {
-                    continue;
-                };
-                let _nobody_listens = announcements.send(announcement);
+                // What is not understood may have been anything.
+                let announcement = Announcement::try_from(message)
+                    .unwrap_or(Announcement::Everything { generation: 0 });
+                let _nobody_listens = announcements.send(counted_here(&known, announcement));
             }
         }
         sleep(backoff.next()).await;
     }
 }
 
-fn announced(known: &Known, event: changes_event::Event) -> Option<Announcement> {
-    match event {
-        changes_event::Event::Consumers(changed) => Some(Announcement::Changed {
-            generation: known.generations.announced(changed.generation),
-            consumers: changed.consumers.into_iter().map(Into::into).collect(),
-        }),
-        changes_event::Event::Everything(changed) => Some(Announcement::Everything {
-            generation: known.generations.announced(changed.generation),
-        }),
-        changes_event::Event::Quota(alert) => Some(Announcement::Quota {
-            key: alert.key?.try_into().ok()?,
-            percent: alert.percent.try_into().ok()?,
-            begins: convert::from_timestamp(&alert.begins?).ok()?,
-            ends: match &alert.ends {
-                Some(ends) => Some(convert::from_timestamp(ends).ok()?),
-                None => None,
-            },
-        }),
+/// The same, with this node's count of generations.
+fn counted_here(known: &Known, mut announcement: Announcement) -> Announcement {
+    match &mut announcement {
+        Announcement::Revoked { generation, .. }
+        | Announcement::Changed { generation, .. }
+        | Announcement::Everything { generation } => {
+            *generation = known.generations.announced(*generation);
+        }
+        Announcement::Quota { .. } => {}
     }
+    announcement
 }

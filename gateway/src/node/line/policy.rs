@@ -60,7 +60,7 @@ pub(super) async fn follow(
                     }
                     Some(policy_event::Event::Withdrawn(withdrawn)) => {
                         let live = live.clone();
-                        let done = spawn_blocking(move || live.withdraw_bundle(&withdrawn.api)).await;
+                        let done = spawn_blocking(move || live.withdraw(&withdrawn.api)).await;
                         if let Err(error) = done {
                             tracing::error!(%error, "an API is not withdrawn");
                         }
@@ -88,7 +88,7 @@ fn begin(stream: &mut Stream, description: &Description, live: &Live) {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             run: description.run.to_string(),
         }),
-        held: live.held_bundles(),
+        held: live.held(),
         ..wire::PolicyReport::default()
     });
     for verdict in live.verdicts() {
@@ -99,7 +99,7 @@ fn begin(stream: &mut Stream, description: &Description, live: &Live) {
 async fn apply(live: &Arc<Live>, bundle: wire::Bundle) -> wire::Verdict {
     let (api, generation) = (bundle.api.clone(), bundle.generation);
     let live = live.clone();
-    let applied = spawn_blocking(move || live.apply_bundle(bundle)).await;
+    let applied = spawn_blocking(move || live.apply(bundle)).await;
     let reason = match applied {
         Ok(Ok(())) => String::new(),
         Ok(Err(why)) => why,

@@ -5,7 +5,7 @@
 
 use tollgate_policy::access::{WhyNot, decide_remote};
 use tollgate_policy::directory::CredentialRef;
-use tollgate_proto::wire::{self, CheckRequest, CheckResponse, OnUnavailable};
+use tollgate_proto::wire::{CheckRequest, CheckResponse, OnUnavailable};
 use tollgate_proto::wire::{check_request::Phase, check_response::Decision};
 use tonic::Status;
 

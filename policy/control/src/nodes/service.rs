@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use tollgate_policy::workload::WorkloadId;
+use tollgate_proto::convert;
 use tollgate_proto::stream::{Sent, sent};
 use tollgate_proto::wire;
 use tollgate_proto::wire::control_server::{self, ControlServer};
-use tollgate_proto::{Answer, AuditRecord, ControlClient, Question};
+use tollgate_proto::{Answer, ControlClient, Question};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::port::NodePeer;
@@ -171,12 +172,9 @@ impl control_server::Control for Nodes {
         request: Request<wire::AboutConsumer>,
     ) -> Result<Response<wire::TermsResponse>, Status> {
         peer_of(&request)?;
-        let about = request.into_inner();
-        let (consumer, api) = (about.consumer.into(), about.api.into());
+        let (consumer, api) = convert::about(request.into_inner()).map_err(malformed)?;
         match self.ask(Question::Terms { consumer, api }).await? {
-            Answer::Terms(terms) => Ok(Response::new(wire::TermsResponse {
-                terms: terms.iter().map(wire::TermsText::from).collect(),
-            })),
+            Answer::Terms(terms) => Ok(Response::new(convert::terms_response(&terms))),
             _ => Err(strange()),
         }
     }
@@ -204,7 +202,7 @@ impl control_server::Control for Nodes {
         peer_of(&request)?;
         let consumer = request.into_inner().consumer.into();
         match self.ask(Question::Overview { consumer }).await? {
-            Answer::Overview(value) => Ok(document(&value)),
+            Answer::Overview(value) => Ok(Response::new(convert::json_document(&value))),
             _ => Err(strange()),
         }
     }
@@ -214,10 +212,9 @@ impl control_server::Control for Nodes {
         request: Request<wire::AboutConsumer>,
     ) -> Result<Response<wire::JsonDocument>, Status> {
         peer_of(&request)?;
-        let about = request.into_inner();
-        let (consumer, api) = (about.consumer.into(), about.api.into());
+        let (consumer, api) = convert::about(request.into_inner()).map_err(malformed)?;
         match self.ask(Question::OwnUsage { consumer, api }).await? {
-            Answer::OwnUsage(value) => Ok(document(&value)),
+            Answer::OwnUsage(value) => Ok(Response::new(convert::json_document(&value))),
             _ => Err(strange()),
         }
     }
@@ -227,19 +224,10 @@ impl control_server::Control for Nodes {
         request: Request<wire::AuditRequest>,
     ) -> Result<Response<wire::AuditResponse>, Status> {
         peer_of(&request)?;
-        let records = request.into_inner().records.into_iter();
-        let records = records.map(AuditRecord::try_from).collect::<Result<_, _>>();
-        match self
-            .ask(Question::Audit(records.map_err(malformed)?))
-            .await?
-        {
+        let records = convert::audit_records(request.into_inner()).map_err(malformed)?;
+        match self.ask(Question::Audit(records)).await? {
             Answer::Noted => Ok(Response::new(wire::AuditResponse {})),
             _ => Err(strange()),
         }
     }
-}
-
-fn document(value: &serde_json::Value) -> Response<wire::JsonDocument> {
-    let json = value.to_string();
-    Response::new(wire::JsonDocument { json })
 }

@@ -6,13 +6,10 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tollgate_policy::directory::{CredentialRef, Revoked};
-use tollgate_policy::quota::{HolderId, LeaseAsk};
+use tollgate_policy::directory::CredentialRef;
 use tollgate_policy::workload::{Kind, WorkloadId};
-use tollgate_proto::convert::Malformed;
-use tollgate_proto::wire::{
-    self, changes_event, policy_event, resolve_response, revocations_event,
-};
+use tollgate_proto::convert::{self, FastLane, Malformed};
+use tollgate_proto::wire::{self, revocations_event};
 use tollgate_proto::{Announcement, Answer, UsageBatch};
 use tonic::{Status, Streaming};
 
@@ -53,10 +50,6 @@ async fn next<T>(from: &mut Streaming<T>) -> Option<T> {
     from.message().await.ok().flatten()
 }
 
-fn unknown_facts() -> Ended {
-    Status::unavailable("the store was never read").into()
-}
-
 /// Who has these credentials?
 pub(super) async fn resolve(
     control: Control,
@@ -67,19 +60,12 @@ pub(super) async fn resolve(
         let credential = request.credential.ok_or(Malformed("credential"))?;
         let reference = CredentialRef::try_from(credential)?;
         // Files alone do not know what was revoked: no answer is better than one that lets it pass.
-        let resolved = control
-            .facts_known()
-            .then(|| control.inner.index.read().resolve(&reference));
-        let generation = resolved.as_ref().map_or(0, |it| it.generation);
-        let answer = match resolved.map(|it| it.caller) {
-            None => resolve_response::Answer::Refused("the store was never read".into()),
-            Some(None) => resolve_response::Answer::Nobody(wire::Nobody {}),
-            Some(Some(caller)) => resolve_response::Answer::Caller((&*caller).into()),
-        };
-        let response = wire::ResolveResponse {
-            number: request.number,
-            generation,
-            answer: Some(answer),
+        let response = match control.facts_known() {
+            true => {
+                let resolved = control.inner.index.read().resolve(&reference);
+                convert::resolve_response(request.number, &resolved)
+            }
+            false => convert::refused_resolve(request.number, "the store was never read"),
         };
         send(&to, response).await?;
     }
@@ -93,22 +79,14 @@ pub(super) async fn leases(
     to: Outgoing<wire::LeasesResponse>,
 ) -> Result<(), Ended> {
     while let Some(request) = next(&mut from).await {
-        let asks = request.asks.into_iter().map(LeaseAsk::try_from);
-        let asks = asks.collect::<Result<Vec<_>, _>>()?;
+        let number = request.number;
+        let (holder, asks) = convert::lease_asks(request)?;
         let (back, answered) = oneshot::channel();
-        control
-            .inner
-            .quota
-            .ask(HolderId(request.holder), asks, back);
-        let (grants, refused) = match answered.await {
-            Ok(Answer::Leased(grants)) => (grants.iter().map(Into::into).collect(), String::new()),
-            Ok(Answer::Refused(why)) => (Vec::new(), why),
-            Ok(_) | Err(_) => (Vec::new(), "no answer".to_owned()),
-        };
-        let response = wire::LeasesResponse {
-            number: request.number,
-            grants,
-            refused,
+        control.inner.quota.ask(holder, asks, back);
+        let response = match answered.await {
+            Ok(Answer::Leased(grants)) => convert::leases_response(number, &grants),
+            Ok(Answer::Refused(why)) => convert::refused_leases(number, &why),
+            Ok(_) | Err(_) => convert::refused_leases(number, "no answer"),
         };
         send(&to, response).await?;
     }
@@ -122,69 +100,64 @@ pub(super) async fn usage(
     to: Outgoing<wire::UsageReceipt>,
 ) -> Result<(), Ended> {
     while let Some(request) = next(&mut from).await {
-        let (run, shard, node) = (request.run.clone(), request.shard, request.node.clone());
         let batch = UsageBatch::try_from(request)?;
-        let (next, refused) = match control.inner.usage.submit(batch).await {
-            Ok(receipt) => (Some(receipt.next), String::new()),
-            Err(why) => (None, why),
-        };
-        let receipt = wire::UsageReceipt {
-            run,
-            shard,
-            node,
-            next,
-            refused,
+        let receipt = match control.inner.usage.submit(batch.clone()).await {
+            Ok(receipt) => convert::usage_receipt(&batch, receipt),
+            Err(why) => convert::refused_usage(&batch, &why),
         };
         send(&to, receipt).await?;
     }
     Ok(())
 }
 
-/// What counts no more, all of it first.
+/// What counts no more, all of it first; the first heartbeat says that it was all.
 pub(super) async fn revocations(
     control: Control,
     mut told: broadcast::Receiver<Announcement>,
     to: Outgoing<wire::RevocationsEvent>,
 ) -> Result<(), Ended> {
-    use revocations_event::Event;
-    let all = || {
-        // Before: an earlier set must not look like all there is.
-        if !control.facts_known() {
-            return Err(unknown_facts());
-        }
-        let index = control.inner.index.read();
-        let mut all = set(index.generation, &index.revoked());
-        all.installation = index.installation.to_string();
-        Ok(Event::All(all))
-    };
-    let mut event = all()?;
+    all_revocations(&control, &to).await?;
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let message = wire::RevocationsEvent { event: Some(event) };
-        send(&to, message).await?;
-        event = loop {
-            tokio::select! {
-                announced = told.recv() => match announced {
-                    Ok(Announcement::Revoked { generation, what }) => {
-                        break Event::More(set(generation, &what));
-                    }
-                    Ok(_) => {}
-                    Err(broadcast::error::RecvError::Lagged(_)) => break all()?,
-                    Err(broadcast::error::RecvError::Closed) => return Ok(()),
-                },
-                _ = heartbeat.tick() => break Event::Heartbeat(wire::Heartbeat {}),
-            }
+        let event = tokio::select! {
+            announced = told.recv() => match announced {
+                Ok(Announcement::Revoked { generation, what }) => {
+                    FastLane::More { generation, what }
+                }
+                Ok(_) => continue,
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    all_revocations(&control, &to).await?;
+                    FastLane::Heartbeat
+                }
+                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            },
+            _ = heartbeat.tick() => FastLane::Heartbeat,
         };
+        send(&to, (&event).into()).await?;
     }
 }
 
-fn set(generation: u64, revoked: &[Revoked]) -> wire::RevokedSet {
-    wire::RevokedSet {
-        generation,
-        revoked: revoked.iter().map(Into::into).collect(),
-        installation: String::new(),
+async fn all_revocations(
+    control: &Control,
+    to: &Outgoing<wire::RevocationsEvent>,
+) -> Result<(), Ended> {
+    // Before the store was read, this would not be all there is.
+    if !control.facts_known() {
+        return Err(Status::unavailable("the store was never read").into());
     }
+    let sets = {
+        let index = control.inner.index.read();
+        convert::revoked_sets(index.generation, &index.installation, &index.revoked())
+    };
+    for (number, set) in sets.into_iter().enumerate() {
+        let event = Some(match number {
+            0 => revocations_event::Event::All(set),
+            _ => revocations_event::Event::More(set),
+        });
+        send(to, wire::RevocationsEvent { event }).await?;
+    }
+    Ok(())
 }
 
 /// What changed; that anything may have, first.
@@ -193,41 +166,18 @@ pub(super) async fn changes(
     mut told: broadcast::Receiver<Announcement>,
     to: Outgoing<wire::ChangesEvent>,
 ) -> Result<(), Ended> {
-    let everything =
-        |generation| changes_event::Event::Everything(wire::ChangedEverything { generation });
-    let now = || everything(control.inner.index.read().generation);
-    let mut event = now();
+    let everything = || Announcement::Everything {
+        generation: control.inner.index.read().generation,
+    };
+    let mut announcement = everything();
     loop {
-        send(&to, wire::ChangesEvent { event: Some(event) }).await?;
-        event = loop {
-            match told.recv().await {
-                Ok(Announcement::Revoked { .. }) => {}
-                Ok(Announcement::Changed {
-                    generation,
-                    consumers,
-                }) => {
-                    break changes_event::Event::Consumers(wire::ChangedConsumers {
-                        generation,
-                        consumers: consumers.iter().map(ToString::to_string).collect(),
-                    });
-                }
-                Ok(Announcement::Everything { generation }) => break everything(generation),
-                Ok(Announcement::Quota {
-                    key,
-                    percent,
-                    begins,
-                    ends,
-                }) => {
-                    break changes_event::Event::Quota(wire::QuotaAlert {
-                        key: Some((&key).into()),
-                        percent: percent.into(),
-                        begins: Some(tollgate_proto::convert::timestamp(begins)),
-                        ends: ends.map(tollgate_proto::convert::timestamp),
-                    });
-                }
-                Err(broadcast::error::RecvError::Lagged(_)) => break now(),
-                Err(broadcast::error::RecvError::Closed) => return Ok(()),
-            }
+        if let Some(event) = convert::changes_event(&announcement) {
+            send(&to, event).await?;
+        }
+        announcement = match told.recv().await {
+            Ok(announcement) => announcement,
+            Err(broadcast::error::RecvError::Lagged(_)) => everything(),
+            Err(broadcast::error::RecvError::Closed) => return Ok(()),
         };
     }
 }

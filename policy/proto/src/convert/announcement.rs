@@ -24,6 +24,8 @@ pub enum FastLane {
     All {
         /// State of the directory.
         generation: u64,
+        /// The control plane's store: one that began anew knows less than nodes do.
+        installation: Arc<str>,
         /// What counts no more.
         what: Arc<[Revoked]>,
     },
@@ -38,11 +40,16 @@ pub enum FastLane {
     Heartbeat,
 }
 
-/// Revocations, cut into messages of a size that any transport takes; at least one.
-pub fn revoked_sets(generation: u64, what: &[Revoked]) -> Vec<wire::RevokedSet> {
+/// Revocations, cut into messages of a size that any transport takes; at least one. The first says whose store they are from.
+pub fn revoked_sets(
+    generation: u64,
+    installation: &str,
+    what: &[Revoked],
+) -> Vec<wire::RevokedSet> {
     let empty = || wire::RevokedSet {
         generation,
         revoked: Vec::new(),
+        installation: String::new(),
     };
     let (mut sets, mut last, mut length) = (Vec::new(), empty(), 0);
     for revoked in what {
@@ -55,21 +62,27 @@ pub fn revoked_sets(generation: u64, what: &[Revoked]) -> Vec<wire::RevokedSet> 
         last.revoked.push(revoked);
     }
     sets.push(last);
+    if let Some(first) = sets.first_mut() {
+        installation.clone_into(&mut first.installation);
+    }
     sets
 }
 
 impl From<&FastLane> for wire::RevocationsEvent {
     fn from(event: &FastLane) -> Self {
-        let set = |generation: &u64, what: &[Revoked]| wire::RevokedSet {
+        let set = |generation: &u64, installation: &str, what: &[Revoked]| wire::RevokedSet {
             generation: *generation,
             revoked: what.iter().map(wire::Revoked::from).collect(),
+            installation: installation.to_owned(),
         };
         let event = match event {
-            FastLane::All { generation, what } => {
-                revocations_event::Event::All(set(generation, what))
-            }
+            FastLane::All {
+                generation,
+                installation,
+                what,
+            } => revocations_event::Event::All(set(generation, installation, what)),
             FastLane::More { generation, what } => {
-                revocations_event::Event::More(set(generation, what))
+                revocations_event::Event::More(set(generation, "", what))
             }
             FastLane::Heartbeat => revocations_event::Event::Heartbeat(wire::Heartbeat {}),
         };
@@ -85,7 +98,12 @@ impl TryFrom<wire::RevocationsEvent> for FastLane {
         match needed(event.event, "revocations_event.event")? {
             revocations_event::Event::All(set) => {
                 let (generation, what) = (set.generation, all(set.revoked)?);
-                Ok(Self::All { generation, what })
+                let installation = text(set.installation, "revoked_set.installation")?;
+                Ok(Self::All {
+                    generation,
+                    installation,
+                    what,
+                })
             }
             revocations_event::Event::More(set) => {
                 let (generation, what) = (set.generation, all(set.revoked)?);
