@@ -432,7 +432,6 @@ async fn certificates_are_renewed_by_themselves_in_memory_and_on_the_disk() {
     let state = tempfile::tempdir().unwrap();
     node.membership.save(state.path()).unwrap();
     let mut changed = node.identity.changed();
-    changed.mark_unchanged();
     let renewing = tokio::spawn(renewal::keep_renewing(
         Arc::clone(&node.identity),
         node.membership,

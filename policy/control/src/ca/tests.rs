@@ -1,3 +1,5 @@
+//! The authority as a whole, with a clock the tests turn.
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
