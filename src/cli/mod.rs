@@ -3,6 +3,7 @@
 mod admin;
 mod audit;
 mod backup;
+mod ca;
 mod check;
 mod classify;
 mod consumers;
@@ -11,6 +12,7 @@ mod control_plane;
 mod demo_service;
 mod explain;
 mod gateway;
+mod join_tokens;
 mod keys;
 mod openapi;
 mod overrides;
@@ -79,6 +81,12 @@ enum Command {
     /// Make, rotate and revoke API keys
     #[command(after_help = keys::EXAMPLES)]
     Keys(keys::Args),
+    /// Make and delete tokens by which gateways and sidecars join
+    #[command(after_help = join_tokens::EXAMPLES)]
+    JoinTokens(join_tokens::Args),
+    /// Show and exchange the root certificate that nodes believe
+    #[command(after_help = ca::EXAMPLES)]
+    Ca(ca::Args),
     /// Manage terms and who accepted them
     #[command(after_help = terms::EXAMPLES)]
     Terms(terms::Args),
@@ -123,6 +131,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Plans(args) => plans::run(args),
         Command::Overrides(args) => overrides::run(args),
         Command::Keys(args) => keys::run(args),
+        Command::JoinTokens(args) => join_tokens::run(args),
+        Command::Ca(args) => ca::run(args),
         Command::Terms(args) => terms::run(args),
         Command::Revocations(args) => revocations::run(args),
         Command::Quota(args) => quota::run(args),

@@ -95,7 +95,6 @@ impl std::fmt::Debug for Control {
 pub(crate) struct Inner {
     pub(crate) state_dir: PathBuf,
     pub(crate) pepper: Pepper,
-    /// The same as it is: nodes that join get it.
     pub(crate) pepper_bytes: [u8; 32],
     /// Signs for nodes; none without a port for them.
     pub(crate) ca: OnceLock<Arc<Ca>>,

@@ -307,6 +307,8 @@ impl Port {
                         return;
                     }
                 }
+                // Nothing will be revoked any more.
+                std::future::pending().await
             };
             let ending = async {
                 let _sender_gone = signals.ending.wait_for(|ended| *ended).await;
