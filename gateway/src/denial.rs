@@ -25,6 +25,8 @@ pub enum Denial {
     MethodNotServed,
     /// No API serves this host and base path.
     UnknownApi,
+    /// The app beside us asked for what is no service of the installation: the host it named.
+    UnknownService(Arc<str>),
     /// The host asked for is served under another certificate than the one this TLS connection was made by.
     Misdirected,
     /// No operation of the API matches.
@@ -123,6 +125,7 @@ impl Denial {
             Self::HeadTooLarge => "head_too_large",
             Self::MethodNotServed => "method_not_served",
             Self::UnknownApi => "unknown_api",
+            Self::UnknownService(_) => "unknown_service",
             Self::Misdirected => "misdirected",
             Self::UnknownOperation => "unknown_operation",
             Self::MethodNotAllowed(_) => "method_not_allowed",
@@ -167,7 +170,7 @@ impl Denial {
             Self::HeadTooLarge => 431,
             Self::MethodNotServed | Self::MethodNotAllowed(_) => 405,
             Self::Misdirected => 421,
-            Self::UnknownApi | Self::UnknownOperation => 404,
+            Self::UnknownApi | Self::UnknownService(_) | Self::UnknownOperation => 404,
             Self::MethodsAsked(_) => 204,
             Self::CredentialRequired(_) | Self::CredentialInvalid(_) | Self::CredentialRevoked => {
                 401
@@ -198,6 +201,7 @@ impl Denial {
             Self::TurnedAway(away) => away.grpc_status(),
             Self::MethodNotServed
             | Self::UnknownApi
+            | Self::UnknownService(_)
             | Self::Misdirected
             | Self::UnknownOperation
             | Self::MethodNotAllowed(_)
@@ -231,6 +235,7 @@ impl Denial {
             | Self::HeadTooLarge
             | Self::MethodNotServed
             | Self::UnknownApi
+            | Self::UnknownService(_)
             | Self::Misdirected
             | Self::UnknownOperation
             | Self::MethodNotAllowed(_)
@@ -258,6 +263,7 @@ impl Denial {
             Self::HeadTooLarge => "Request head too large",
             Self::MethodNotServed => "Method never served",
             Self::UnknownApi => "No API here",
+            Self::UnknownService(_) => "No such service",
             Self::Misdirected => "Misdirected request",
             Self::UnknownOperation => "No such operation",
             Self::MethodNotAllowed(_) => "Method not allowed",
@@ -293,6 +299,11 @@ impl Denial {
             Self::HeadTooLarge => "the request line and header fields exceed the limit",
             Self::MethodNotServed => "CONNECT and TRACE are not served",
             Self::UnknownApi => "no API is published for this host and path",
+            Self::UnknownService(host) => {
+                return Cow::Owned(format!(
+                    "`{host}` is no service of this installation, and nothing else is reached from here"
+                ));
+            }
             Self::Misdirected => {
                 "this connection was made for another name; open one for the host asked for"
             }
@@ -352,6 +363,7 @@ impl Denial {
             | Self::CredentialRevoked
             | Self::Internal => true,
             Self::UnknownApi
+            | Self::UnknownService(_)
             | Self::Misdirected
             | Self::UnknownOperation
             | Self::MethodNotAllowed(_)
@@ -408,6 +420,7 @@ impl Denial {
             | Self::HeadTimeout
             | Self::HeadTooLarge
             | Self::UnknownApi
+            | Self::UnknownService(_)
             | Self::Misdirected
             | Self::UnknownOperation
             | Self::BodyTooLarge

@@ -136,8 +136,7 @@ pub async fn described(shared: &Arc<Shared>, call: &Described) -> Result<Explain
     let head = call.head()?;
     let peer = Peer {
         client: call.client,
-        certificate: None,
-        served_name: None,
+        ..Peer::default()
     };
     let (journey, ear, reason) = Exchange::explain(shared.clone(), &head, &peer).await;
     let mut explained = Explained {

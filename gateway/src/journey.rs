@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use tollgate_policy::access::Grant;
 use tollgate_policy::credentials::certificate::CertificateIdentity;
-use tollgate_policy::settings::{DoorLimits, Durability, OverloadConfig, Priority};
+use tollgate_policy::settings::{Direction, DoorLimits, Durability, OverloadConfig, Priority};
 use tollgate_proto::ControlClient;
 
 use crate::api::{Api, Operation};
@@ -22,6 +22,7 @@ use crate::identity::standing::{self, Listed};
 use crate::identity::{self, Identified, Identities};
 use crate::listener::ServedName;
 use crate::metering::Metering;
+use crate::outbound::Outbound;
 use crate::overload::Overload;
 use crate::quota::{Quotas, Reservation};
 use crate::shadow::Shadows;
@@ -32,6 +33,8 @@ use crate::telemetry::{AccessLog, Metrics, OperationMetrics};
 pub struct Shared {
     /// The APIs served now.
     pub apis: Arc<ArcSwap<Apis>>,
+    /// The ways to other services, where the app beside us may take them.
+    pub outbound: Option<Arc<Outbound>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Where access records go.
@@ -80,6 +83,7 @@ impl Shared {
         let limits = DoorLimits::default();
         let shared = Self {
             apis,
+            outbound: None,
             homeless: metrics.operation("", "", ""),
             metrics,
             access_log,
@@ -219,6 +223,8 @@ pub struct Peer {
     pub certificate: Option<Arc<CertificateIdentity>>,
     /// What the connection's TLS handshake was about, where there was one.
     pub served_name: Option<Arc<ServedName>>,
+    /// Which way it calls: to what is served here, or from here to others.
+    pub direction: Direction,
 }
 
 impl Admitted {

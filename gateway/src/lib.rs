@@ -20,6 +20,7 @@ pub mod listener;
 pub mod live;
 pub mod metering;
 pub mod node;
+pub mod outbound;
 pub mod overload;
 pub mod own;
 pub mod quota;

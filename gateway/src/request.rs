@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 use tollgate_policy::access::{self, Grant, Outcome, Witness};
+use tollgate_policy::settings::Direction;
 
 use crate::api::Api;
 use crate::authoriser::Judged;
@@ -153,7 +154,14 @@ impl Exchange {
         if name.is_some_and(|name| name.misdirects(host.as_str())) {
             return Err(Denial::Misdirected);
         }
-        let classified = self.classify(head, &host, &target, found);
+        let classified = match peer.direction {
+            Direction::Inbound => self.classify(head, &host, &target, found),
+            Direction::Outbound => self.address(head, &host).await.map(|called| {
+                found.api = Some(called.api.clone());
+                found.operation = Some(called.operation);
+                Classified::Operation(called)
+            }),
+        };
         self.step("classify");
         let classified = classified?;
         self.take_place(&classified)?;

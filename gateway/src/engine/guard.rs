@@ -20,7 +20,7 @@ use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::server::ShutdownWatch;
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
-use tollgate_policy::settings::DoorLimits;
+use tollgate_policy::settings::{Direction, DoorLimits};
 
 use crate::denial::Denial;
 use crate::forward::watch::{Cut, WATCH, Watch};
@@ -42,22 +42,33 @@ pub(super) struct Guarded<P> {
     limits: DoorLimits,
     options: HttpServerOptions,
     shared: Arc<Shared>,
+    direction: Direction,
 }
 
 impl<P> Guarded<P> {
-    pub(super) fn new(inner: Arc<P>, shared: Arc<Shared>, limits: DoorLimits) -> Self {
+    pub(super) fn new(
+        inner: Arc<P>,
+        shared: Arc<Shared>,
+        limits: DoorLimits,
+        direction: Direction,
+    ) -> Self {
         Self {
             inner,
             limits,
             options: HttpServerOptions::default(),
             shared,
+            direction,
         }
     }
 
     /// pingora answers CONNECT itself, with nothing but a status. (On HTTP/1 the door refuses it before a session exists.)
     async fn refuse_connect(&self, session: &mut ServerSession) {
         let mut exchange = Exchange::new(self.shared.clone());
-        let admitted = exchange.admit(session.req_header(), &Peer::default()).await;
+        let peer = Peer {
+            direction: self.direction,
+            ..Peer::default()
+        };
+        let admitted = exchange.admit(session.req_header(), &peer).await;
         let denial = match admitted {
             Err(denial) => denial,
             Ok(()) => Denial::MethodNotServed,
@@ -130,7 +141,7 @@ impl<P: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<P> {
             return None;
         }
         let client = session.client_addr().and_then(|it| it.as_inet()).copied();
-        let watch = Arc::new(Watch::default());
+        let watch = Arc::new(Watch::towards(self.direction));
         let served = Caught {
             future: self.inner.process_new_http(session, shutdown),
         };

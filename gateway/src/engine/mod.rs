@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tollgate_policy::settings::{ListenAddress, ProcessConfig};
+use tollgate_policy::settings::{Direction, ListenAddress, ProcessConfig};
 use tollgate_proto::ControlClient;
 
 use crate::admin::{self, AdminState, Page};
@@ -27,6 +27,7 @@ use crate::listener::{self, Drain, Lock, TlsKeys, handover};
 use crate::live::{Live, Origin, state_dir};
 use crate::metering::Metering;
 use crate::node::{Mesh, ServiceEndpoint};
+use crate::outbound::Outbound;
 use crate::overload::Overload;
 use crate::quota::alerts;
 use crate::quota::renewal::Renewal;
@@ -168,6 +169,10 @@ impl Engine {
         shared.fast_path = process.fast_path;
         shared.overload = Overload::new(&process.overload);
         shared.legacy_quota_fields = process.quota.legacy_fields;
+        let is_outbound = |site: &Site| site.config.direction == Direction::Outbound;
+        if sites.iter().any(is_outbound) {
+            shared.outbound = Some(Outbound::new(mesh, metrics.clone()));
+        }
         let (metering, shipper) = Metering::start(&process);
         shared.metering = metering;
         let mut engine = Self {
@@ -347,6 +352,9 @@ impl Engine {
         let alerts = self.process.quota.clone();
         let control = directory.control().clone();
         tokio::spawn(alerts::tell(control, alerts, self.metrics.clone()));
+        if let Some(outbound) = self.shared.outbound.clone() {
+            tokio::spawn(outbound.sweep());
+        }
         let costs = self.shared.costs.clone();
         tokio::spawn(costs.divide(self.shared.apis.clone()));
         Renewal::start(self.shared.quotas.clone())

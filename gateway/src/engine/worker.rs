@@ -8,7 +8,7 @@ use std::time::Duration;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
-use tollgate_policy::settings::DoorLimits;
+use tollgate_policy::settings::{Direction, DoorLimits};
 
 use super::guard::{Guarded, refused_unread};
 use super::sites::Share;
@@ -68,7 +68,12 @@ pub(super) fn work(
         let withdrawals = shared.identities.directory.withdrawals();
         tokio::spawn(standing::enforce(withdrawals));
         tokio::spawn(shared.overload.clone().watch_worker());
-        let app = Arc::new(Guarded::new(proxy(&shared), shared, limits));
+        let proxy = proxy(&shared);
+        let app = |direction| {
+            let (proxy, shared, limits) = (proxy.clone(), shared.clone(), limits.clone());
+            Arc::new(Guarded::new(proxy, shared, limits, direction))
+        };
+        let (inbound, outbound) = (app(Direction::Inbound), app(Direction::Outbound));
         for share in mine {
             let listener = match share.socket.into_listener() {
                 Ok(listener) => listener,
@@ -76,6 +81,10 @@ pub(super) fn work(
                     tracing::error!(%error, listener = &*share.name, "cannot serve a listener");
                     continue;
                 }
+            };
+            let app = match share.config.direction {
+                Direction::Inbound => &inbound,
+                Direction::Outbound => &outbound,
             };
             tokio::spawn(listener::serve(
                 listener,
@@ -91,7 +100,7 @@ pub(super) fn work(
         drop(started);
         let sweeping = tokio::spawn(sweep());
         drain.started().await;
-        app.http_cleanup().await;
+        proxy.http_cleanup().await;
         drain.wait_idle(Duration::MAX).await;
         sweeping.abort();
         pool::clear();

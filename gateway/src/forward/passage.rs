@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::Forwarder;
 use super::fields::{KEEP_ALIVE, Origin, PROXY_CONNECTION, client_address};
 use super::frames::Frames;
-use super::watch::{Cut, Watch};
+use super::watch::{self, Cut, Watch};
 use crate::denial::Denial;
 use crate::explain;
 use crate::journey::{Journey, Peer, Shared};
@@ -140,6 +140,7 @@ pub(crate) fn peer_of(session: &Session, trusted_hops: u8) -> Peer {
         client: client.map(|address| address.ip()),
         certificate: handshake.and_then(|it| it.certificate.clone()),
         served_name: handshake.and_then(|it| it.served_name.clone()),
+        direction: watch::direction(),
     }
 }
 

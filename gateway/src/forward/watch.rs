@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tollgate_policy::settings::Direction;
 
 use super::hold::Hold;
 use crate::denial::Denial;
@@ -33,6 +34,11 @@ pub fn is_cut() -> bool {
     WATCH
         .try_with(|watch| watch.cut.load(Ordering::Relaxed))
         .unwrap_or(false)
+}
+
+/// Which way the call goes that this task serves.
+pub fn direction() -> Direction {
+    WATCH.try_with(|watch| watch.direction).unwrap_or_default()
 }
 
 /// Which limit was over.
@@ -80,6 +86,8 @@ pub struct Watch {
     cut: AtomicBool,
     limits: Mutex<Limits>,
     request_id: OnceLock<RequestId>,
+    /// Which way the calls of its listener go.
+    pub direction: Direction,
     /// What the answer waits for.
     pub hold: Hold,
 }
@@ -99,6 +107,14 @@ struct Body {
 }
 
 impl Watch {
+    /// For a call of a listener of this direction.
+    pub fn towards(direction: Direction) -> Self {
+        Self {
+            direction,
+            ..Self::default()
+        }
+    }
+
     /// The watch of the current request; none outside a worker.
     pub fn current() -> Option<Arc<Self>> {
         WATCH.try_with(Arc::clone).ok()

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use pingora_http::RequestHeader;
 use tollgate_policy::classify::{Matched, Unclassified};
-use tollgate_policy::settings::Priority;
+use tollgate_policy::settings::{Direction, Priority};
 
 use super::Exchange;
 use crate::api::Api;
+use crate::cost;
 use crate::denial::Denial;
+use crate::door::asked::{Host, is_grpc};
 use crate::journey::{Called, Peer};
+use crate::outbound::Speech;
 use crate::transcode::dialect::Dialect;
 
 /// What classification came to.
@@ -60,8 +63,41 @@ pub(super) fn matched<'a>(
 }
 
 impl Exchange {
+    /// Which service does a call of the app beside us name? What of it may be called is for that service to say.
+    pub(super) async fn address(
+        &self,
+        head: &RequestHeader,
+        host: &Host,
+    ) -> Result<Called, Denial> {
+        let Some(outbound) = &self.shared.outbound else {
+            return Err(Denial::UnknownService(host.as_str().into()));
+        };
+        let service = outbound.service_of(host.as_str())?;
+        let speech = if is_grpc(head) {
+            Speech::Grpc
+        } else {
+            Speech::Http
+        };
+        let api = match outbound.known(service, speech) {
+            Some(api) => api,
+            // Boxed: it happens once per service.
+            None => Box::pin(outbound.open(service, speech)).await?,
+        };
+        cost::belongs_to(&api.traffic.cost);
+        Ok(Called {
+            api,
+            operation: 0,
+            route: 0,
+            base_length: 0,
+        })
+    }
+
     /// May this source ask at all?
     pub(super) fn enter(&mut self, peer: &Peer) -> Result<(), Denial> {
+        // The app beside us is no stranger.
+        if peer.direction == Direction::Outbound {
+            return Ok(());
+        }
         let guard = &self.shared.overload;
         guard.enter(peer.client, self.started, &mut self.held)
     }

@@ -184,7 +184,7 @@ impl Metrics {
     /// An operation that left its file is held by no snapshot any more (at the latest one reload later, when the last
     /// request on the old snapshot is over): its series go, or a file that changes its names daily would grow the page
     /// for ever.
-    fn forget_unheld_operations(&self, api: &str) {
+    pub(crate) fn forget_unheld_operations(&self, api: &str) {
         let mut apis = self.apis.lock();
         let Some(served) = apis.get_mut(api) else {
             return;

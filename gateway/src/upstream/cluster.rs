@@ -253,7 +253,9 @@ impl Cluster {
         };
         let mut changed = false;
         if let Some(new) = located::places(said).filter(|new| new != old) {
-            tracing::info!(api = &*self.api, instances = new.len(), "service located");
+            let service = self.config.endpoints.get(index).and_then(|it| it.service());
+            let instances = new.len();
+            tracing::info!(api = &*self.api, service, instances, "service located");
             *old = new;
             changed = true;
         }

@@ -354,11 +354,13 @@ impl Setup {
             identity: NodeIdentity::none(),
             services: Arc::default(),
         };
-        Self {
+        let setup = Self {
             directory,
             process,
             mesh,
-        }
+        };
+        // Nobody is ready who serves nothing.
+        setup.api("own", "http://127.0.0.1:9")
     }
 
     /// An API before `upstream`, under `/NAME`.

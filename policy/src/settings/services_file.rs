@@ -60,3 +60,49 @@ fn instance(
     // An identity that cannot be read must not become none at all.
     (id.is_some() == written.id.is_some()).then_some(ServiceInstance { address, id })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests {
+    use crate::settings::tests::Files;
+    use crate::settings::{Direction, ProcessConfig};
+
+    fn read(text: &str) -> Result<ProcessConfig, Vec<String>> {
+        let read = Files::new().process(text);
+        read.map_err(|findings| findings.into_iter().map(|it| it.what).collect())
+    }
+
+    #[test]
+    fn services_and_the_way_to_them_are_read() {
+        let config = read(
+            "listeners: [{ address: '127.0.0.1:8080' }, { address: '127.0.0.1:9081', direction: outbound }]
+services:
+  orders:
+    - { address: '10.0.0.1:9080', id: 'spiffe://shop.example/service/orders' }
+    - { address: '10.0.0.2:8080' }
+  none-yet: []
+",
+        )
+        .unwrap();
+        let directions = config.listeners.iter().map(|it| it.direction);
+        assert!(directions.eq([Direction::Inbound, Direction::Outbound]));
+        let orders = &config.services["orders"];
+        let name = orders[0].id.as_ref().unwrap().dns_name();
+        assert_eq!(name, "orders.service.shop.example");
+        assert_eq!(orders[1].id, None);
+        assert!(config.services["none-yet"].is_empty());
+    }
+
+    #[test]
+    fn a_service_whose_identity_cannot_be_read_is_a_mistake() {
+        for (text, wrong) in [
+            ("services: { orders: [{ address: '10.0.0.1:80', id: orders }] }", "no identity"),
+            ("services: { orders: [{ address: orders }] }", "no address"),
+            ("services: { orders.example: [] }", "no name of a service"),
+            ("listeners: [{ address: '127.0.0.1:1', direction: out }]", "neither inbound"),
+        ] {
+            let findings = read(text).unwrap_err();
+            assert!(findings[0].contains(wrong), "{text}: {findings:?}");
+        }
+    }
+}

@@ -12,7 +12,7 @@ use pingora_proxy::{ProxyHttp, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tollgate_policy::settings::{AccessLogTarget, ListenAddress};
+use tollgate_policy::settings::{AccessLogTarget, Direction, ListenAddress};
 
 use super::*;
 use crate::apis::Apis;
@@ -97,7 +97,13 @@ impl World {
         let conf = Arc::new(ServerConf::default());
         let proxy = Arc::new(pingora_proxy::http_proxy(&conf, trap));
         let limits = DoorLimits::default();
-        let app = Arc::new(Guarded::new(proxy, shared.clone(), limits.clone()));
+        let direction = Direction::Inbound;
+        let app = Arc::new(Guarded::new(
+            proxy,
+            shared.clone(),
+            limits.clone(),
+            direction,
+        ));
         let bound = Bound::bind(&ListenAddress::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
         let ListenAddress::Tcp(address) = *bound.local_address() else {
             panic!("not TCP")
