@@ -3,6 +3,7 @@
 //! In one process it travels over the channel below; the messages are the same wherever the other side runs. Every question has a
 //! deadline and the queue is bounded: a control plane that does not answer is [`Unavailable`], never a wait without end.
 
+pub mod bundles;
 pub mod convert;
 pub mod reports;
 pub mod stream;
