@@ -9,18 +9,29 @@ fuzz_target!(|value: &[u8]| {
     let Ok(admission) = Admission::decode(value) else {
         return;
     };
-    assert_eq!(admission.encode().map(String::into_bytes), Ok(value.to_vec()));
+    assert_eq!(
+        admission.encode().map(String::into_bytes),
+        Ok(value.to_vec())
+    );
     let (now, api) = (admission.issued, &*admission.audience);
-    let other: WorkloadId = "spiffe://fuzz.test/service/nobody".parse().expect("an identity");
+    let other: WorkloadId = "spiffe://fuzz.test/service/nobody"
+        .parse()
+        .expect("an identity");
     if other != admission.issuer {
         let checked = admission.check(&other, |_| true, api, now);
         assert_eq!(checked, Err(BadAdmission::Foreign));
     }
     let checked = admission.check(&admission.issuer, |_| false, api, now);
     assert_eq!(checked, Err(BadAdmission::Foreign));
-    if admission.check(&admission.issuer, |_| true, api, now).is_ok() {
+    if admission
+        .check(&admission.issuer, |_| true, api, now)
+        .is_ok()
+    {
         let mut replays = Replays::default();
         assert_eq!(replays.first_use(&admission, now), Ok(()));
-        assert_eq!(replays.first_use(&admission, now), Err(BadAdmission::Replayed));
+        assert_eq!(
+            replays.first_use(&admission, now),
+            Err(BadAdmission::Replayed)
+        );
     }
 });
