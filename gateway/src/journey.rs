@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tollgate_policy::access::Grant;
@@ -22,6 +23,7 @@ use crate::identity::standing::{self, Listed};
 use crate::identity::{self, Identified, Identities};
 use crate::listener::ServedName;
 use crate::metering::Metering;
+use crate::node::line::Contact;
 use crate::outbound::Outbound;
 use crate::overload::Overload;
 use crate::quota::{Quotas, Reservation};
@@ -65,6 +67,8 @@ pub struct Shared {
     pub costs: Arc<Costs>,
     /// Decisions on their way to the audit log.
     pub auditor: Arc<Auditor>,
+    /// Whether a control plane elsewhere is heard; `None`: it is in this process.
+    pub contact: Option<Arc<Contact>>,
     /// What holds when strangers, or everybody, ask for too much.
     pub overload: Arc<Overload>,
     /// Whether the fast path may be taken; off only in tests that compare both ways.
@@ -99,6 +103,7 @@ impl Shared {
             costs: Arc::default(),
             metering: Metering::default(),
             auditor,
+            contact: None,
             overload: Overload::new(&OverloadConfig::default()),
             fast_path: true,
         };
@@ -269,6 +274,12 @@ impl Called {
         operation.map_or_else(Durability::default, |operation| {
             operation.settings.durability
         })
+    }
+
+    /// How long a caller is served of whom nobody can say whether it was revoked.
+    pub(crate) fn stale_ok(&self) -> Duration {
+        let operation = self.api.operations.get(self.operation);
+        operation.map_or(Duration::ZERO, |operation| operation.settings.stale_ok)
     }
 
     /// What the operation is worth when not every call can be served.

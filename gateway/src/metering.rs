@@ -86,6 +86,12 @@ impl Metering {
         }
     }
 
+    /// Records that were not taken yet.
+    pub fn waiting(&self) -> u64 {
+        let journal = self.journal.as_ref();
+        journal.map_or(0, |it| it.state().pending.load(Ordering::Relaxed))
+    }
+
     /// Adds the journal's numbers to a page of metrics.
     pub fn write_page(&self, page: &mut String) {
         let Some(journal) = &self.journal else {

@@ -240,7 +240,7 @@ impl Exchange {
     ) -> Result<Grant, Denial> {
         self.ear.show_to(identified);
         acceptable(asked.request.head, called.max_body(&self.shared))?;
-        let policy = current_policy(called, identified);
+        let policy = current_policy(&self.shared, called, identified);
         self.step("current_policy");
         let grant = decide(&policy?, asked, &mut self.ear);
         self.step("decide");
@@ -435,8 +435,10 @@ pub(crate) struct CurrentPolicy<'c> {
     pub(crate) identified: &'c Identified,
 }
 
-/// Which policy holds? A credential that was withdrawn since it was identified has none.
+/// Which policy holds? A credential that was withdrawn since it was identified has none, nor has one of which that could not be heard for
+/// longer than the operation allows.
 fn current_policy<'c>(
+    shared: &Shared,
     called: &'c Called,
     identified: &'c Identified,
 ) -> Result<CurrentPolicy<'c>, Denial> {
@@ -446,6 +448,12 @@ fn current_policy<'c>(
         .any(|standing| standing.withdrawn())
     {
         return Err(Denial::CredentialRevoked);
+    }
+    if let Some(contact) = &shared.contact
+        && !identified.standings.is_empty()
+        && contact.silence(Instant::now()) > called.stale_ok()
+    {
+        return Err(Denial::PolicyUnavailable);
     }
     Ok(CurrentPolicy { called, identified })
 }

@@ -4,19 +4,23 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::ValueEnum;
 use tollgate_gateway::live::{Origin, state_dir};
+use tollgate_gateway::node::ControlAddress;
 use tollgate_policy::Finding;
 use tollgate_policy::settings::{
     AccessLogTarget, ApiConfig, ListenAddress, ListenerConfig, ProcessConfig, SecurityMode,
     parse_access_log, parse_duration, parse_listen_address, read_process,
 };
 
+use crate::roles::Membering;
+
 pub(super) const EXAMPLES: &str = "Examples:
   tollgate gateway --spec openapi.yaml --upstream http://127.0.0.1:3000
   tollgate gateway --config /etc/tollgate --workers 4
-  tollgate gateway --config /etc/tollgate --take-over";
+  tollgate gateway --config /etc/tollgate --take-over
+  tollgate gateway --control https://control.example.com:9910 --join-token-file token";
 
 /// What to serve, and how. A flag wins over tollgate.yaml.
 #[derive(Debug, clap::Args)]
@@ -33,8 +37,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "URL", requires = "spec")]
     upstream: Option<String>,
     /// Configuration directory: tollgate.yaml and apis/*.yaml
-    #[arg(long, value_name = "DIR", required_unless_present = "spec")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["spec", "control"])]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    control: ControlArgs,
     /// Address to listen on in cleartext, instead of the configured ones (repeatable)
     #[arg(long, value_name = "ADDR", value_parser = parse_listen_address)]
     listen: Vec<ListenAddress>,
@@ -67,6 +73,54 @@ pub(super) struct Args {
     drain_timeout: Option<std::time::Duration>,
 }
 
+/// The control plane of an installation, and how to join it.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct ControlArgs {
+    /// Take the policy from this control plane, instead of holding it in this process
+    #[arg(long, value_name = "URL", conflicts_with = "spec")]
+    control: Option<ControlAddress>,
+    /// One-time token of `tollgate join-tokens create`, for the first start
+    #[arg(long, value_name = "TOKEN", requires = "control")]
+    join_token: Option<String>,
+    /// The same, from a file: command lines are seen by everybody on the machine
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "control",
+        conflicts_with = "join_token"
+    )]
+    join_token_file: Option<PathBuf>,
+    /// Name of this node [default: that of the machine, and something random]
+    #[arg(long, value_name = "NAME", requires = "control")]
+    node: Option<String>,
+}
+
+impl ControlArgs {
+    /// How to join; `None`: the policy is in this process.
+    ///
+    /// # Errors
+    /// The file of the token cannot be read.
+    pub(super) fn membering(self) -> anyhow::Result<Option<Membering>> {
+        let Some(control) = self.control else {
+            return Ok(None);
+        };
+        let token = match &self.join_token_file {
+            // Used up once this node has joined: then it may be gone.
+            Some(file) if !file.exists() => None,
+            Some(file) => {
+                let text = std::fs::read_to_string(file);
+                Some(text.with_context(|| format!("cannot read {}", file.display()))?)
+            }
+            None => self.join_token,
+        };
+        Ok(Some(Membering {
+            control,
+            token: token.map(|text| text.trim().to_owned()),
+            node: self.node,
+        }))
+    }
+}
+
 /// Where the control API listens, if it does.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ControlApi(pub(super) Option<SocketAddr>);
@@ -86,13 +140,18 @@ enum Security {
 }
 
 /// Runs the gateway until it is told to stop.
-pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     let take_over = args.take_over;
+    let membering = std::mem::take(&mut args.control).membering()?;
     let (process, origin) = resolve(args)?;
-    crate::roles::gateway(process, origin, take_over)
+    match (membering, origin) {
+        (Some(how), _) => crate::roles::gateway_of(process, &how, take_over),
+        (None, Some(origin)) => crate::roles::gateway(process, origin, take_over),
+        (None, None) => bail!("name --config, --control, or --spec with --upstream"),
+    }
 }
 
-fn resolve(args: Args) -> anyhow::Result<(ProcessConfig, Origin)> {
+fn resolve(args: Args) -> anyhow::Result<(ProcessConfig, Option<Origin>)> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     // An empty path stands for "not said": the default is looked for only once nobody else named a directory.
     let mut process = ProcessConfig::default_for(workers, PathBuf::new());
@@ -103,7 +162,7 @@ fn resolve(args: Args) -> anyhow::Result<(ProcessConfig, Origin)> {
                 process =
                     read_process(&file, process, &super::environment).map_err(|f| told(&f))?;
             }
-            Origin::Directory(directory.clone())
+            Some(Origin::Directory(directory.clone()))
         }
         (None, Some(spec), Some(upstream)) => {
             let security = match args.security {
@@ -111,9 +170,9 @@ fn resolve(args: Args) -> anyhow::Result<(ProcessConfig, Origin)> {
                 Some(Security::Enforce) | None => SecurityMode::Enforce,
             };
             let api = ApiConfig::for_spec(spec, upstream, security).map_err(|f| told(&[f]))?;
-            Origin::Single(Box::new(api))
+            Some(Origin::Single(Box::new(api)))
         }
-        _ => bail!("name --config, or --spec with --upstream"),
+        _ => None,
     };
     Ok((overridden(process, args)?, origin))
 }

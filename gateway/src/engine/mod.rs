@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tollgate_policy::settings::{Direction, ListenAddress, ProcessConfig};
 use tollgate_proto::ControlClient;
+use tollgate_proto::wire::NodeCounts;
 
 use crate::admin::{self, AdminState, Page};
 use crate::audit::{self, Delivery};
@@ -26,6 +27,7 @@ use crate::listener::handover::TakenOver;
 use crate::listener::{self, Drain, Lock, TlsKeys, handover};
 use crate::live::{Live, Origin, state_dir};
 use crate::metering::Metering;
+use crate::node::line::Contact;
 use crate::node::{Mesh, ServiceEndpoint};
 use crate::outbound::Outbound;
 use crate::overload::Overload;
@@ -93,6 +95,7 @@ pub struct Opened {
     locks: Vec<Lock>,
     admin: TcpListener,
     mesh: Mesh,
+    contact: Option<Arc<Contact>>,
 }
 
 impl Opened {
@@ -113,6 +116,7 @@ impl Opened {
             locks,
             admin,
             mesh: Mesh::none(),
+            contact: None,
         })
     }
 
@@ -121,6 +125,18 @@ impl Opened {
     pub fn within(mut self, mesh: Mesh) -> Self {
         self.mesh = mesh;
         self
+    }
+
+    /// Has it judge callers by how long the control plane was not heard.
+    #[must_use]
+    pub fn hearing(mut self, contact: Arc<Contact>) -> Self {
+        self.contact = Some(contact);
+        self
+    }
+
+    /// The same, to be changed before the engine starts.
+    pub fn process_mut(&mut self) -> &mut ProcessConfig {
+        &mut self.process
     }
 
     /// The process, its state directory as it is used.
@@ -146,6 +162,7 @@ impl Engine {
             mut locks,
             admin,
             mesh,
+            contact,
         } = opened;
         let metrics = Metrics::new();
         let access_log = AccessLog::start(&process.access_log, metrics.clone())
@@ -167,6 +184,7 @@ impl Engine {
         shared.max_body = process.limits.body_bytes;
         shared.max_fields = process.limits.head_fields;
         shared.fast_path = process.fast_path;
+        shared.contact = contact;
         shared.overload = Overload::new(&process.overload);
         shared.legacy_quota_fields = process.quota.legacy_fields;
         let is_outbound = |site: &Site| site.config.direction == Direction::Outbound;
@@ -223,6 +241,20 @@ impl Engine {
     /// States of all APIs, for the start-up lines.
     pub fn live(&self) -> &Arc<Live> {
         &self.live
+    }
+
+    /// How much it did, for the control plane.
+    pub fn counts(&self) -> Arc<dyn Fn() -> NodeCounts + Send + Sync> {
+        let shared = Arc::clone(&self.shared);
+        Arc::new(move || {
+            let directory = &shared.identities.directory.counts;
+            NodeCounts {
+                hits: directory.hits.load(Ordering::Relaxed),
+                asked: directory.asked.load(Ordering::Relaxed),
+                requests: shared.metrics.requests(),
+                usage_waiting: shared.metering.waiting(),
+            }
+        })
     }
 
     /// Has this done as well whenever a reload is asked for. Blocks a thread of its own.

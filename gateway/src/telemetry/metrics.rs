@@ -98,6 +98,13 @@ impl Metrics {
         })
     }
 
+    /// Requests that ended, of all APIs.
+    pub fn requests(&self) -> u64 {
+        let apis = self.apis.lock();
+        let all = apis.values().flat_map(|served| served.operations.values());
+        all.map(|series| series.requests()).sum()
+    }
+
     /// Handles of one operation. `operation` is `""` for what is no operation of the API; `api` is `""` for what no API serves.
     /// Asking again for the same labels returns the same series.
     pub fn operation(&self, api: &str, operation: &str, method: &str) -> Arc<OperationMetrics> {

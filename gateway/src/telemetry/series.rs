@@ -103,6 +103,12 @@ const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 #[derive(Debug, Default)]
 struct Counters {
+    /// Requests that ended.
+    pub(super) fn requests(&self) -> u64 {
+        let counted = self.requests.iter().filter_map(OnceLock::get);
+        counted.flat_map(|classes| classes.iter()).map(|it| it.load(Relaxed)).sum()
+    }
+
     /// By method, then class. An operation has one method as a rule, so the others are not held ready.
     requests: [OnceLock<Box<[AtomicU64; CLASSES.len()]>>; METHODS.len()],
     total: Histogram,

@@ -27,7 +27,7 @@ use tonic::transport::Channel;
 
 pub use contact::Contact;
 pub use places::Registration;
-pub use policy::Description;
+pub use policy::{Counts, Description};
 
 use crate::live::Live;
 use crate::node::Services;
@@ -129,6 +129,11 @@ impl Line {
 }
 
 impl Running {
+    /// Has this done beside it, until it ends.
+    pub fn also(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
     /// Ends it; what is kept is written.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
