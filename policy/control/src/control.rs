@@ -21,7 +21,9 @@ use tollgate_policy::time::Timestamp;
 use tollgate_proto::{Announcement, ControlServer};
 
 use crate::audit::{self, Entry, Head, Verdict};
+use crate::bundles::Shelf;
 use crate::index::{Edit, Effects, Index};
+use crate::nodes::registry::Registry;
 use crate::quota::Quota;
 use crate::refusal::{Refusal, chain};
 use crate::store::{Connection, Contents, Store, StoreError, Transaction, next_generation};
@@ -111,6 +113,8 @@ pub(crate) struct Inner {
     /// Another override may be the next to expire.
     pub(crate) overrides_changed: Notify,
     pub(crate) usage: Usage,
+    pub(crate) bundles: Shelf,
+    pub(crate) nodes: Registry,
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -165,10 +169,16 @@ impl Control {
                 announcements: server.announcements,
                 overrides_changed: Notify::new(),
                 usage: taking,
+                bundles: Shelf::default(),
+                nodes: Registry::default(),
                 tasks: parking_lot::Mutex::default(),
             }),
         };
         control.note_truncation().await;
+        // Without a store it is tried again when something is published.
+        if let Err(error) = control.bundles().load().await {
+            tracing::error!(%error, "what was published before is not known; nodes keep what they hold");
+        }
         // Who listened before this start may hold answers of an earlier life.
         control.announce_everything();
         let answering = tokio::spawn(service::answer(control.clone(), server.questions));

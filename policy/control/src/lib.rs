@@ -6,11 +6,13 @@
 //! credentials and calls (`tollgate-policy`), and serving traffic (`tollgate-gateway`).
 
 mod audit;
+pub mod bundles;
 mod control;
 mod expiry;
 mod follow;
 pub mod http;
 mod index;
+pub mod nodes;
 mod quota;
 mod refusal;
 mod secret_file;

@@ -1,0 +1,3 @@
+//! Nodes: the data planes of the installation.
+
+pub mod registry;
