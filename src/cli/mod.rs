@@ -14,6 +14,7 @@ mod explain;
 mod gateway;
 mod join_tokens;
 mod keys;
+mod nodes;
 mod openapi;
 mod overrides;
 mod plans;
@@ -99,6 +100,12 @@ enum Command {
     /// Show what was used, who reported it and what is missing
     #[command(after_help = usage::EXAMPLES)]
     Usage(usage::Args),
+    /// Show the data planes and what they hold
+    #[command(after_help = nodes::EXAMPLES)]
+    Nodes(nodes::Args),
+    /// Show what nodes are given of each API
+    #[command(after_help = nodes::BUNDLE_EXAMPLES)]
+    Bundles(nodes::BundleArgs),
     /// Read and verify the audit log
     #[command(after_help = audit::EXAMPLES)]
     Audit(audit::Args),
@@ -137,6 +144,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Revocations(args) => revocations::run(args),
         Command::Quota(args) => quota::run(args),
         Command::Usage(args) => usage::run(args),
+        Command::Nodes(args) => nodes::run(args),
+        Command::Bundles(args) => nodes::run_bundles(args),
         Command::Audit(args) => audit::run(args),
         Command::Backup(args) => backup::run(args),
         Command::Version => version::run(),

@@ -18,6 +18,7 @@ use tollgate_control::{
 use tollgate_policy::settings::ProcessConfig;
 use tollgate_proto::{ControlClient, ControlServer};
 
+use super::bundles;
 use super::directory::{Fingerprint, fingerprint, reader};
 
 /// How often a store that cannot be used is tried again.
@@ -100,11 +101,12 @@ impl Beside {
             key_environment: KEY_ENVIRONMENT.to_owned(),
             usage: UsageSettings::of(&process.usage),
         };
+        let inputs = (listener, port, watched, state_dir.to_owned());
         let (stop, stopped) = oneshot::channel();
         let (started, starting) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("control-plane".to_owned())
-            .spawn(move || run(options, server, (listener, port, watched), started, stopped))
+            .spawn(move || run(options, server, inputs, started, stopped))
             .context("the control plane's thread cannot be started")?;
         let (control, runtime) = starting
             .recv()
@@ -162,11 +164,12 @@ fn is_full(error: &anyhow::Error) -> bool {
     })
 }
 
-/// What it listens on, for operators and for nodes, and what files it looks at.
+/// What it listens on, for operators and for nodes, what files it looks at, and where it keeps its state.
 type Inputs = (
     Option<TcpListener>,
     Option<Port>,
     Option<(PathBuf, Fingerprint)>,
+    PathBuf,
 );
 
 /// Where nodes connect.
@@ -235,7 +238,11 @@ fn run(
     });
 }
 
-async fn live(control: Control, (listener, port, watched): Inputs, stopped: oneshot::Receiver<()>) {
+async fn live(
+    control: Control,
+    (listener, port, watched, state_dir): Inputs,
+    stopped: oneshot::Receiver<()>,
+) {
     let (ended, end) = tokio::sync::watch::channel(false);
     let wait = |mut end: tokio::sync::watch::Receiver<bool>| async move {
         let _sender_gone = end.wait_for(|ended| *ended).await;
@@ -262,6 +269,10 @@ async fn live(control: Control, (listener, port, watched): Inputs, stopped: ones
         })
     });
     if let Some((directory, seen)) = watched {
+        if nodes.is_some() {
+            let (publisher, directory) = (control.bundles(), directory.clone());
+            tokio::spawn(bundles::publish(publisher, directory, state_dir));
+        }
         tokio::spawn(watch(control.clone(), directory, seen));
     }
     tokio::spawn(recover(control.clone()));

@@ -1,5 +1,6 @@
 //! The roles of the binary, side by side: what is built from the library's parts for each.
 
+mod bundles;
 mod control;
 mod control_plane;
 mod directory;

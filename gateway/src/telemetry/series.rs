@@ -88,6 +88,15 @@ impl OperationSeries {
         self.counters.get_or_init(Box::default)
     }
 
+    /// Requests that ended.
+    pub(super) fn requests(&self) -> u64 {
+        let counters = self.counters.get();
+        let counted = counters.iter().flat_map(|it| &it.requests);
+        let counted = counted.filter_map(OnceLock::get);
+        let counted = counted.flat_map(|classes| classes.iter());
+        counted.map(|it| it.load(Relaxed)).sum()
+    }
+
     /// Counts a refusal.
     pub(super) fn denied(&self, cause: &'static str) {
         self.denials.get_or_init(Box::default).add(cause);
@@ -103,12 +112,6 @@ const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 #[derive(Debug, Default)]
 struct Counters {
-    /// Requests that ended.
-    pub(super) fn requests(&self) -> u64 {
-        let counted = self.requests.iter().filter_map(OnceLock::get);
-        counted.flat_map(|classes| classes.iter()).map(|it| it.load(Relaxed)).sum()
-    }
-
     /// By method, then class. An operation has one method as a rule, so the others are not held ready.
     requests: [OnceLock<Box<[AtomicU64; CLASSES.len()]>>; METHODS.len()],
     total: Histogram,

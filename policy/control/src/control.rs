@@ -21,9 +21,11 @@ use tollgate_policy::time::Timestamp;
 use tollgate_proto::{Announcement, ControlServer};
 
 use crate::audit::{self, Entry, Head, Verdict};
+use crate::bundles::Shelf;
 use crate::ca::Ca;
 use crate::index::{Edit, Effects, Index};
 use crate::nodes::endpoints::Endpoints;
+use crate::nodes::registry::Registry;
 use crate::quota::Quota;
 use crate::refusal::{Refusal, chain};
 use crate::store::{Connection, Contents, Store, StoreError, Transaction, next_generation};
@@ -118,6 +120,8 @@ pub(crate) struct Inner {
     pub(crate) usage: Usage,
     /// Where services live.
     pub(crate) endpoints: Arc<Endpoints>,
+    pub(crate) bundles: Shelf,
+    pub(crate) nodes: Registry,
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -175,10 +179,16 @@ impl Control {
                 overrides_changed: Notify::new(),
                 usage: taking,
                 endpoints: Arc::default(),
+                bundles: Shelf::default(),
+                nodes: Registry::default(),
                 tasks: parking_lot::Mutex::default(),
             }),
         };
         control.note_truncation().await;
+        // Without a store it is tried again when something is published.
+        if let Err(error) = control.bundles().load().await {
+            tracing::error!(%error, "what was published before is not known; nodes keep what they hold");
+        }
         // Who listened before this start may hold answers of an earlier life.
         control.announce_everything();
         let answering = tokio::spawn(service::answer(control.clone(), server.questions));

@@ -6,6 +6,7 @@
 //! credentials and calls (`tollgate-policy`), and serving traffic (`tollgate-gateway`).
 
 mod audit;
+pub mod bundles;
 pub mod ca;
 mod control;
 mod expiry;

@@ -9,6 +9,7 @@ mod consumers;
 mod door;
 mod join_tokens;
 mod keys;
+mod nodes;
 mod overrides;
 mod ownership;
 mod plans;
@@ -294,6 +295,10 @@ fn perform<'a>(control: &'a Control, operation: Operation, call: &'a Call) -> Pe
             Operation::ListUsageGaps => usage::gaps(control, call).await,
             Operation::ShowUsageBalance => usage::show_balance(control).await,
             Operation::ReportUsage => usage::report(control, call).await,
+            Operation::ListNodes => nodes::list(control, call),
+            Operation::ShowNode => nodes::show(control, call),
+            Operation::ListBundles => nodes::list_bundles(control, call),
+            Operation::WithdrawBundle => nodes::withdraw(control, call).await,
             Operation::ListAudit => system::list_audit(control, call).await,
             Operation::VerifyAudit => system::verify_audit(control).await,
             Operation::Backup => system::backup(control, call).await,

@@ -5,6 +5,7 @@ mod check;
 pub(crate) mod endpoints;
 mod identity;
 pub mod port;
+pub mod registry;
 mod service;
 mod streams;
 pub(crate) mod tokens;

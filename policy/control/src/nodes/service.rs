@@ -3,6 +3,7 @@
 //! Each stream is a task with a bounded queue towards its node: a node that does not read loses its stream, not our memory. What was
 //! revoked travels on a stream of its own, which says several times a second that it lives. Not here: who the peer is (`port`).
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tollgate_policy::workload::WorkloadId;
@@ -97,8 +98,12 @@ impl control_server::Control for Nodes {
         request: Request<Streaming<wire::PolicyReport>>,
     ) -> Result<Response<Self::WatchPolicyStream>, Status> {
         let (peer, control) = (peer_of(&request)?, self.control.clone());
+        let address = request.extensions().get::<SocketAddr>();
+        let address = address.map_or_else(String::new, SocketAddr::to_string);
         let from = request.into_inner();
-        Ok(stream(|to| streams::policy(control, peer, from, to)))
+        Ok(stream(|to| {
+            streams::policy(control, (peer, address), from, to)
+        }))
     }
 
     async fn watch_endpoints(

@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tollgate_policy::directory::CredentialRef;
 use tollgate_policy::workload::{Kind, WorkloadId};
 use tollgate_proto::convert::{self, FastLane, Malformed};
-use tollgate_proto::wire::{self, revocations_event};
+use tollgate_proto::wire::{self, policy_event, revocations_event};
 use tollgate_proto::{Announcement, Answer, UsageBatch};
 use tonic::{Status, Streaming};
 
@@ -179,6 +179,42 @@ pub(super) async fn changes(
             Err(broadcast::error::RecvError::Lagged(_)) => everything(),
             Err(broadcast::error::RecvError::Closed) => return Ok(()),
         };
+    }
+}
+
+/// Policy of the APIs a node serves.
+pub(super) async fn policy(
+    control: Control,
+    (peer, address): (WorkloadId, String),
+    mut from: Streaming<wire::PolicyReport>,
+    to: Outgoing<wire::PolicyEvent>,
+) -> Result<(), Ended> {
+    let first = next(&mut from).await.ok_or(Ended(None))?;
+    let description = first.node.ok_or(Malformed("policy_report.node"))?;
+    let node = control
+        .nodes()
+        .connect(&description, &peer, address, &first.held);
+    let publisher = control.bundles();
+    let mut subscription = publisher.subscribe(peer, first.held);
+    loop {
+        tokio::select! {
+            report = next(&mut from) => {
+                let Some(report) = report else { return Ok(()) };
+                if let Some(verdict) = report.verdict {
+                    node.verdict(&verdict);
+                    publisher.verdict(&description.node, &verdict);
+                }
+                if let Some(counts) = report.counts {
+                    node.counts(counts);
+                }
+            }
+            event = subscription.next() => {
+                if let Some(policy_event::Event::Withdrawn(withdrawn)) = &event.event {
+                    node.withdrawn(&withdrawn.api);
+                }
+                send(&to, event).await?;
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! change is one transaction; the file is its owner's alone. The statements are standard SQL over the aliases below, so that
 //! PostgreSQL can be its twin. Not here: what may be stored (`http`), and what is answered from memory (`index`).
 
+mod bundles;
 mod error;
 mod facts;
 mod join_tokens;
@@ -20,6 +21,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr};
 
+pub(crate) use bundles::{BundleCount, BundleRow};
 pub use error::StoreError;
 pub(crate) use facts::suspend;
 pub(crate) use facts::{AcceptanceRow, RevocationRow};
@@ -179,6 +181,11 @@ impl Store {
             ),
             step(5, "usage", include_str!("../../migrations/0005_usage.sql")),
             step(6, "nodes", include_str!("../../migrations/0006_nodes.sql")),
+            step(
+                7,
+                "bundles",
+                include_str!("../../migrations/0007_bundles.sql"),
+            ),
             step(
                 8,
                 "installation",
