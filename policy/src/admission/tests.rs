@@ -306,6 +306,31 @@ fn an_admission_is_used_once_up_to_the_end_of_its_life() {
 }
 
 #[test]
+fn what_is_new_passes_as_long_as_it_is_good_whatever_the_age() {
+    let mut replays = Replays::default();
+    let mut nonces = 0..;
+    for second in 0..300 {
+        let now = NOW.plus(Duration::from_secs(second));
+        for issued in [
+            now.plus(AHEAD),
+            now,
+            now.minus(LONGEST_LIFETIME).plus(Duration::from_millis(1)),
+        ] {
+            let shown = Admission {
+                issued,
+                lifetime: LONGEST_LIFETIME,
+                nonce: nonces.next().unwrap(),
+                ..admission()
+            };
+            assert_eq!(shown.check(&edge(), |_| true, "books", now), Ok(()));
+            assert_eq!(replays.first_use(&shown, now), Ok(()), "{second}");
+        }
+        // Of two minutes at most.
+        assert!(replays.len() <= 3 * 130);
+    }
+}
+
+#[test]
 fn nonces_are_of_their_issuer() {
     let mut replays = Replays::default();
     let other = Admission {
@@ -382,4 +407,24 @@ fn memory_is_bounded_and_given_back() {
     assert_eq!(replays.first_use(&numbered(102, third), third), Ok(()));
     assert!(replays.young.known.capacity() < 20);
     assert!(!replays.is_empty());
+}
+
+#[test]
+fn memory_is_given_back_also_when_the_clock_was_set_back() {
+    let mut replays = Replays::new(10);
+    let later = NOW.plus(Duration::from_secs(3600));
+    let first = Admission {
+        issued: later,
+        ..admission()
+    };
+    assert_eq!(replays.first_use(&first, later), Ok(()));
+    for nonce in 100..140 {
+        let now = NOW.plus(Duration::from_secs(60 * (nonce - 99)));
+        let shown = Admission {
+            issued: now,
+            nonce,
+            ..admission()
+        };
+        assert_eq!(replays.first_use(&shown, now), Ok(()), "{nonce}");
+    }
 }
