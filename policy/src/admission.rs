@@ -329,8 +329,8 @@ pub struct Replays {
     since: Timestamp,
     young: Used,
     old: Used,
-    /// Everything issued until then may have been used and forgotten. In the order of time it has expired anyway; where the clock
-    /// was set back it would count again.
+    /// What was issued until then may have been used and forgotten. In the order of time it has expired anyway; where the clock was
+    /// ahead and is set right, it would count again.
     forgotten: Option<Timestamp>,
 }
 
@@ -402,23 +402,27 @@ impl Replays {
     /// Forgets what cannot be used again.
     fn turn(&mut self, now: Timestamp) {
         if now < self.since {
-            // The clock was set back: what is young stays so.
+            // The clock was set back: what is young stays so. If issuers had the same wrong time, what they say from now on is older
+            // than what was forgotten, and is new all the same.
             self.since = now;
+            self.forgotten = self.forgotten.map(|until| until.min(now));
         }
         let age = now.since(self.since);
         if age < Self::MEMORY {
             return;
         }
-        self.forget();
+        self.forget(now);
         if age >= 2 * Self::MEMORY {
-            self.forget();
+            self.forget(now);
         }
         self.since = now;
     }
 
     /// Forgets the old; the young are old from now on.
-    fn forget(&mut self) {
-        self.forgotten = self.forgotten.max(self.old.last_issued);
+    fn forget(&mut self, now: Timestamp) {
+        let expired = now.minus(LONGEST_LIFETIME);
+        let last = self.old.last_issued.map(|issued| issued.min(expired));
+        self.forgotten = self.forgotten.max(last);
         std::mem::swap(&mut self.young, &mut self.old);
         self.young.last_issued = None;
         self.young.known.clear();
