@@ -138,6 +138,7 @@ pub async fn described(shared: &Arc<Shared>, call: &Described) -> Result<Explain
         client: call.client,
         certificate: None,
         served_name: None,
+        workload: None,
     };
     let (journey, ear, reason) = Exchange::explain(shared.clone(), &head, &peer).await;
     let mut explained = Explained {

@@ -22,6 +22,7 @@ pub mod metering;
 pub mod node;
 pub mod overload;
 pub mod own;
+pub mod probe;
 pub mod quota;
 pub mod remote;
 pub mod report;

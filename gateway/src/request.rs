@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 use tollgate_policy::access::{self, Grant, Outcome, Witness};
+use tollgate_policy::workload::WorkloadId;
 
 use crate::api::Api;
 use crate::authoriser::Judged;
@@ -71,6 +72,8 @@ pub struct Exchange {
     /// What the call came to, once it is settled.
     pub(crate) bill: Bill,
     pub(crate) held: Held,
+    /// The process of the installation that sent it.
+    pub(crate) workload: Option<WorkloadId>,
     ear: Ear,
 }
 
@@ -99,6 +102,7 @@ impl Exchange {
             is_settled: false,
             bill: Bill::default(),
             held: Held::default(),
+            workload: None,
             ear: Ear::default(),
         }
     }
@@ -106,6 +110,7 @@ impl Exchange {
     /// Everything that can refuse a request, in order. Nothing after this refuses on policy.
     pub async fn admit(&mut self, head: &RequestHeader, peer: &Peer) -> Result<(), Denial> {
         self.begin(head);
+        self.workload.clone_from(&peer.workload);
         let mut found = Found::default();
         let arrived = match self.enter(peer) {
             Ok(()) => self.journey_to_admission(head, peer, &mut found).await,
@@ -154,6 +159,7 @@ impl Exchange {
             return Err(Denial::Misdirected);
         }
         let classified = self.classify(head, &host, &target, found);
+        let classified = classified.or_else(|why| self.probe(why, head, &target, found));
         self.step("classify");
         let classified = classified?;
         self.take_place(&classified)?;
