@@ -60,12 +60,7 @@ impl Probes {
     }
 
     /// The call that a request is, which no API took for this reason.
-    pub(crate) fn called(
-        &self,
-        why: &Denial,
-        head: &RequestHeader,
-        path: &str,
-    ) -> Option<Called> {
+    pub(crate) fn called(&self, why: &Denial, head: &RequestHeader, path: &str) -> Option<Called> {
         let untaken = matches!(why, Denial::UnknownApi | Denial::UnknownOperation);
         let asks = matches!(head.method, http::Method::GET | http::Method::HEAD);
         let probed = || self.paths.iter().any(|probed| **probed == *path);

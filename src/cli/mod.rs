@@ -18,10 +18,12 @@ mod projects;
 mod quota;
 mod revocations;
 mod shadow_report;
+mod sidecar;
 mod status;
 mod terms;
 mod usage;
 mod version;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -40,6 +42,12 @@ enum Command {
     /// Serve APIs: from one OpenAPI file, or from a configuration directory
     #[command(after_help = gateway::EXAMPLES)]
     Gateway(gateway::Args),
+    /// Serve beside one instance of a service: what comes in to the app
+    #[command(after_help = sidecar::EXAMPLES)]
+    Sidecar(sidecar::Args),
+    /// Wait until a gateway or sidecar is ready for traffic
+    #[command(after_help = wait::EXAMPLES)]
+    Wait(wait::Args),
     /// Check an OpenAPI file, an API file, tollgate.yaml or a configuration directory
     #[command(after_help = check::EXAMPLES)]
     Check(check::Args),
@@ -106,6 +114,8 @@ pub(crate) fn main() -> ExitCode {
     // clap itself exits with 2 on usage errors and with 0 on --help.
     let done = match Cli::parse().command {
         Command::Gateway(args) => gateway::run(args),
+        Command::Sidecar(args) => sidecar::run(args),
+        Command::Wait(args) => wait::run(args),
         Command::Check(args) => check::run(args),
         Command::OpenApi(args) => openapi::run(args),
         Command::Classify(args) => classify::run(args),

@@ -2,6 +2,7 @@
 
 mod control;
 mod directory;
+mod sidecar;
 
 use std::process::ExitCode;
 
@@ -13,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::environment;
 use control::Beside;
+pub(crate) use sidecar::{Joining, Policy, Sidecar, sidecar};
 
 /// Runs the gateway role until a signal or a successor ends it.
 ///
@@ -55,10 +57,12 @@ pub(crate) fn gateway(
     Ok(ExitCode::SUCCESS)
 }
 
+/// What is told where nothing else is asked for.
+const OUR_OWN: &str = "error,tollgate=info,tollgate_gateway=info,tollgate_sidecar=info";
+
 /// Our own messages on standard error; libraries speak up for errors only. `RUST_LOG` overrides.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("error,tollgate=info,tollgate_gateway=info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(OUR_OWN));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -402,11 +402,7 @@ impl Engine {
     }
 
     /// Until a signal or a successor ends it. The sockets kept for a successor are closed when this returns.
-    async fn serve(
-        &mut self,
-        signals: &mut Signals,
-        close_admin: oneshot::Sender<()>,
-    ) -> Ended {
+    async fn serve(&mut self, signals: &mut Signals, close_admin: oneshot::Sender<()>) -> Ended {
         let offer = std::mem::replace(
             &mut self.offer,
             handover::Offer {

@@ -184,6 +184,8 @@ mod tests {
         let page = page(&workloads);
         let rows = page.lines().filter(|line| !line.starts_with('#')).count();
         assert_eq!(rows, 2 * (CALLERS + 1));
-        assert!(page.contains("source=\"other\",destination=\"orders\",api=\"pens\",code_class=\"2xx\"} 50"));
+        assert!(page.contains(
+            "source=\"other\",destination=\"orders\",api=\"pens\",code_class=\"2xx\"} 50"
+        ));
     }
 }
