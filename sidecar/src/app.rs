@@ -14,6 +14,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
 use tollgate_gateway::engine::ReadyWhen;
 use tollgate_policy::settings::{UpstreamConfig, UpstreamProtocol};
 
@@ -159,6 +160,7 @@ fn unbracketed(host: &str) -> &str {
 #[derive(Clone, Debug)]
 pub struct Gate {
     missing: Arc<Mutex<Option<String>>>,
+    opened: Arc<Notify>,
 }
 
 impl Default for Gate {
@@ -166,6 +168,7 @@ impl Default for Gate {
         let unasked = "the app was not asked yet".to_owned();
         Self {
             missing: Arc::new(Mutex::new(Some(unasked))),
+            opened: Arc::default(),
         }
     }
 }
@@ -177,14 +180,23 @@ impl Gate {
         ReadyWhen(Arc::new(move || missing.lock().clone().map(Cow::Owned)))
     }
 
+    /// Waits until the app answers for the first time.
+    pub async fn opened(&self) {
+        self.opened.notified().await;
+    }
+
     /// Asks the app for ever, more often while it does not answer. Changes are logged.
     pub async fn follow(self, app: App) {
+        let opened = &self.opened;
         let mut answered = None;
         loop {
             let asked = app.answers().await;
             if answered != Some(asked.is_ok()) {
                 match &asked {
-                    Ok(()) => tracing::info!("the app answers"),
+                    Ok(()) => {
+                        tracing::info!("the app answers");
+                        opened.notify_one();
+                    }
                     Err(why) => tracing::warn!("the app {why}; no traffic is asked for"),
                 }
             }

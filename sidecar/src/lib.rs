@@ -3,6 +3,8 @@
 
 mod app;
 mod drain;
+mod memory;
 
 pub use app::{App, Gate};
 pub use drain::{AppEnd, Farewell};
+pub use memory::release_code;

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tollgate_gateway::engine::{Engine, Opened, ProbedApp, Role};
@@ -9,7 +10,10 @@ use tollgate_gateway::listener::Mutual;
 use tollgate_gateway::live::Origin;
 use tollgate_policy::settings::{ApiConfig, ListenAddress, ProcessConfig};
 use tollgate_proto::{Answer, ControlServer, Question, Resolved};
-use tollgate_sidecar::{App, Farewell, Gate};
+use tollgate_sidecar::{App, Farewell, Gate, release_code};
+
+/// How long after the app's first answer the start is over: what it needed is given back then.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// What a sidecar is started with.
 pub(crate) struct Sidecar {
@@ -100,7 +104,12 @@ fn serve(mut engine: Engine, sidecar: Sidecar) -> anyhow::Result<ExitCode> {
     }
     let gate = Gate::default();
     engine.ready_when(gate.ready_when());
-    engine.also_run(gate.follow(sidecar.app));
+    engine.also_run(gate.clone().follow(sidecar.app));
+    engine.also_run(async move {
+        gate.opened().await;
+        tokio::time::sleep(SETTLED).await;
+        release_code();
+    });
     engine.drain_after(sidecar.farewell.over());
     engine.run().context("the sidecar ended")?;
     Ok(ExitCode::SUCCESS)
