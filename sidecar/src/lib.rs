@@ -7,4 +7,4 @@ mod memory;
 
 pub use app::{App, Gate};
 pub use drain::{AppEnd, Farewell};
-pub use memory::release_code;
+pub use memory::release_program;

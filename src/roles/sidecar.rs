@@ -10,7 +10,7 @@ use tollgate_gateway::listener::Mutual;
 use tollgate_gateway::live::Origin;
 use tollgate_policy::settings::{ApiConfig, ListenAddress, ProcessConfig};
 use tollgate_proto::{Answer, ControlServer, Question, Resolved};
-use tollgate_sidecar::{App, Farewell, Gate, release_code};
+use tollgate_sidecar::{App, Farewell, Gate, release_program};
 
 /// How long after the app's first answer the start is over: what it needed is given back then.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -108,7 +108,7 @@ fn serve(mut engine: Engine, sidecar: Sidecar) -> anyhow::Result<ExitCode> {
     engine.also_run(async move {
         gate.opened().await;
         tokio::time::sleep(SETTLED).await;
-        release_code();
+        release_program();
     });
     engine.drain_after(sidecar.farewell.over());
     engine.run().context("the sidecar ended")?;
