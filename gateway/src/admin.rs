@@ -4,6 +4,7 @@
 //! rebinding and cross-site requests); a bounded number of short connections. Not here: changing anything, and
 //! authentication, which is why the port belongs on loopback or a network of operators.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::future::Future;
@@ -36,6 +37,7 @@ use tollgate_policy::settings::{
 };
 
 use crate::descriptors;
+use crate::engine::ReadyWhen;
 use crate::explain::{self, Described};
 use crate::journey::Shared;
 use crate::live::Live;
@@ -74,6 +76,8 @@ pub struct AdminState {
     pub process: Arc<ProcessConfig>,
     /// What others add to `/metrics`.
     pub page: Option<Page>,
+    /// What else has to be there before traffic comes.
+    pub ready_when: Vec<ReadyWhen>,
 }
 
 /// Adds to a page of metrics.
@@ -279,18 +283,23 @@ async fn explain_recent(
     }
 }
 
-async fn readyz(State(state): State<AdminState>) -> (StatusCode, &'static str) {
+async fn readyz(State(state): State<AdminState>) -> (StatusCode, String) {
+    match missing(&state) {
+        Some(what) => (StatusCode::SERVICE_UNAVAILABLE, format!("{what}\n")),
+        None => (StatusCode::OK, "ok\n".to_owned()),
+    }
+}
+
+/// What keeps traffic away.
+fn missing(state: &AdminState) -> Option<Cow<'static, str>> {
     if state.draining.load(Relaxed) {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+        Some("draining".into())
     } else if !state.ready.load(Relaxed) {
-        (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+        Some("starting".into())
     } else if state.live.apis().load().all().is_empty() {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "no API is served; see /apis\n",
-        )
+        Some("no API is served; see /apis".into())
     } else {
-        (StatusCode::OK, "ok\n")
+        state.ready_when.iter().find_map(|when| (when.0)())
     }
 }
 
@@ -300,6 +309,9 @@ async fn metrics(State(state): State<AdminState>) -> impl IntoResponse {
     write_callers(&mut page, &state.shared.identities, apis.all());
     write_overload(&mut page, &state.shared.overload);
     state.shared.metering.write_page(&mut page);
+    if let Some(workloads) = &state.shared.workloads {
+        workloads.write_page(&mut page);
+    }
     if let Some(more) = &state.page {
         (more.0)(&mut page);
     }

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use tollgate_policy::access::Grant;
 use tollgate_policy::credentials::certificate::CertificateIdentity;
 use tollgate_policy::settings::{Direction, DoorLimits, Durability, OverloadConfig, Priority};
+use tollgate_policy::workload::WorkloadId;
 use tollgate_proto::ControlClient;
 
 use crate::api::{Api, Operation};
@@ -26,9 +27,10 @@ use crate::metering::Metering;
 use crate::node::line::Contact;
 use crate::outbound::Outbound;
 use crate::overload::Overload;
+use crate::probe::Probes;
 use crate::quota::{Quotas, Reservation};
 use crate::shadow::Shadows;
-use crate::telemetry::{AccessLog, Metrics, OperationMetrics};
+use crate::telemetry::{AccessLog, Metrics, OperationMetrics, Workloads};
 
 /// What all workers share. Read by every request, changed by none.
 #[derive(Debug)]
@@ -73,6 +75,10 @@ pub struct Shared {
     pub overload: Arc<Overload>,
     /// Whether the fast path may be taken; off only in tests that compare both ways.
     pub fast_path: bool,
+    /// Health probes that go to the service unjudged; `None`: there are none.
+    pub probes: Option<Probes>,
+    /// Which processes of the installation call; `None`: this one has no identity itself.
+    pub workloads: Option<Workloads>,
 }
 
 impl Shared {
@@ -106,6 +112,8 @@ impl Shared {
             contact: None,
             overload: Overload::new(&OverloadConfig::default()),
             fast_path: true,
+            probes: None,
+            workloads: None,
         };
         (shared, delivery)
     }
@@ -230,6 +238,8 @@ pub struct Peer {
     pub served_name: Option<Arc<ServedName>>,
     /// Which way it calls: to what is served here, or from here to others.
     pub direction: Direction,
+    /// The process of this installation that calls, where its certificate was verified by the installation's roots and is valid.
+    pub workload: Option<WorkloadId>,
 }
 
 impl Admitted {

@@ -23,6 +23,7 @@ pub mod node;
 pub mod outbound;
 pub mod overload;
 pub mod own;
+pub mod probe;
 pub mod quota;
 pub mod remote;
 pub mod report;

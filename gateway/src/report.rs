@@ -82,6 +82,10 @@ impl Exchange {
                 response_bytes: seen.response_bytes,
             });
         }
+        if let Some(workloads) = &self.shared.workloads {
+            let api = api.map_or("", |api| &*api.config.name);
+            workloads.count(self.workload.as_ref(), api, seen.status);
+        }
         if let Some(api) = api {
             api.traffic.requests.fetch_add(1, Ordering::Relaxed);
             match (denial, seen.status) {
@@ -117,6 +121,7 @@ impl Exchange {
             consumer: caller.map_or("", |caller| &*caller.consumer.name),
             credential: caller.map_or("", |caller| &*caller.credential.id),
             plan: held.map_or("", |held| &*held.plan.name),
+            source_workload: self.workload.as_ref(),
             status: seen.status,
             denial,
             reason: Cow::Borrowed(&self.reason),

@@ -17,6 +17,7 @@ use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 use tollgate_policy::access::{self, Grant, Outcome, Witness};
 use tollgate_policy::settings::Direction;
+use tollgate_policy::workload::WorkloadId;
 
 use crate::api::Api;
 use crate::authoriser::Judged;
@@ -72,6 +73,8 @@ pub struct Exchange {
     /// What the call came to, once it is settled.
     pub(crate) bill: Bill,
     pub(crate) held: Held,
+    /// The process of the installation that sent it.
+    pub(crate) workload: Option<WorkloadId>,
     ear: Ear,
 }
 
@@ -100,6 +103,7 @@ impl Exchange {
             is_settled: false,
             bill: Bill::default(),
             held: Held::default(),
+            workload: None,
             ear: Ear::default(),
         }
     }
@@ -107,6 +111,7 @@ impl Exchange {
     /// Everything that can refuse a request, in order. Nothing after this refuses on policy.
     pub async fn admit(&mut self, head: &RequestHeader, peer: &Peer) -> Result<(), Denial> {
         self.begin(head);
+        self.workload.clone_from(&peer.workload);
         let mut found = Found::default();
         let arrived = match self.enter(peer) {
             Ok(()) => self.journey_to_admission(head, peer, &mut found).await,
@@ -155,7 +160,9 @@ impl Exchange {
             return Err(Denial::Misdirected);
         }
         let classified = match peer.direction {
-            Direction::Inbound => self.classify(head, &host, &target, found),
+            Direction::Inbound => self
+                .classify(head, &host, &target, found)
+                .or_else(|why| self.probe(why, head, &target, found)),
             Direction::Outbound => self.address(head, &host).await.map(|called| {
                 found.api = Some(called.api.clone());
                 found.operation = Some(called.operation);

@@ -51,6 +51,7 @@ impl World {
             draining: Arc::clone(&draining),
             process: Arc::new(process(address)),
             page: None,
+            ready_when: Vec::new(),
         };
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let served = std::thread::spawn(move || {

@@ -25,12 +25,42 @@ pub(super) fn post(admin: SocketAddr, path: &str, json: &str) -> anyhow::Result<
     exchange(admin, "POST", path, json)
 }
 
+/// What keeps the process from being ready; `None`: nothing. It has `limit` to say so.
+pub(super) fn ready(admin: SocketAddr, limit: Duration) -> anyhow::Result<Option<String>> {
+    let (status, body) = answer(admin, "GET", "/readyz", "", limit.min(TIMEOUT))?;
+    match status.as_str() {
+        "200" => Ok(None),
+        "503" => Ok(Some(body.trim().to_owned())),
+        status => {
+            bail!("{admin} answered with status {status}; is it an admin address?")
+        }
+    }
+}
+
 fn exchange(admin: SocketAddr, method: &str, path: &str, body: &str) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&admin, TIMEOUT).with_context(|| {
+    let (status, body) = answer(admin, method, path, body, TIMEOUT)?;
+    match status.as_str() {
+        "200" => Ok(body),
+        "400" | "404" => bail!("{} ({status})", body.trim()),
+        status => {
+            bail!("{admin} answered with status {status}; is it the admin address of a gateway?")
+        }
+    }
+}
+
+/// Status and body.
+fn answer(
+    admin: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &str,
+    limit: Duration,
+) -> anyhow::Result<(String, String)> {
+    let mut stream = TcpStream::connect_timeout(&admin, limit).with_context(|| {
         format!("no gateway answers on {admin}; start one, or name its address with --admin")
     })?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
     // HTTP/1.0 keeps the answer unchunked and the connection short.
     write!(
         stream,
@@ -44,11 +74,6 @@ fn exchange(admin: SocketAddr, method: &str, path: &str, body: &str) -> anyhow::
     let (head, body) = answer
         .split_once("\r\n\r\n")
         .context("the answer is no HTTP")?;
-    match head.split(' ').nth(1).unwrap_or_default() {
-        "200" => Ok(body.to_owned()),
-        status @ ("400" | "404") => bail!("{} ({status})", body.trim()),
-        status => {
-            bail!("{admin} answered with status {status}; is it the admin address of a gateway?")
-        }
-    }
+    let status = head.split(' ').nth(1).unwrap_or_default();
+    Ok((status.to_owned(), body.to_owned()))
 }

@@ -22,10 +22,12 @@ mod projects;
 mod quota;
 mod revocations;
 mod shadow_report;
+mod sidecar;
 mod status;
 mod terms;
 mod usage;
 mod version;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,12 @@ enum Command {
     /// Own the policy of an installation: gateways and sidecars join it
     #[command(after_help = control_plane::EXAMPLES)]
     Control(control_plane::Args),
+    /// Serve beside one instance of a service: what comes in to the app
+    #[command(after_help = sidecar::EXAMPLES)]
+    Sidecar(sidecar::Args),
+    /// Wait until a gateway or sidecar is ready for traffic
+    #[command(after_help = wait::EXAMPLES)]
+    Wait(wait::Args),
     /// Check an OpenAPI file, an API file, tollgate.yaml or a configuration directory
     #[command(after_help = check::EXAMPLES)]
     Check(check::Args),
@@ -126,6 +134,8 @@ pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Gateway(args) => gateway::run(args),
         Command::Control(args) => control_plane::run(args),
+        Command::Sidecar(args) => sidecar::run(args),
+        Command::Wait(args) => wait::run(args),
         Command::Check(args) => check::run(args),
         Command::OpenApi(args) => openapi::run(args),
         Command::Classify(args) => classify::run(args),

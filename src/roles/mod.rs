@@ -5,6 +5,7 @@ mod control;
 mod control_plane;
 mod directory;
 mod remote;
+mod sidecar;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use control::Beside;
 pub(crate) use control_plane::control_plane;
 use remote::Joined;
 pub(crate) use remote::Membering;
+pub(crate) use sidecar::{Joining, Policy, Sidecar, sidecar};
 
 /// Runs the gateway role until a signal or a successor ends it, with its control plane inside it.
 ///
@@ -101,10 +103,12 @@ fn tell_addresses(engine: &Engine) {
     }
 }
 
+/// What is told where nothing else is asked for.
+const OUR_OWN: &str = "error,tollgate=info,tollgate_gateway=info,tollgate_sidecar=info";
+
 /// Our own messages on standard error; libraries speak up for errors only. `RUST_LOG` overrides.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("error,tollgate=info,tollgate_gateway=info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(OUR_OWN));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -4,6 +4,8 @@
 //! connections to the services: workers share policy and counters, never a socket. Not here: what happens to a request.
 
 mod guard;
+mod role;
+mod signals;
 mod sites;
 mod worker;
 
@@ -31,10 +33,13 @@ use crate::node::line::Contact;
 use crate::node::{Mesh, ServiceEndpoint};
 use crate::outbound::Outbound;
 use crate::overload::Overload;
+use crate::probe::Probes;
 use crate::quota::alerts;
 use crate::quota::renewal::Renewal;
-use crate::telemetry::{AccessLog, Metrics};
+use crate::telemetry::{AccessLog, Metrics, Workloads};
 use crate::usage::Shipper;
+pub use role::{Beside, MutualTls, ProbedApp, ReadyWhen, Role};
+use signals::{Signals, Told};
 use sites::{Site, bind_admin, open, predecessor};
 
 /// How long the access log may take to write what is queued at the end.
@@ -85,6 +90,9 @@ pub struct Engine {
     admin: Option<TcpListener>,
     locks: Vec<Lock>,
     tls: Vec<Arc<TlsKeys>>,
+    ready_when: Vec<ReadyWhen>,
+    beside: Vec<Beside>,
+    hold: Option<Beside>,
 }
 
 /// The sockets and locks of a gateway. Connections wait until it is started.
@@ -96,6 +104,7 @@ pub struct Opened {
     admin: TcpListener,
     mesh: Mesh,
     contact: Option<Arc<Contact>>,
+    role: Role,
 }
 
 impl Opened {
@@ -117,6 +126,7 @@ impl Opened {
             admin,
             mesh: Mesh::none(),
             contact: None,
+            role: Role::default(),
         })
     }
 
@@ -137,6 +147,17 @@ impl Opened {
     /// The same, to be changed before the engine starts.
     pub fn process_mut(&mut self) -> &mut ProcessConfig {
         &mut self.process
+    }
+
+    /// With what a role adds.
+    #[must_use]
+    pub fn with(mut self, role: Role) -> Self {
+        if let Some(mutual) = &role.mutual {
+            let bare = self.sites.iter_mut().filter(|site| site.tls.is_none());
+            bare.for_each(|site| site.tls = Some(mutual.keys()));
+        }
+        self.role = role;
+        self
     }
 
     /// The process, its state directory as it is used.
@@ -163,6 +184,7 @@ impl Engine {
             admin,
             mesh,
             contact,
+            role,
         } = opened;
         let metrics = Metrics::new();
         let access_log = AccessLog::start(&process.access_log, metrics.clone())
@@ -191,8 +213,13 @@ impl Engine {
         if sites.iter().any(is_outbound) {
             shared.outbound = Some(Outbound::new(mesh, metrics.clone()));
         }
-        let (metering, shipper) = Metering::start(&process);
+        let (metering, shipper) = match role.unmetered {
+            true => (Metering::default(), None),
+            false => Metering::start(&process),
+        };
         shared.metering = metering;
+        shared.workloads = role.mutual.map(|mutual| Workloads::new(mutual.service));
+        shared.probes = role.probes.map(|it| probes(it, &metrics)).transpose()?;
         let mut engine = Self {
             process: Arc::new(process),
             live,
@@ -210,6 +237,9 @@ impl Engine {
             admin: Some(admin),
             locks: Vec::new(),
             tls: sites.iter().filter_map(|site| site.tls.clone()).collect(),
+            ready_when: Vec::new(),
+            beside: Vec::new(),
+            hold: None,
         };
         engine.start_workers(&mut sites)?;
         if let Some(predecessor) = predecessor {
@@ -265,6 +295,21 @@ impl Engine {
     /// Has this added to the page of metrics.
     pub fn also_show(&mut self, page: Arc<dyn Fn(&mut String) + Send + Sync>) {
         self.page = Some(Page(page));
+    }
+
+    /// Is ready for traffic only when `when` has nothing to say.
+    pub fn ready_when(&mut self, when: ReadyWhen) {
+        self.ready_when.push(when);
+    }
+
+    /// Has this go on beside the requests, to the end of the drain.
+    pub fn also_run(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.beside.push(Box::pin(task));
+    }
+
+    /// Once told to end, goes on accepting until `hold` is over; it is no more ready from the beginning. A successor is not waited for.
+    pub fn drain_after(&mut self, hold: impl Future<Output = ()> + Send + 'static) {
+        self.hold = Some(Box::pin(hold));
     }
 
     fn start_workers(&mut self, sites: &mut [Site]) -> Result<(), StartError> {
@@ -337,8 +382,11 @@ impl Engine {
         self.ready.store(true, Ordering::Release);
         let (close_admin, admin_closed) = oneshot::channel();
         self.serve_admin(admin_closed);
-        self.serve(&mut signals, close_admin).await;
+        let why = self.serve(&mut signals, close_admin).await;
         self.shared.draining.store(true, Ordering::Release);
+        if why == Ended::Told && !self.hold(&mut signals).await {
+            return false;
+        }
         self.drain.start();
         tracing::info!(connections = self.drain.connections(), "draining");
         let auditor = self.shared.auditor.clone();
@@ -367,8 +415,28 @@ impl Engine {
         }
     }
 
+    /// Goes on accepting as long as the role wants it; `false` when told to end once more.
+    async fn hold(&mut self, signals: &mut Signals) -> bool {
+        let Some(mut hold) = self.hold.take() else {
+            return true;
+        };
+        tracing::info!("told to end; accepting until the drain begins");
+        loop {
+            tokio::select! {
+                () = &mut hold => return true,
+                signal = signals.next() => if signal == Told::End { return false },
+            }
+        }
+    }
+
     /// What goes on beside the requests, on the control thread.
     fn spawn_tasks(&mut self) -> Renewal {
+        for task in self.beside.drain(..) {
+            tokio::spawn(task);
+        }
+        if let Some(probes) = &self.shared.probes {
+            probes.api().maintain(&Mesh::none());
+        }
         for keys in &self.tls {
             tokio::spawn(listener::watch(keys.clone()));
         }
@@ -393,7 +461,7 @@ impl Engine {
     }
 
     /// Until a signal or a successor ends it. The sockets kept for a successor are closed when this returns.
-    async fn serve(&mut self, signals: &mut Signals, close_admin: oneshot::Sender<()>) {
+    async fn serve(&mut self, signals: &mut Signals, close_admin: oneshot::Sender<()>) -> Ended {
         let offer = std::mem::replace(
             &mut self.offer,
             handover::Offer {
@@ -409,7 +477,7 @@ impl Engine {
             tokio::select! {
                 signal = signals.next() => {
                     if signal == Told::End {
-                        return;
+                        return Ended::Told;
                     }
                     self.access_log.reopen();
                     let live = self.live.clone();
@@ -426,7 +494,7 @@ impl Engine {
                         tracing::info!("a successor serves; draining");
                         // The successor answers the operator from now on.
                         let _already_closed = close_admin.send(());
-                        return;
+                        return Ended::Succeeded;
                     }
                     Err(error) => {
                         tracing::warn!(%error, "no hand-over can be offered");
@@ -447,6 +515,7 @@ impl Engine {
             shared: self.shared.clone(),
             process: self.process.clone(),
             page: self.page.clone(),
+            ready_when: self.ready_when.clone(),
         };
         let Some(listener) = self.admin.take() else {
             return;
@@ -464,35 +533,18 @@ impl Engine {
     }
 }
 
-/// The signals a gateway knows.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    hang_up: tokio::signal::unix::Signal,
+fn probes(probed: ProbedApp, metrics: &Metrics) -> Result<Probes, StartError> {
+    Probes::new(probed.paths, probed.app, metrics).map_err(|findings| {
+        let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
+        lines.join("\n").into()
+    })
 }
 
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Told {
-        tokio::select! {
-            _ = self.terminate.recv() => Told::End,
-            _ = self.interrupt.recv() => Told::End,
-            _ = self.hang_up.recv() => Told::Reload,
-        }
-    }
-}
-
-/// What a signal asks for.
+/// What ended the serving.
 #[derive(PartialEq)]
-enum Told {
-    End,
-    Reload,
+enum Ended {
+    /// A signal.
+    Told,
+    /// A successor serves.
+    Succeeded,
 }

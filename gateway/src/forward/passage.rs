@@ -15,6 +15,7 @@ use super::frames::Frames;
 use super::watch::{self, Cut, Watch};
 use crate::denial::Denial;
 use crate::explain;
+use crate::identity::clock;
 use crate::journey::{Journey, Peer, Shared};
 use crate::listener::Handshake;
 use crate::own;
@@ -141,6 +142,7 @@ pub(crate) fn peer_of(session: &Session, trusted_hops: u8) -> Peer {
         certificate: handshake.and_then(|it| it.certificate.clone()),
         served_name: handshake.and_then(|it| it.served_name.clone()),
         direction: watch::direction(),
+        workload: handshake.and_then(|it| it.workload(clock::now())).cloned(),
     }
 }
 

@@ -26,7 +26,7 @@ use super::proxy_protocol;
 use super::socket::{Accepted, Listener};
 use super::stream::{Connection, Socket, Transport};
 use super::tls::TlsKeys;
-use super::{h1, h2};
+use super::{h1, h2, mutual};
 use crate::cost::{self, Account};
 use crate::denial::Denial;
 use crate::descriptors;
@@ -268,8 +268,15 @@ async fn enter<A>(
     if let Some(peer) = peer {
         let _empty_until_now = digest.peer_addr.set(Some(PeerAddress::Inet(peer)));
     }
+    let tls = match &site.tls {
+        Some(tls) if tls.takes_plain() => {
+            let encrypted = Box::pin(begins_tls(site, &accepted, &ahead)).await;
+            Some(tls).filter(|_| encrypted)
+        }
+        tls => tls.as_ref(),
+    };
     let socket = Socket::new(accepted, ahead, Arc::new(digest));
-    let transport = match &site.tls {
+    let transport = match tls {
         None => Transport::Plain(socket),
         Some(tls) => match Box::pin(handshake(site, tls, socket)).await {
             Some(transport) => transport,
@@ -280,11 +287,21 @@ async fn enter<A>(
     drop(address);
 }
 
+async fn begins_tls<A>(site: &Site<A>, accepted: &Accepted, ahead: &[u8]) -> bool {
+    let mut draining = site.shutdown.clone();
+    mutual::begins_tls(accepted, ahead, site.door.limits.keep_alive, &mut draining).await
+}
+
 async fn handshake<A>(site: &Site<A>, tls: &TlsKeys, socket: Socket) -> Option<Transport> {
+    let Some(acceptor) = tls.acceptor() else {
+        let metrics = &site.door.metrics;
+        metrics.connection_refused(&site.name, "no_identity");
+        return None;
+    };
     let handshake = async {
         // Waiting for a turn counts as handshake time: a queue that is too long must shrink.
         let _turn = site.handshakes.acquire().await;
-        tls.acceptor().tls_handshake(socket).await
+        acceptor.tls_handshake(socket).await
     };
     let limit = site.door.limits.handshake_timeout;
     // Counted, not logged: a scanner would fill the log.

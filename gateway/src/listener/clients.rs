@@ -20,7 +20,10 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tollgate_policy::credentials::certificate::{CertificateIdentity, identity};
 use tollgate_policy::settings::ClientCertificates;
+use tollgate_policy::workload::WorkloadId;
 use x509_parser::prelude::parse_x509_certificate;
+
+use crate::node::Held;
 
 /// What asks clients for a certificate and judges it.
 ///
@@ -40,10 +43,39 @@ pub(super) fn verifier(
     let chain = chain
         .build()
         .map_err(|error| format!("client CA {}: {error}", settings.roots.display()))?;
-    Ok(Arc::new(Verifier {
-        chain,
-        required: settings.required,
-    }))
+    let named = if settings.required {
+        Named::Beyond
+    } else {
+        Named::Perhaps
+    };
+    Ok(Arc::new(Verifier { chain, named }))
+}
+
+/// What asks for a certificate of the installation that `held` belongs to, and demands one if `required`.
+///
+/// # Errors
+/// There are no roots.
+pub(super) fn of_installation(
+    held: &Held,
+    required: bool,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let roots = Arc::clone(&held.roots);
+    let chain = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+    let chain = if required {
+        chain
+    } else {
+        chain.allow_unauthenticated()
+    };
+    let chain = chain.build().map_err(|error| error.to_string())?;
+    let named = Named::Workload(Arc::clone(held.id.domain()));
+    Ok(Arc::new(Verifier { chain, named }))
+}
+
+/// The process of the domain of trust `domain` that a certificate names.
+pub(super) fn workload(certificate: &CertificateIdentity, domain: &str) -> Option<WorkloadId> {
+    let id: WorkloadId = certificate.spiffe_id.as_ref()?.parse().ok()?;
+    (**id.domain() == *domain).then_some(id)
 }
 
 /// Whom the certificate of a finished handshake names; `None` where it names nobody, which is logged.
@@ -80,7 +112,32 @@ fn roots(file: &Path) -> Result<RootCertStore, String> {
 #[derive(Debug)]
 struct Verifier {
     chain: Arc<dyn ClientCertVerifier>,
-    required: bool,
+    named: Named,
+}
+
+/// How well a certificate that is shown has to name its owner.
+#[derive(Debug)]
+enum Named {
+    /// One that names nobody counts as none shown.
+    Perhaps,
+    /// Beyond doubt.
+    Beyond,
+    /// As a process of this domain of trust.
+    Workload(Arc<str>),
+}
+
+impl Named {
+    fn fits(&self, certificate: &[u8]) -> Result<(), String> {
+        let read = || identity(certificate).map_err(|error| error.to_string());
+        match self {
+            Self::Perhaps => Ok(()),
+            Self::Beyond => read().map(drop),
+            Self::Workload(domain) => match workload(&read()?, domain) {
+                Some(_) => Ok(()),
+                None => Err(format!("it names no process of {domain}")),
+            },
+        }
+    }
 }
 
 impl ClientCertVerifier for Verifier {
@@ -109,9 +166,7 @@ impl ClientCertVerifier for Verifier {
         if !matches!(parse_x509_certificate(end_entity), Ok(([], _))) {
             return Err(CertificateError::BadEncoding.into());
         }
-        if self.required
-            && let Err(error) = identity(end_entity)
-        {
+        if let Err(error) = self.named.fits(end_entity) {
             // Whoever shows it has not proven yet that it is theirs: strangers could fill the log.
             tracing::debug!(%error, "a client certificate of our roots is refused");
             return Err(CertificateError::ApplicationVerificationFailure.into());

@@ -18,7 +18,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A client that has just connected or just had its answer when the drain begins may have a request under way, which would be lost
 /// with the connection: this long it is waited for. Its answer says that the connection ends.
-const REQUEST_GRACE: Duration = Duration::from_secs(1);
+pub(super) const REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]

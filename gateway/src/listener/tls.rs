@@ -9,11 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use pingora_core::listeners::TlsAccept;
 use pingora_core::listeners::tls::{Acceptor, TlsSettings};
+use pingora_core::listeners::{TlsAccept, TlsAcceptCallbacks};
 use pingora_core::protocols::tls::TlsRef;
 use rustls::ServerConfig;
 use rustls::client::verify_server_name;
@@ -30,8 +30,11 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::TlsAcceptor;
 use tollgate_policy::credentials::certificate::CertificateIdentity;
 use tollgate_policy::settings::ListenerTls;
+use tollgate_policy::time::Timestamp;
+use tollgate_policy::workload::WorkloadId;
 
 use super::clients;
+use super::mutual::Node;
 
 /// How often files are looked at. Certificates are renewed days before they end.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -41,16 +44,25 @@ type Stamps = Vec<Option<(SystemTime, u64)>>;
 
 /// The certificates a listener serves now, and the roots it believes clients by.
 pub struct TlsKeys {
-    settings: ListenerTls,
-    acceptor: ArcSwap<Acceptor>,
-    seen: Mutex<Stamps>,
+    source: Source,
+    /// None while there is nothing to serve: then no handshake succeeds.
+    acceptor: ArcSwapOption<Acceptor>,
+}
+
+/// Where certificates come from.
+#[derive(Debug)]
+enum Source {
+    /// Files, as last seen.
+    Files(ListenerTls, Mutex<Stamps>),
+    /// The identity of this process.
+    Node(Node),
 }
 
 impl fmt::Debug for TlsKeys {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("TlsKeys")
-            .field("settings", &self.settings)
+            .field("source", &self.source)
             .finish_non_exhaustive()
     }
 }
@@ -61,16 +73,18 @@ impl fmt::Debug for TlsKeys {
 /// One line naming the file and what is wrong with it.
 pub fn load(settings: &ListenerTls) -> Result<Arc<TlsKeys>, String> {
     let seen = stamps(settings);
-    let acceptor = ArcSwap::from_pointee(acceptor(settings)?);
+    let acceptor = ArcSwapOption::from_pointee(acceptor(settings)?);
     Ok(Arc::new(TlsKeys {
-        settings: settings.clone(),
+        source: Source::Files(settings.clone(), Mutex::new(seen)),
         acceptor,
-        seen: Mutex::new(seen),
     }))
 }
 
-/// Looks at the files every two seconds, for ever; changes are logged, broken ones once.
+/// Follows where the certificates come from, for ever: files are looked at every two seconds. Changes are logged, broken ones once.
 pub async fn watch(keys: Arc<TlsKeys>) {
+    if let Source::Node(node) = &keys.source {
+        return node.follow(&keys.acceptor).await;
+    }
     let mut ticks = tokio::time::interval(WATCH_INTERVAL);
     loop {
         ticks.tick().await;
@@ -85,20 +99,40 @@ pub async fn watch(keys: Arc<TlsKeys>) {
 }
 
 impl TlsKeys {
+    /// Serves what a process of the installation is known by: clients show a certificate of its roots.
+    pub fn of_node(node: Node) -> Arc<Self> {
+        let keys = Self {
+            acceptor: ArcSwapOption::empty(),
+            source: Source::Node(node),
+        };
+        if let Source::Node(node) = &keys.source {
+            node.renew(&keys.acceptor);
+        }
+        Arc::new(keys)
+    }
+
+    /// Whether clients that speak no TLS are served as well.
+    pub(super) fn takes_plain(&self) -> bool {
+        matches!(&self.source, Source::Node(node) if node.takes_plain())
+    }
+
     /// Loads the files again if they changed since they were last looked at. True when new ones are served.
     ///
     /// # Errors
     /// What is wrong with the new files; the old ones stay.
     pub fn reload(&self) -> Result<bool, String> {
-        let now = stamps(&self.settings);
-        if std::mem::replace(&mut *self.seen.lock(), now.clone()) == now {
+        let Source::Files(settings, seen) = &self.source else {
+            return Ok(false);
+        };
+        let now = stamps(settings);
+        if std::mem::replace(&mut *seen.lock(), now.clone()) == now {
             return Ok(false);
         }
-        self.acceptor.store(Arc::new(acceptor(&self.settings)?));
+        self.acceptor.store(Some(Arc::new(acceptor(settings)?)));
         Ok(true)
     }
 
-    pub(super) fn acceptor(&self) -> Arc<Acceptor> {
+    pub(super) fn acceptor(&self) -> Option<Arc<Acceptor>> {
         self.acceptor.load_full()
     }
 }
@@ -144,15 +178,14 @@ fn acceptor(settings: &ListenerTls) -> Result<Acceptor, String> {
         .with_cert_resolver(pairs.clone());
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     allow_resumption(&mut config, settings)?;
-    noting_handshakes(pairs, config)
+    noting_handshakes(Box::new(Notes(pairs.clone())), pairs, config)
 }
 
 /// Sessions of clients that show certificates are not resumed: a ticket holds the certificate, and nobody would look at its chain
 /// again, however often one ticket is changed for the next.
 fn allow_resumption(config: &mut ServerConfig, settings: &ListenerTls) -> Result<(), String> {
     if settings.client.is_some() {
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
+        forbid_resumption(config);
         return Ok(());
     }
     // Resumption without a table that strangers fill; one ticket is what a keep-alive client needs.
@@ -162,12 +195,21 @@ fn allow_resumption(config: &mut ServerConfig, settings: &ListenerTls) -> Result
     Ok(())
 }
 
+pub(super) fn forbid_resumption(config: &mut ServerConfig) {
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+}
+
 /// An acceptor that notes on each connection what its handshake was about.
-fn noting_handshakes(pairs: Arc<ByName>, config: ServerConfig) -> Result<Acceptor, String> {
-    let mut settings = TlsSettings::with_callbacks(Box::new(Notes(pairs.clone())))
-        .map_err(|error| format!("TLS: {error}"))?;
+pub(super) fn noting_handshakes(
+    notes: TlsAcceptCallbacks,
+    resolver: Arc<dyn ResolvesServerCert>,
+    config: ServerConfig,
+) -> Result<Acceptor, String> {
+    let mut settings =
+        TlsSettings::with_callbacks(notes).map_err(|error| format!("TLS: {error}"))?;
     // Its own configuration is replaced by ours in the next line; it only has to be one.
-    settings.set_cert_resolver(pairs);
+    settings.set_cert_resolver(resolver);
     let mut acceptor = settings.build();
     acceptor.acceptor = TlsAcceptor::from(Arc::new(config));
     Ok(acceptor)
@@ -185,6 +227,7 @@ impl TlsAccept for Notes {
         let handshake = Handshake {
             served_name: self.served_name(tls),
             certificate: tls.peer_certificate_der().and_then(clients::named),
+            workload: None,
         };
         let remarkable = handshake.served_name.is_some() || handshake.certificate.is_some();
         remarkable.then(|| -> Arc<dyn Any + Send + Sync> { Arc::new(handshake) })
@@ -210,6 +253,29 @@ pub struct Handshake {
     pub served_name: Option<Arc<ServedName>>,
     /// Whom the client's certificate names. Its chain led to the listener's roots, and the client has its key.
     pub certificate: Option<Arc<CertificateIdentity>>,
+    /// The same as a process of this installation, where the roots were the installation's.
+    workload: Option<WorkloadId>,
+}
+
+impl Handshake {
+    /// With a process of this installation.
+    pub(super) fn with_workload(
+        certificate: Arc<CertificateIdentity>,
+        workload: WorkloadId,
+    ) -> Self {
+        Self {
+            served_name: None,
+            certificate: Some(certificate),
+            workload: Some(workload),
+        }
+    }
+
+    /// The process of this installation that the client is, as long as its certificate is valid: a connection may outlive it.
+    pub fn workload(&self, now: Timestamp) -> Option<&WorkloadId> {
+        let certificate = self.certificate.as_ref()?;
+        let valid = certificate.check_time(now).is_ok();
+        self.workload.as_ref().filter(|_| valid)
+    }
 }
 
 /// The name a TLS connection was made by, and the certificates that were there to choose from.

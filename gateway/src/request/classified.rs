@@ -6,11 +6,12 @@ use pingora_http::RequestHeader;
 use tollgate_policy::classify::{Matched, Unclassified};
 use tollgate_policy::settings::{Direction, Priority};
 
-use super::Exchange;
+use super::{Exchange, Found};
 use crate::api::Api;
 use crate::cost;
 use crate::denial::Denial;
 use crate::door::asked::{Host, is_grpc};
+use crate::door::target::Target;
 use crate::journey::{Called, Peer};
 use crate::outbound::Speech;
 use crate::transcode::dialect::Dialect;
@@ -90,6 +91,22 @@ impl Exchange {
             route: 0,
             base_length: 0,
         })
+    }
+
+    /// What no API took may be a health probe.
+    pub(super) fn probe(
+        &self,
+        why: Denial,
+        head: &RequestHeader,
+        target: &Target<'_>,
+        found: &mut Found,
+    ) -> Result<Classified, Denial> {
+        let probes = self.shared.probes.as_ref();
+        let called = probes.and_then(|probes| probes.called(&why, head, target.path));
+        let called = called.ok_or(why)?;
+        found.api = Some(Arc::clone(&called.api));
+        found.operation = Some(called.operation);
+        Ok(Classified::Operation(called))
     }
 
     /// May this source ask at all?

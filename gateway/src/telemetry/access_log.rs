@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tollgate_policy::settings::AccessLogTarget;
+use tollgate_policy::workload::WorkloadId;
 
 use super::Metrics;
 use super::json::write_line;
@@ -50,6 +51,8 @@ pub struct AccessRecord<'r> {
     pub credential: &'r str,
     /// Its plan for the API, empty where it has none.
     pub plan: &'r str,
+    /// The process of the installation that sent it; written only where one was verified.
+    pub source_workload: Option<&'r WorkloadId>,
     /// Status sent; 0 where none was.
     pub status: u16,
     /// Denial code, empty where admitted.

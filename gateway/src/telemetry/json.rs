@@ -34,6 +34,11 @@ pub(super) fn write_line(out: &mut Vec<u8>, record: &AccessRecord<'_>, now: Syst
     text(out, b",\"consumer\":\"", record.consumer, 128);
     text(out, b",\"credential\":\"", record.credential, 128);
     text(out, b",\"plan\":\"", record.plan, 128);
+    if let Some(id) = record.source_workload {
+        text(out, b",\"source_workload\":\"", id.kind().as_str(), 16);
+        out.pop();
+        text(out, b"/", id.name(), 64);
+    }
     number(out, b",\"status\":", record.status.into());
     text(out, b",\"denial\":\"", record.denial, 64);
     text(out, b",\"reason\":\"", &record.reason, 512);

@@ -14,6 +14,7 @@ mod process;
 mod request_id;
 mod series;
 mod trace;
+mod workloads;
 
 use std::time::SystemTime;
 
@@ -25,6 +26,7 @@ pub use overload::write_overload;
 pub use request_id::RequestId;
 pub use series::{Finished, OperationMetrics};
 pub use trace::TraceContext;
+pub use workloads::Workloads;
 
 /// A time as logs and status pages show it: `2026-01-31T09:05:00.123Z` (RFC 3339, in UTC).
 pub(crate) fn rfc3339(time: SystemTime) -> String {
