@@ -187,10 +187,8 @@ async fn without_a_certificate_nothing_but_join_is_answered() {
     assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status}");
     // The HTTP API stays closed to who has no admin credential, certificate or not.
     assert_eq!(plane.admin("GET", "/v1/ca", json!({})).await.0, 200);
-    let stranger = Plane {
-        credential: "wrong".to_owned(),
-        ..plane
-    };
+    let mut stranger = plane;
+    stranger.credential = "wrong".to_owned();
     assert_eq!(stranger.admin("GET", "/v1/ca", json!({})).await.0, 401);
 }
 
