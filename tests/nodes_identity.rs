@@ -273,7 +273,9 @@ async fn what_was_revoked_is_neither_renewed_nor_answered_and_its_connection_end
     assert_eq!(ask_who(open.clone()).await.unwrap(), ORDERS);
     let body = json!({ "kind": "certificate", "name": ORDERS });
     assert_eq!(plane.admin("POST", "/v1/revocations", body).await.0, 201);
-    let refused = refusal(ask_who(open).await);
+    // Its connection is ended; who comes again is told why.
+    refusal(ask_who(open).await);
+    let refused = refusal(node.who().await);
     assert!(refused.contains("was revoked"), "{refused}");
     let refused = refusal(renewal::renew(&node.identity, &node.membership).await);
     assert!(refused.contains("was revoked"), "{refused}");
