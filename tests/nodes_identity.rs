@@ -187,10 +187,8 @@ async fn without_a_certificate_nothing_but_join_is_answered() {
     assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status}");
     // The HTTP API stays closed to who has no admin credential, certificate or not.
     assert_eq!(plane.admin("GET", "/v1/ca", json!({})).await.0, 200);
-    let stranger = Plane {
-        credential: "wrong".to_owned(),
-        ..plane
-    };
+    let mut stranger = plane;
+    stranger.credential = "wrong".to_owned();
     assert_eq!(stranger.admin("GET", "/v1/ca", json!({})).await.0, 401);
 }
 
@@ -275,7 +273,9 @@ async fn what_was_revoked_is_neither_renewed_nor_answered_and_its_connection_end
     assert_eq!(ask_who(open.clone()).await.unwrap(), ORDERS);
     let body = json!({ "kind": "certificate", "name": ORDERS });
     assert_eq!(plane.admin("POST", "/v1/revocations", body).await.0, 201);
-    let refused = refusal(ask_who(open).await);
+    // Its connection is ended; who comes again is told why.
+    refusal(ask_who(open).await);
+    let refused = refusal(node.who().await);
     assert!(refused.contains("was revoked"), "{refused}");
     let refused = refusal(renewal::renew(&node.identity, &node.membership).await);
     assert!(refused.contains("was revoked"), "{refused}");

@@ -51,6 +51,7 @@ impl Plane {
     }
 
     async fn start(state: tempfile::TempDir, domain: &str, lifetime: Duration, at: u16) -> Self {
+        let _again = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (_client, server) = tollgate_proto::channel(PEPPER);
         let options = Options {
             state_dir: state.path().to_owned(),

@@ -192,7 +192,7 @@ impl Port {
         stream: TcpStream,
         remote: SocketAddr,
         handshaking: Option<OwnedSemaphorePermit>,
-        signals: Signals,
+        mut signals: Signals,
     ) {
         let _best_effort = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else {
@@ -218,21 +218,23 @@ impl Port {
             tracing::warn!(%remote, "a certificate that names no node of this domain was refused");
             return;
         };
-        let seats = if node.is_some() {
-            &self.nodes
-        } else {
-            &self.strangers
+        let about = Arc::new(About {
+            local,
+            remote,
+            node: node.as_ref().map(|(id, _)| id.clone()),
+        });
+        // What is revoked from here on is looked at by the connection itself. Who was revoked before is a stranger, who is told so.
+        signals.revoked.mark_unchanged();
+        let node = node.filter(|(id, _)| !matches!(is_revoked(&self.control, id), Ok(true)));
+        let seats = match node {
+            Some(_) => &self.nodes,
+            None => &self.strangers,
         };
         let Ok(_seat) = Arc::clone(seats).try_acquire_owned() else {
             tracing::warn!(%remote, "too many connections to the port for nodes");
             return;
         };
         drop(handshaking);
-        let about = Arc::new(About {
-            local,
-            remote,
-            node: node.as_ref().map(|(id, _)| id.clone()),
-        });
         match node {
             None => self.serve_stranger(stream, about).await,
             Some((id, ends)) => self.serve_node(stream, about, (id, ends), signals).await,
