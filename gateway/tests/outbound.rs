@@ -117,7 +117,10 @@ async fn a_service_is_called_by_its_name_in_either_form_and_sees_who_calls() {
     assert!(page.lines().any(|line| counted(&line)), "{page}");
     // Nobody is billed for them.
     let billed = |line: &&str| line.starts_with("tollgate_usage_records_total");
-    assert!(page.lines().filter(billed).all(|line| line.ends_with(" 0")), "{page}");
+    assert!(
+        page.lines().filter(billed).all(|line| line.ends_with(" 0")),
+        "{page}"
+    );
 }
 
 async fn h2c(plane: &Plane) -> SendRequest<Bytes> {

@@ -96,10 +96,16 @@ services:
     #[test]
     fn a_service_whose_identity_cannot_be_read_is_a_mistake() {
         for (text, wrong) in [
-            ("services: { orders: [{ address: '10.0.0.1:80', id: orders }] }", "no identity"),
+            (
+                "services: { orders: [{ address: '10.0.0.1:80', id: orders }] }",
+                "no identity",
+            ),
             ("services: { orders: [{ address: orders }] }", "no address"),
             ("services: { orders.example: [] }", "no name of a service"),
-            ("listeners: [{ address: '127.0.0.1:1', direction: out }]", "neither inbound"),
+            (
+                "listeners: [{ address: '127.0.0.1:1', direction: out }]",
+                "neither inbound",
+            ),
         ] {
             let findings = read(text).unwrap_err();
             assert!(findings[0].contains(wrong), "{text}: {findings:?}");
