@@ -81,7 +81,7 @@ fn money_that_is_spent_answers_402() {
 fn what_did_not_reach_the_service_counts_only_where_the_limit_says_so() {
     let deny = "operations:\n  createBook: { acl: [{ name: closed, effect: deny }] }\n";
     for (counts, used) in [("reached", 0), ("tried", 3)] {
-        let limits = format!("[{{ name: daily, amount: 10, window: 1d, counts: {counts} }}]");
+        let limits = format!("[{{ name: daily, amount: 3, window: 1d, counts: {counts} }}]");
         let world = shop::bare(&Service::nowhere(), deny)
             .file("plans.yaml", &plans(&limits))
             .file("consumers.yaml", shop::CONSUMERS)
@@ -98,6 +98,10 @@ fn what_did_not_reach_the_service_counts_only_where_the_limit_says_so() {
             let quota: Value = world.cli(&["quota", "--consumer", "desk", "--json"]).json();
             quota.get(0).map_or(0, |row| row["used"].as_u64().unwrap()) == used
         });
+        // What was counted is gone, and what was not is there.
+        let fourth = world.get_with(&key, "/v1/books").status;
+        let expected = if used == 3 { 429..=429 } else { 502..=503 };
+        assert!(expected.contains(&fourth), "{counts}: {fourth}");
     }
 }
 

@@ -23,6 +23,9 @@ use crate::telemetry::{Metrics, OperationMetrics};
 use crate::transcode::face::Face;
 use crate::upstream::Cluster;
 
+/// How long known callers are served without contact to the control plane, where nothing is said.
+const STALE_OK: Duration = Duration::from_secs(72 * 3600);
+
 /// One published OpenAPI file with its hosts, base paths, upstream and policy. Immutable.
 #[derive(Debug)]
 pub struct Api {
@@ -94,6 +97,8 @@ pub struct Resolved {
     pub priority: Priority,
     /// How well the record of a call is kept.
     pub durability: Durability,
+    /// How long callers known from before are served while nobody can say whether they were revoked.
+    pub stale_ok: Duration,
     /// A credential is demanded, and demanding it is ours.
     pub demands: bool,
     /// `WWW-Authenticate` values (RFC 9110 section 11.6.1). At least one where a credential is looked at, which is also
@@ -234,6 +239,7 @@ impl Resolved {
             costs: said.costs.unwrap_or_default(),
             priority: said.priority.unwrap_or_default(),
             durability: said.durability.unwrap_or_default(),
+            stale_ok: said.stale_ok.unwrap_or(STALE_OK),
             demands: !demand.admits_anonymous(),
             challenges: match demand {
                 Demand::Public => Vec::new(),

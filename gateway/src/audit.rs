@@ -138,7 +138,7 @@ mod tests {
             consumer: "".into(),
             credential: "".into(),
             client: None,
-            verdict: "credential_required",
+            verdict: "credential_required".into(),
             rule: String::new(),
         }
     }

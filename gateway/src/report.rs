@@ -180,7 +180,7 @@ impl Exchange {
             consumer: caller.map_or_else(|| "".into(), |it| it.consumer.name.clone()),
             credential: caller.map_or_else(|| "".into(), |it| it.credential.id.clone()),
             client,
-            verdict,
+            verdict: verdict.into(),
             rule: self.reason.to_string(),
         });
     }

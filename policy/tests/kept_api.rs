@@ -53,7 +53,10 @@ fn what_is_not_copied_is_looked_for_where_the_original_leads() {
     let kept = read_kept_api(
         &copied.join("books.yaml"),
         &original,
-        &|_| spec.clone(),
+        &|path| match path.ends_with("spec.yaml") {
+            true => spec.clone(),
+            false => copied.join("none"),
+        },
         &unset,
     )
     .unwrap();
@@ -69,6 +72,54 @@ fn what_is_not_copied_is_looked_for_where_the_original_leads() {
         issuer.keys,
         KeySource::File(there.join("apis/../keys.json"))
     );
+}
+
+#[test]
+fn roots_and_public_keys_are_the_copies_where_there_are_any_and_secrets_never_are() {
+    let home = tempfile::tempdir().unwrap();
+    let (there, copied) = (home.path().join("there"), home.path().join("copied"));
+    for folder in [&there.join("apis"), &copied.join("apis")] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    write(&copied, "apis/books.yaml", API);
+    write(&copied, "spec.yaml", "openapi: 3.1.0\npaths: {}\n");
+    write(&copied, "keys.json", "{\"keys\":[{}]}");
+    write(&copied, "roots.pem", ROOTS);
+    // Not what counts: a secret is the node's own.
+    write(&copied, "secret", "short");
+    write(&there, "secret", &"x".repeat(32));
+    let original = there.join("apis/books.yaml");
+    let copy_of = |path: &Path| {
+        copied
+            .join("apis")
+            .join(path.strip_prefix(there.join("apis")).unwrap())
+    };
+    let kept = read_kept_api(&copied.join("apis/books.yaml"), &original, &copy_of, &unset).unwrap();
+    let issuer = &kept.auth.issuers["id"];
+    assert_eq!(issuer.ca, Some(copied.join("apis/../roots.pem")));
+    assert_eq!(
+        issuer.keys,
+        KeySource::File(copied.join("apis/../keys.json"))
+    );
+}
+
+#[test]
+fn a_service_is_named_as_in_identities() {
+    let home = tempfile::tempdir().unwrap();
+    write(home.path(), "spec.yaml", "openapi: 3.1.0\npaths: {}\n");
+    for (name, good) in [
+        ("orders", true),
+        ("Orders", false),
+        ("a.b", false),
+        ("-", false),
+    ] {
+        let text =
+            format!("spec: ../spec.yaml\nupstream: http://127.0.0.1:9\nservice: \"{name}\"\n");
+        write(home.path(), "apis/books.yaml", &text);
+        let read = read_api(&home.path().join("apis/books.yaml"), &unset);
+        assert_eq!(read.is_ok(), good, "{name}");
+        assert!(read.map_or(true, |api| api.service.as_deref() == Some(name)));
+    }
 }
 
 #[test]

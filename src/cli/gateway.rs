@@ -69,9 +69,9 @@ pub(super) struct Args {
 
 /// Where the control API listens, if it does.
 #[derive(Clone, Copy, Debug)]
-struct ControlApi(Option<SocketAddr>);
+pub(super) struct ControlApi(pub(super) Option<SocketAddr>);
 
-fn control_api(text: &str) -> Result<ControlApi, String> {
+pub(super) fn control_api(text: &str) -> Result<ControlApi, String> {
     if text == "off" {
         return Ok(ControlApi(None));
     }
@@ -142,7 +142,7 @@ fn overridden(mut process: ProcessConfig, args: Args) -> anyhow::Result<ProcessC
     Ok(process)
 }
 
-fn told(findings: &[Finding]) -> anyhow::Error {
+pub(super) fn told(findings: &[Finding]) -> anyhow::Error {
     let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
     anyhow!(lines.join("\n"))
 }

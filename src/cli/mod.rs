@@ -3,13 +3,16 @@
 mod admin;
 mod audit;
 mod backup;
+mod ca;
 mod check;
 mod classify;
 mod consumers;
 mod control;
+mod control_plane;
 mod demo_service;
 mod explain;
 mod gateway;
+mod join_tokens;
 mod keys;
 mod openapi;
 mod overrides;
@@ -40,6 +43,9 @@ enum Command {
     /// Serve APIs: from one OpenAPI file, or from a configuration directory
     #[command(after_help = gateway::EXAMPLES)]
     Gateway(gateway::Args),
+    /// Own the policy of an installation: gateways and sidecars join it
+    #[command(after_help = control_plane::EXAMPLES)]
+    Control(control_plane::Args),
     /// Check an OpenAPI file, an API file, tollgate.yaml or a configuration directory
     #[command(after_help = check::EXAMPLES)]
     Check(check::Args),
@@ -75,6 +81,12 @@ enum Command {
     /// Make, rotate and revoke API keys
     #[command(after_help = keys::EXAMPLES)]
     Keys(keys::Args),
+    /// Make and delete tokens by which gateways and sidecars join
+    #[command(after_help = join_tokens::EXAMPLES)]
+    JoinTokens(join_tokens::Args),
+    /// Show and exchange the root certificate that nodes believe
+    #[command(after_help = ca::EXAMPLES)]
+    Ca(ca::Args),
     /// Manage terms and who accepted them
     #[command(after_help = terms::EXAMPLES)]
     Terms(terms::Args),
@@ -106,6 +118,7 @@ pub(crate) fn main() -> ExitCode {
     // clap itself exits with 2 on usage errors and with 0 on --help.
     let done = match Cli::parse().command {
         Command::Gateway(args) => gateway::run(args),
+        Command::Control(args) => control_plane::run(args),
         Command::Check(args) => check::run(args),
         Command::OpenApi(args) => openapi::run(args),
         Command::Classify(args) => classify::run(args),
@@ -118,6 +131,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Plans(args) => plans::run(args),
         Command::Overrides(args) => overrides::run(args),
         Command::Keys(args) => keys::run(args),
+        Command::JoinTokens(args) => join_tokens::run(args),
+        Command::Ca(args) => ca::run(args),
         Command::Terms(args) => terms::run(args),
         Command::Revocations(args) => revocations::run(args),
         Command::Quota(args) => quota::run(args),

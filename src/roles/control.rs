@@ -1,4 +1,5 @@
-//! The control plane inside the gateway's process: on a thread and a runtime of its own, so that neither waits for the other.
+//! The control plane, inside the gateway's process or in one of its own: on a thread and a runtime of its own, so that neither waits for
+//! the other.
 //!
 //! They speak the messages of `tollgate-proto` over its in-process channel. Its files are read again when they change. Not here: which
 //! files, and what is kept of them (`directory`).
@@ -11,7 +12,9 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tollgate_control::{Control, Options, UsageSettings, http, load_or_make_pepper};
+use tollgate_control::{
+    Ca, CaOptions, Control, Options, UsageSettings, http, load_or_make_pepper, nodes,
+};
 use tollgate_policy::settings::ProcessConfig;
 use tollgate_proto::{ControlClient, ControlServer};
 
@@ -32,6 +35,8 @@ pub(super) struct Beside {
     pub(super) client: ControlClient,
     /// Where administration listens.
     pub(super) address: Option<SocketAddr>,
+    /// Where nodes connect.
+    pub(super) nodes: Option<SocketAddr>,
     /// Where the credential for it stands.
     pub(super) credential: PathBuf,
     /// The control plane and its runtime; `None` where there was no room to begin one.
@@ -62,6 +67,7 @@ impl Beside {
                 Ok(Self {
                     client,
                     address: None,
+                    nodes: None,
                     credential: PathBuf::new(),
                     running: None,
                     stop: None,
@@ -83,6 +89,8 @@ impl Beside {
         let listener = api.map(|address| bind(address, take_over)).transpose()?;
         let address = listener.as_ref().and_then(|it| it.local_addr().ok());
         let (client, server) = tollgate_proto::channel(pepper);
+        let port = Port::open(process, &client, take_over)?;
+        let nodes = port.as_ref().and_then(|it| it.listener.local_addr().ok());
         // Before they are read: an edit in between is seen.
         let watched = directory.map(|directory| (directory.to_owned(), fingerprint(directory)));
         let options = Options {
@@ -96,7 +104,7 @@ impl Beside {
         let (started, starting) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("control-plane".to_owned())
-            .spawn(move || run(options, server, (listener, watched), started, stopped))
+            .spawn(move || run(options, server, (listener, port, watched), started, stopped))
             .context("the control plane's thread cannot be started")?;
         let (control, runtime) = starting
             .recv()
@@ -107,6 +115,7 @@ impl Beside {
         Ok(Self {
             client,
             address,
+            nodes,
             credential: control.admin_credential_path(),
             running: Some((control, runtime)),
             stop: Some(stop),
@@ -153,14 +162,53 @@ fn is_full(error: &anyhow::Error) -> bool {
     })
 }
 
-/// What it listens on and what files it looks at.
-type Inputs = (Option<TcpListener>, Option<(PathBuf, Fingerprint)>);
+/// What it listens on, for operators and for nodes, and what files it looks at.
+type Inputs = (
+    Option<TcpListener>,
+    Option<Port>,
+    Option<(PathBuf, Fingerprint)>,
+);
+
+/// Where nodes connect.
+struct Port {
+    listener: TcpListener,
+    ca: Arc<Ca>,
+    client: ControlClient,
+}
+
+impl Port {
+    /// `None`: this installation is one process.
+    fn open(
+        process: &ProcessConfig,
+        client: &ControlClient,
+        take_over: bool,
+    ) -> anyhow::Result<Option<Self>> {
+        let Some(address) = process.nodes.listen else {
+            return Ok(None);
+        };
+        let options = CaOptions {
+            hosts: process
+                .nodes
+                .hosts
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            ..CaOptions::default()
+        };
+        let ca = Ca::open(&process.state_dir, &process.nodes.domain, options)?;
+        Ok(Some(Self {
+            listener: bind(address, take_over)?,
+            ca,
+            client: client.clone(),
+        }))
+    }
+}
 
 /// The thread: tells how the start went, then lives until it is told to stop.
 fn run(
     options: Options,
     server: ControlServer,
-    (listener, watched): Inputs,
+    inputs: Inputs,
     started: mpsc::Sender<anyhow::Result<(Control, Handle)>>,
     stopped: oneshot::Receiver<()>,
 ) {
@@ -183,16 +231,11 @@ fn run(
             }
         };
         let _nobody_waits = started.send(Ok((control.clone(), Handle::current())));
-        live(control, listener, watched, stopped).await;
+        live(control, inputs, stopped).await;
     });
 }
 
-async fn live(
-    control: Control,
-    listener: Option<TcpListener>,
-    watched: Option<(PathBuf, Fingerprint)>,
-    stopped: oneshot::Receiver<()>,
-) {
+async fn live(control: Control, (listener, port, watched): Inputs, stopped: oneshot::Receiver<()>) {
     let (ended, end) = tokio::sync::watch::channel(false);
     let wait = |mut end: tokio::sync::watch::Receiver<bool>| async move {
         let _sender_gone = end.wait_for(|ended| *ended).await;
@@ -205,13 +248,26 @@ async fn live(
             }
         })
     });
+    let nodes = port.map(|port| {
+        let Port {
+            listener,
+            ca,
+            client,
+        } = port;
+        let served = nodes::serve(listener, control.clone(), ca, client, wait(end.clone()));
+        tokio::spawn(async move {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the port for nodes is closed");
+            }
+        })
+    });
     if let Some((directory, seen)) = watched {
         tokio::spawn(watch(control.clone(), directory, seen));
     }
     tokio::spawn(recover(control.clone()));
     let _sender_gone = stopped.await;
     ended.send_replace(true);
-    if let Some(serving) = serving {
+    for serving in [serving, nodes].into_iter().flatten() {
         let _panicked = serving.await;
     }
     control.stop().await;
@@ -249,7 +305,7 @@ async fn reload(control: &Control) {
 fn bind(address: SocketAddr, take_over: bool) -> anyhow::Result<TcpListener> {
     if !take_over && address.port() != 0 && std::net::TcpStream::connect(address).is_ok() {
         return Err(anyhow!(
-            "the control address {address} is in use; choose another (--control-api), or off"
+            "the control address {address} is in use; choose another"
         ));
     }
     tollgate_gateway::listener::bind_shared(address)

@@ -1,6 +1,7 @@
 //! The roles of the binary, side by side: what is built from the library's parts for each.
 
 mod control;
+mod control_plane;
 mod directory;
 
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::environment;
 use control::Beside;
+pub(crate) use control_plane::control_plane;
 
 /// Runs the gateway role until a signal or a successor ends it.
 ///

@@ -1,6 +1,7 @@
 //! A look at one API file: unchanged, loaded, broken, or not to be read for the moment. It changes nothing yet; see `entry`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tollgate_policy::{Finding, Severity};
@@ -39,13 +40,7 @@ pub(super) enum Outcome {
 impl Live {
     pub(super) fn attempt(&self, before: Option<&Entry>, name: String, source: Source) -> Attempt {
         if let Some(entry) = before.filter(|entry| entry.is_current(&source)) {
-            return Attempt {
-                name,
-                source,
-                before: before.cloned(),
-                fingerprint: entry.fingerprint.clone(),
-                outcome: Outcome::Unchanged,
-            };
+            return Attempt::unchanged(name, entry.clone());
         }
         let mut files: Vec<PathBuf> = source.api_file().map(PathBuf::from).into_iter().collect();
         let known = before.iter().flat_map(|entry| entry.fingerprint.files());
@@ -54,7 +49,7 @@ impl Live {
         let previous = before
             .and_then(|entry| entry.serving.as_ref())
             .map(|served| &*served.api);
-        let generation = previous.map_or(0, |api| api.generation) + 1;
+        let generation = source.generation(previous);
         let loaded = load::load(
             &source,
             &name,
@@ -131,6 +126,17 @@ impl Live {
 }
 
 impl Attempt {
+    /// No look at all, or one that found nothing new.
+    pub(super) fn unchanged(name: String, entry: Entry) -> Self {
+        Self {
+            name,
+            source: entry.source.clone(),
+            fingerprint: entry.fingerprint.clone(),
+            before: Some(entry),
+            outcome: Outcome::Unchanged,
+        }
+    }
+
     pub(super) fn claimant(&self) -> Claimant {
         let previous = self
             .before
@@ -153,9 +159,14 @@ impl Attempt {
 impl Entry {
     /// It serves what its files say. What is not well is tried again: what it lacked may be a file nobody could name.
     fn is_current(&self, source: &Source) -> bool {
-        self.state == State::Serving
-            && self.source.file() == source.file()
-            && self.fingerprint.still_holds()
+        let same = match (source, &self.source) {
+            // What was refused meanwhile is another bundle.
+            (Source::Bundle(new), Source::Bundle(held)) => {
+                self.serving.is_some() && Arc::ptr_eq(new, held)
+            }
+            _ => self.state == State::Serving && self.source.file() == source.file(),
+        };
+        same && self.fingerprint.still_holds()
     }
 }
 

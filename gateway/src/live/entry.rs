@@ -55,7 +55,12 @@ impl Live {
         };
         let mut fresh = None;
         match (attempt.outcome, ruling) {
-            (Outcome::Unchanged, _) => {}
+            (Outcome::Unchanged, _) => {
+                if let Some(before) = &before {
+                    entry.state = before.state;
+                    entry.last_error.clone_from(&before.last_error);
+                }
+            }
             (Outcome::Postponed(entry), _) => {
                 return Settled {
                     name,
@@ -82,6 +87,13 @@ impl Live {
             }
         }
         self.tell(&name, before.as_ref(), &entry, fresh.is_some());
+        if let (Source::Bundle(_), None, Some(before)) = (&entry.source, &fresh, before)
+            && before.serving.is_some()
+        {
+            // A bundle that is not served is not what is looked at later.
+            entry.source = before.source;
+            entry.fingerprint = before.fingerprint;
+        }
         Settled { name, entry, fresh }
     }
 
@@ -128,7 +140,7 @@ impl Live {
             (count, Origin::Single(_)) => {
                 format!("{count} demand a credential (`--security off` leaves that to the service)")
             }
-            (count, Origin::Directory(_)) => {
+            (count, Origin::Directory(_) | Origin::Bundles { .. }) => {
                 format!("{count} demand a credential (`security: off` leaves that to the service)")
             }
         };

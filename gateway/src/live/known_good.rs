@@ -1,49 +1,22 @@
 //! Last-known-good on disk: copies of the files an API was last served from, so that a restart with a broken file still
 //! serves. Two generations, each complete or absent.
 //!
-//! `<state_dir>/known-good/<api>/{1,2}/` with `1` the newer. A generation is a `manifest` with the checksum of each file, and
-//! the files under `files/` at their absolute paths, so that relative references among them resolve. Secrets are not copied:
-//! configuration holds references to them only.
+//! `<state_dir>/known-good/<api>/{1,2}/` with `1` the newer; what is in them, see `copies`.
 
-use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Component, Path, PathBuf};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
 
-use super::fingerprint::{Fingerprint, hash, read_limited};
-
-/// First line of a manifest.
-const FORMAT: &str = "tollgate known-good 1";
+use super::copies::{Copies, Kept, remove_directory};
+use super::fingerprint::Fingerprint;
 
 /// Newest first.
 pub(super) const GENERATIONS: [&str; 2] = ["1", "2"];
-
-/// What one generation of one API may take on disk.
-const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The store.
 #[derive(Debug)]
 pub(super) struct KnownGood {
     root: PathBuf,
-}
-
-/// A verified generation.
-#[derive(Debug)]
-pub(super) struct Kept {
-    /// Copy of the API file, where there is one.
-    pub(super) api_file: Option<PathBuf>,
-    /// Copy of the OpenAPI file, or of the first of the descriptors.
-    pub(super) spec: PathBuf,
-    directory: PathBuf,
-}
-
-impl Kept {
-    /// Where the copy of a file lies.
-    pub(super) fn copy_of(&self, original: &Path) -> PathBuf {
-        let absolute = std::path::absolute(original);
-        place(&self.directory, absolute.as_deref().unwrap_or(original))
-    }
 }
 
 impl KnownGood {
@@ -68,7 +41,7 @@ impl KnownGood {
         let directory = self.root.join(api);
         let [newest, older] = GENERATIONS.map(|generation| directory.join(generation));
         let kept = fs::read_to_string(newest.join("manifest"));
-        if kept.is_ok_and(|kept| kept == copies.manifest) && self.read(api, "1").is_ok() {
+        if kept.is_ok_and(|kept| kept == copies.manifest()) && self.read(api, "1").is_ok() {
             return Ok(());
         }
         let fresh = directory.join("new");
@@ -88,158 +61,16 @@ impl KnownGood {
     /// # Errors
     /// It is absent or damaged, in words.
     pub(super) fn read(&self, api: &str, generation: &str) -> Result<Kept, String> {
-        let directory = self.root.join(api).join(generation);
-        let manifest = read_limited(&directory.join("manifest"), MAX_BYTES)
-            .map_err(|error| format!("no manifest: {error}"))?;
-        let manifest = String::from_utf8(manifest).map_err(|_| "the manifest is damaged")?;
-        let (entries, sum) = manifest
-            .rsplit_once("sum ")
-            .ok_or("the manifest is cut off")?;
-        if sum.trim_end() != checksum(entries.as_bytes()) {
-            return Err("the manifest is damaged".to_owned());
+        let kept = Kept::verified(self.root.join(api).join(generation))?;
+        match kept.spec {
+            Some(_) => Ok(kept),
+            None => Err("the manifest names no OpenAPI file or descriptors".to_owned()),
         }
-        let mut lines = entries.lines();
-        if lines.next() != Some(FORMAT) {
-            return Err("the manifest has an unknown format".to_owned());
-        }
-        let (mut api_file, mut spec) = (None, None);
-        for line in lines {
-            let (kind, copy) = verify(&directory, line)?;
-            match kind {
-                "api" => api_file = Some(copy),
-                "spec" => spec = Some(copy),
-                _ => {}
-            }
-        }
-        let spec = spec.ok_or("the manifest names no OpenAPI file or descriptors")?;
-        Ok(Kept {
-            api_file,
-            spec,
-            directory,
-        })
     }
 
     /// Forgets an API that was removed.
     pub(super) fn forget(&self, api: &str) -> io::Result<()> {
         remove_directory(&self.root.join(api))
-    }
-}
-
-/// Where in a generation the copy of `original` lies.
-fn place(generation: &Path, original: &Path) -> PathBuf {
-    let mut copy = generation.join("files");
-    let floor = copy.components().count();
-    for component in original.components() {
-        match component {
-            Component::Normal(name) => copy.push(name),
-            Component::ParentDir if copy.components().count() > floor => {
-                copy.pop();
-            }
-            _ => {}
-        }
-    }
-    copy
-}
-
-/// Everything a generation consists of, before it is written.
-struct Copies {
-    manifest: String,
-    files: Vec<(PathBuf, Vec<u8>)>,
-}
-
-impl Copies {
-    fn read(
-        api_file: Option<&Path>,
-        spec_files: &[PathBuf],
-        loaded: &Fingerprint,
-    ) -> io::Result<Self> {
-        let mut copies = Self {
-            manifest: format!("{FORMAT}\n"),
-            files: Vec::new(),
-        };
-        let mut left = MAX_BYTES;
-        let kinds = std::iter::once("spec").chain(std::iter::repeat("file"));
-        let spec_files = kinds.zip(spec_files.iter().map(PathBuf::as_path));
-        for (kind, file) in api_file
-            .into_iter()
-            .map(|file| ("api", file))
-            .chain(spec_files)
-        {
-            let bytes = read_limited(file, left)?;
-            left = left.saturating_sub(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-            if loaded.hash_of(file) != Some(hash(&bytes)) {
-                let text = format!("{} changed while it was kept", file.display());
-                return Err(io::Error::other(text));
-            }
-            let absolute = std::path::absolute(file)?;
-            // References among files may have been followed through symbolic links: the copy is found both ways.
-            let resolved = fs::canonicalize(file)?;
-            if resolved != absolute {
-                copies.add("file", resolved, bytes.clone())?;
-            }
-            copies.add(kind, absolute, bytes)?;
-        }
-        let sum = checksum(copies.manifest.as_bytes());
-        let _ = writeln!(copies.manifest, "sum {sum}");
-        Ok(copies)
-    }
-
-    fn add(&mut self, kind: &str, original: PathBuf, bytes: Vec<u8>) -> io::Result<()> {
-        let name = original.to_str().filter(|name| !name.contains('\n'));
-        let name = name.ok_or_else(|| io::Error::other("a file name is not printable"))?;
-        let _ = writeln!(self.manifest, "{kind} {} {name}", checksum(&bytes));
-        self.files.push((original, bytes));
-        Ok(())
-    }
-
-    fn write(&self, generation: &Path) -> io::Result<()> {
-        create_directory(generation)?;
-        for (original, bytes) in &self.files {
-            let copy = place(generation, original);
-            if let Some(parent) = copy.parent() {
-                create_directory(parent)?;
-            }
-            write_durably(&copy, bytes)?;
-        }
-        write_durably(&generation.join("manifest"), self.manifest.as_bytes())?;
-        File::open(generation)?.sync_all()
-    }
-}
-
-/// Checks one manifest line, `kind checksum path`, and returns the kind and the copy.
-fn verify<'l>(generation: &Path, line: &'l str) -> Result<(&'l str, PathBuf), String> {
-    let mut parts = line.splitn(3, ' ');
-    let (Some(kind), Some(sum), Some(original)) = (parts.next(), parts.next(), parts.next()) else {
-        return Err("the manifest is damaged".to_owned());
-    };
-    let copy = place(generation, Path::new(original));
-    let bytes = read_limited(&copy, MAX_BYTES)
-        .map_err(|error| format!("cannot read the copy of {original}: {error}"))?;
-    if checksum(&bytes) == sum {
-        Ok((kind, copy))
-    } else {
-        Err(format!("the copy of {original} is damaged"))
-    }
-}
-
-fn checksum(bytes: &[u8]) -> String {
-    format!("{:016x}-{}", hash(bytes), bytes.len())
-}
-
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
-fn create_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-fn remove_directory(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
     }
 }
 
@@ -289,8 +120,24 @@ mod tests {
 
         fn kept(&self, generation: &str) -> Result<String, String> {
             let kept = self.store.read("a", generation)?;
-            assert!(kept.spec.parent().unwrap().join("../apis/a.yaml").exists());
-            assert!(kept.spec.parent().unwrap().join("shared/b.yaml").exists());
+            assert!(
+                kept.spec
+                    .as_ref()
+                    .unwrap()
+                    .parent()
+                    .unwrap()
+                    .join("../apis/a.yaml")
+                    .exists()
+            );
+            assert!(
+                kept.spec
+                    .as_ref()
+                    .unwrap()
+                    .parent()
+                    .unwrap()
+                    .join("shared/b.yaml")
+                    .exists()
+            );
             Ok(fs::read_to_string(kept.api_file.unwrap()).unwrap())
         }
     }
@@ -319,7 +166,7 @@ mod tests {
         let world = World::new();
         world.keep("one").unwrap();
         let kept = world.store.read("a", "1").unwrap();
-        fs::write(&kept.spec, "onE").unwrap();
+        fs::write(kept.spec.unwrap(), "onE").unwrap();
         assert!(world.kept("1").unwrap_err().contains("damaged"));
         // A repeat of the same content repairs it.
         world.keep("one").unwrap();

@@ -12,7 +12,8 @@ use tollgate_policy::settings::{self, ApiConfig};
 use tollgate_policy::{Finding, Place, Severity};
 
 use super::Origin;
-use super::known_good::Kept;
+use super::bundles::Held;
+use super::copies::Kept;
 use super::reflections::Reflections;
 use crate::api::Api;
 use crate::telemetry::Metrics;
@@ -28,10 +29,12 @@ pub(super) enum Source {
     Given(Arc<ApiConfig>),
     /// A file of the directory.
     File(PathBuf),
+    /// A bundle, as held.
+    Bundle(Arc<Held>),
 }
 
 /// A successful load.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Loaded {
     /// The API.
     pub(super) api: Arc<Api>,
@@ -47,6 +50,7 @@ impl Source {
         match self {
             Self::Given(config) => &config.file,
             Self::File(file) => file,
+            Self::Bundle(held) => held.file(),
         }
     }
 
@@ -55,20 +59,31 @@ impl Source {
         match self {
             Self::Given(_) => None,
             Self::File(file) => Some(file),
+            Self::Bundle(held) => held.kept.api_file.as_deref(),
         }
     }
 
     /// When it was written; now, where that cannot be told.
     pub(super) fn modified(&self) -> SystemTime {
-        fs::metadata(self.file())
+        let file = self.api_file().unwrap_or_else(|| self.file());
+        fs::metadata(file)
             .and_then(|metadata| metadata.modified())
             .unwrap_or_else(|_| SystemTime::now())
     }
 
-    fn read(&self) -> Result<ApiConfig, Vec<Finding>> {
+    /// The generation of what is loaded now.
+    pub(super) fn generation(&self, previous: Option<&Api>) -> u64 {
+        match self {
+            Self::Given(_) | Self::File(_) => previous.map_or(0, |api| api.generation) + 1,
+            Self::Bundle(held) => held.stamp.generation,
+        }
+    }
+
+    pub(super) fn read(&self) -> Result<ApiConfig, Vec<Finding>> {
         match self {
             Self::Given(config) => Ok((**config).clone()),
             Self::File(file) => settings::read_api(file, &environment),
+            Self::Bundle(held) => held.read(&environment),
         }
     }
 }
@@ -87,6 +102,7 @@ pub(super) fn sources(origin: &Origin) -> Result<(BTreeMap<String, Source>, Vec<
             ));
         }
         Origin::Directory(directory) => directory.join("apis"),
+        Origin::Bundles { .. } => return Ok(Default::default()),
     };
     let unreadable = |error| format!("cannot read {}: {error}", directory.display());
     let mut files = Vec::new();
@@ -159,7 +175,7 @@ pub(super) fn load_kept(
                 settings::read_kept_api(copy, source.file(), &copy_of, &environment)?
             }
             None => ApiConfig {
-                spec: Some(kept.spec.clone()),
+                spec: kept.spec.clone(),
                 ..source.read()?
             },
         };

@@ -4,7 +4,9 @@
 //! Readers take one `ArcSwap` load and never wait. Everything here that reads files blocks, and runs off the request threads.
 
 mod attempt;
+mod bundles;
 mod conflicts;
+mod copies;
 mod entry;
 mod fingerprint;
 mod known_good;
@@ -23,12 +25,14 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch as watch_channel;
-use tollgate_policy::settings::ApiConfig;
+use tollgate_policy::settings::{ApiConfig, UpstreamConfig};
 use tollgate_policy::{Finding, Severity};
 
+pub use self::bundles::Packed;
 pub use self::status::ApiStatus;
 
 use self::attempt::Attempt;
+use self::bundles::Bundles;
 use self::entry::{Entry, Settled};
 use self::known_good::KnownGood;
 use self::load::Source;
@@ -46,6 +50,11 @@ pub enum Origin {
     Single(Box<ApiConfig>),
     /// `--config DIR`: `DIR/apis/*.yaml`.
     Directory(PathBuf),
+    /// Bundles of the control plane, held in the state directory: see [`Live::apply`].
+    Bundles {
+        /// The service this process stands before: called instead of the upstreams that API files name.
+        app: Option<UpstreamConfig>,
+    },
 }
 
 /// Loads, watches, reloads.
@@ -54,6 +63,8 @@ pub struct Live {
     apis: Arc<ArcSwap<Apis>>,
     origin: Origin,
     known_good: Option<KnownGood>,
+    /// Where the APIs come from the control plane.
+    bundles: Option<Bundles>,
     metrics: Arc<Metrics>,
     reflections: Arc<Reflections>,
     /// By name. Held for moments only.
@@ -82,10 +93,19 @@ impl Live {
         state_dir: Option<PathBuf>,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, String> {
+        let (known_good, bundles) = match &origin {
+            Origin::Bundles { app } => {
+                (None, Some(Bundles::new(state_dir.as_deref(), app.clone())))
+            }
+            Origin::Single(_) | Origin::Directory(_) => {
+                (state_dir.as_deref().map(KnownGood::new), None)
+            }
+        };
         let live = Self {
             apis: Arc::default(),
             origin,
-            known_good: state_dir.as_deref().map(KnownGood::new),
+            known_good,
+            bundles,
             metrics,
             reflections: Arc::new(Reflections::new(state_dir.as_deref())),
             entries: Mutex::default(),
@@ -96,7 +116,10 @@ impl Live {
             mesh: OnceLock::new(),
             runtime: Mutex::new(None),
         };
-        live.refresh()?;
+        match &live.bundles {
+            Some(bundles) => live.begin(bundles),
+            None => live.refresh()?,
+        }
         Ok(Arc::new(live))
     }
 
@@ -146,6 +169,7 @@ impl Live {
     pub fn watch(self: &Arc<Self>) -> Result<(), String> {
         self.maintain()?;
         reflections::start(self);
+        bundles::start(self);
         watch::start(self)
     }
 
@@ -198,16 +222,26 @@ impl Live {
 
     fn refresh(&self) -> Result<(), String> {
         self.postponed.store(false, Ordering::Release);
+        if let Some(bundles) = &self.bundles {
+            self.look(bundles, true);
+            return Ok(());
+        }
         let (sources, ignored) = load::sources(&self.origin)?;
         let before = self.entries.lock().clone();
         for text in &ignored {
             tracing::error!("{text}");
         }
-        self.withdraw(&before, &sources);
+        self.forget_removed(&before, &sources);
         let attempts: Vec<Attempt> = sources
             .into_iter()
             .map(|(name, source)| self.attempt(before.get(&name), name, source))
             .collect();
+        self.conclude(attempts);
+        Ok(())
+    }
+
+    /// Decides what serves from now on, of all APIs at once.
+    fn conclude(&self, attempts: Vec<Attempt>) {
         let rulings = conflicts::rule(&attempts.iter().map(Attempt::claimant).collect::<Vec<_>>());
         let mut entries = BTreeMap::new();
         let mut fresh = Vec::new();
@@ -224,11 +258,10 @@ impl Live {
         for (name, spec_files) in fresh {
             self.keep(&name, entries.get(&name), &spec_files);
         }
-        Ok(())
     }
 
     /// What has no file any more.
-    fn withdraw(&self, before: &BTreeMap<String, Entry>, sources: &BTreeMap<String, Source>) {
+    fn forget_removed(&self, before: &BTreeMap<String, Entry>, sources: &BTreeMap<String, Source>) {
         for name in before.keys().filter(|name| !sources.contains_key(*name)) {
             tracing::info!(api = %name, "API {name}: its file is gone, so it is no longer served");
             self.metrics.forget_api(name);

@@ -149,7 +149,7 @@ fn may_change_content(kind: &EventKind) -> bool {
 }
 
 /// The directories of all files that matter.
-fn directories(live: &Live) -> BTreeSet<PathBuf> {
+pub(super) fn directories(live: &Live) -> BTreeSet<PathBuf> {
     let mut directories: BTreeSet<PathBuf> = live
         .files()
         .iter()
@@ -169,7 +169,7 @@ fn directories(live: &Live) -> BTreeSet<PathBuf> {
 }
 
 /// What lies in the directories, by name, length and time; links are followed.
-fn signature(directories: &BTreeSet<PathBuf>) -> u64 {
+pub(super) fn signature(directories: &BTreeSet<PathBuf>) -> u64 {
     let mut hasher = DefaultHasher::new();
     for directory in directories {
         directory.hash(&mut hasher);

@@ -5,10 +5,19 @@
 
 use std::sync::Arc;
 
+pub mod channel;
 pub mod identity;
+pub mod join;
+pub mod line;
+pub mod membership;
+pub mod renewal;
 pub mod services;
+pub mod tls;
 
+pub use channel::{ControlAddress, channel};
 pub use identity::{Held, NodeIdentity};
+pub use join::{JoinError, join};
+pub use membership::{Membership, MembershipError};
 pub use services::{ServiceEndpoint, Services};
 
 /// What the way to other services of the installation stands on.

@@ -94,24 +94,7 @@ impl Plan {
             admitted.route,
             field(ACCEPT).unwrap_or_default(),
         );
-        let coding = match dialect {
-            Dialect::ConnectStream(_) => "connect-content-encoding",
-            Dialect::Web { .. } => "grpc-encoding",
-            _ => CONTENT_ENCODING.as_str(),
-        };
-        let coding = head
-            .headers
-            .get(coding)
-            .map(|it| it.as_bytes().to_ascii_lowercase());
-        let gzip = match coding.as_deref() {
-            None | Some(b"" | b"identity") => false,
-            Some(b"gzip" | b"x-gzip") => true,
-            Some(_) => {
-                return Err(unfit_form(
-                    "the body is compressed by something else than gzip",
-                ));
-            }
-        };
+        let gzip = is_gzip(head, dialect)?;
         let accepts = match dialect {
             Dialect::ConnectStream(_) => "connect-accept-encoding",
             Dialect::Web { .. } => "grpc-accept-encoding",
@@ -181,6 +164,24 @@ impl Plan {
             Dialect::Rest | Dialect::Socket => self.method().is_ok_and(|it| it.client_streaming),
             Dialect::Connect(_) | Dialect::ConnectGet(_) | Dialect::Grpc => false,
         }
+    }
+}
+
+/// Whether the caller compresses what it sends.
+fn is_gzip(head: &RequestHeader, dialect: Dialect) -> Result<bool, Denial> {
+    let coding = match dialect {
+        Dialect::ConnectStream(_) => "connect-content-encoding",
+        Dialect::Web { .. } => "grpc-encoding",
+        _ => CONTENT_ENCODING.as_str(),
+    };
+    let coding = head.headers.get(coding);
+    let coding = coding.map(|it| it.as_bytes().to_ascii_lowercase());
+    match coding.as_deref() {
+        None | Some(b"" | b"identity") => Ok(false),
+        Some(b"gzip" | b"x-gzip") => Ok(true),
+        Some(_) => Err(unfit_form(
+            "the body is compressed by something else than gzip",
+        )),
     }
 }
 

@@ -6,8 +6,8 @@
 //! be changed by whom (`http`), and answering data planes (`service`).
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
@@ -21,7 +21,9 @@ use tollgate_policy::time::Timestamp;
 use tollgate_proto::{Announcement, ControlServer};
 
 use crate::audit::{self, Entry, Head, Verdict};
+use crate::ca::Ca;
 use crate::index::{Edit, Effects, Index};
+use crate::nodes::endpoints::Endpoints;
 use crate::quota::Quota;
 use crate::refusal::{Refusal, chain};
 use crate::store::{Connection, Contents, Store, StoreError, Transaction, next_generation};
@@ -93,6 +95,9 @@ impl std::fmt::Debug for Control {
 pub(crate) struct Inner {
     pub(crate) state_dir: PathBuf,
     pub(crate) pepper: Pepper,
+    pub(crate) pepper_bytes: [u8; 32],
+    /// Signs for nodes; none without a port for them.
+    pub(crate) ca: OnceLock<Arc<Ca>>,
     pub(crate) key_environment: String,
     pub(crate) admin_credential: String,
     pub(crate) index: RwLock<Index>,
@@ -111,6 +116,8 @@ pub(crate) struct Inner {
     /// Another override may be the next to expire.
     pub(crate) overrides_changed: Notify,
     pub(crate) usage: Usage,
+    /// Where services live.
+    pub(crate) endpoints: Arc<Endpoints>,
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -153,6 +160,8 @@ impl Control {
             inner: Arc::new(Inner {
                 state_dir,
                 pepper,
+                pepper_bytes: options.pepper,
+                ca: OnceLock::new(),
                 key_environment: options.key_environment,
                 admin_credential,
                 index: RwLock::new(index),
@@ -165,6 +174,7 @@ impl Control {
                 announcements: server.announcements,
                 overrides_changed: Notify::new(),
                 usage: taking,
+                endpoints: Arc::default(),
                 tasks: parking_lot::Mutex::default(),
             }),
         };

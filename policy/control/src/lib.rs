@@ -6,11 +6,13 @@
 //! credentials and calls (`tollgate-policy`), and serving traffic (`tollgate-gateway`).
 
 mod audit;
+pub mod ca;
 mod control;
 mod expiry;
 mod follow;
 pub mod http;
 mod index;
+pub mod nodes;
 mod quota;
 mod refusal;
 mod secret_file;
@@ -20,6 +22,7 @@ mod text;
 mod usage;
 
 pub use audit::{Broken, Verdict};
+pub use ca::{Ca, CaError, CaOptions};
 pub use control::{Control, FileReader, Options, ReloadError, Reloaded, StartError};
 pub use secret_file::load_or_make_pepper;
 pub use store::{Store, StoreError};

@@ -445,7 +445,7 @@ async fn decisions_of_data_planes_enter_the_audit_log() {
         consumer: Arc::from("shop"),
         credential: Arc::from("key_1"),
         client: None,
-        verdict: "not_permitted",
+        verdict: "not_permitted".into(),
         rule: "x".repeat(10_000),
     };
     let asked = world

@@ -290,7 +290,7 @@ async fn of_two_processes_on_one_store_each_hears_of_the_other() {
             consumer: "".into(),
             credential: "".into(),
             client: None,
-            verdict: "allow",
+            verdict: "allow".into(),
             rule: String::new(),
         };
         let noted = client

@@ -3,10 +3,14 @@
 //! In one process it travels over the channel below; the messages are the same wherever the other side runs. Every question has a
 //! deadline and the queue is bounded: a control plane that does not answer is [`Unavailable`], never a wait without end.
 
+pub mod bundles;
+pub mod convert;
 pub mod reports;
+pub mod stream;
 pub mod usage;
 pub mod wire;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,7 +94,7 @@ pub enum Answer {
 }
 
 /// Who a credential leads to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Resolved {
     /// The caller; `None`: nobody has this credential.
     pub caller: Option<Arc<Caller>>,
@@ -120,7 +124,7 @@ pub struct Acceptance {
 }
 
 /// A document a consumer may read and accept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TermsText {
     /// Name.
     pub terms: Arc<str>,
@@ -160,13 +164,13 @@ pub struct AuditRecord {
     /// Client address.
     pub client: Option<IpAddr>,
     /// `allow`, or the denial's code.
-    pub verdict: &'static str,
+    pub verdict: Cow<'static, str>,
     /// The rule that decided, with file and line; empty for none.
     pub rule: String,
 }
 
 /// What the control plane announces.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Announcement {
     /// These credentials count no more.
     Revoked {

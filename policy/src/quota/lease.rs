@@ -19,7 +19,7 @@ pub struct Counter {
 }
 
 /// What a holder asks for one cell: a set of counters of one metric that are drawn from together.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LeaseAsk {
     /// The cell, by a number of the holder's choice. A cell has at most one lease at a time.
     pub cell: u64,

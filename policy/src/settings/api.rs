@@ -26,6 +26,8 @@ pub struct ApiConfig {
     pub hosts: Vec<HostPattern>,
     /// Replaces the base paths of the spec's servers where set (no trailing slash, `""` for none).
     pub base_path: Option<Arc<str>>,
+    /// The service it stands before: the sidecars of that service serve this API too. `None`: gateways alone do.
+    pub service: Option<Arc<str>>,
     /// Where calls go.
     pub upstream: UpstreamConfig,
     /// Enforce what the spec's `security` demands, or leave it to the service.

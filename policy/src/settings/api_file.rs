@@ -23,6 +23,7 @@ use super::{
 use crate::finding::{Finding, Place, Severity};
 use crate::openapi;
 use crate::quota::Limit;
+use crate::workload::{Kind, WorkloadId};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +31,7 @@ struct Written {
     spec: Option<Text>,
     hosts: Option<Vec<Text>>,
     base_path: Option<Text>,
+    service: Option<Text>,
     upstream: Option<WrittenUpstream>,
     security: Option<Text>,
     auth: Option<WrittenAuth>,
@@ -62,7 +64,8 @@ pub fn read_api(
 }
 
 /// Reads a copy of `original` made earlier, beside copies of its OpenAPI file and of what `grpc` names, of which `kept` says where they
-/// lie. Whatever else it names (keys, certificates, secrets) is not copied, and looked for where the original leads.
+/// lie. Whatever else it names (roots, public keys) is taken from a copy where there is one; else, as secrets and private keys always
+/// are, it is looked for where the original leads.
 ///
 /// # Errors
 /// As [`read_api`].
@@ -74,6 +77,11 @@ pub fn read_kept_api(
 ) -> Result<ApiConfig, Vec<Finding>> {
     let reader = Reader::open(copy).map_err(|finding| vec![finding])?;
     let mut reader = reader.standing_in_for(original);
+    let directory = original.parent().unwrap_or(Path::new(""));
+    let copied = |text: &Text| -> Option<String> {
+        let copy = kept(&directory.join(&text.text));
+        copy.is_file().then(|| copy.display().to_string())
+    };
     let meaning = reader
         .decode::<Written>(environment)
         .and_then(|mut written| {
@@ -82,6 +90,16 @@ pub fn read_kept_api(
             }
             if let Some(grpc) = &mut written.grpc {
                 grpc.moved(|text| kept(&reader.path(text)));
+            }
+            let upstream = written.upstream.iter_mut();
+            let upstream = upstream.flat_map(WrittenUpstream::public_files);
+            let auth = written.auth.iter_mut().flat_map(WrittenAuth::public_files);
+            let authoriser = written.authoriser.iter_mut();
+            let authoriser = authoriser.flat_map(WrittenAuthoriser::public_files);
+            for text in upstream.chain(auth).chain(authoriser) {
+                if let Some(copy) = copied(text) {
+                    text.text = copy;
+                }
             }
             config(&mut reader, original, &written)
         });
@@ -130,6 +148,7 @@ fn config(reader: &mut Reader, path: &Path, written: &Written) -> Option<Placed>
     // Everything is read before the first `?`, so that one missing field hides no other mistake.
     let hosts = reader.list("hosts", written.hosts.as_ref(), value::host);
     let base_path = reader.value("base_path", written.base_path.as_ref(), value::base_path);
+    let service = reader.value("service", written.service.as_ref(), service);
     let security = security(reader, written);
     let auth = auth(reader, written.auth.as_ref());
     let acl = written.acl.as_deref().unwrap_or_default();
@@ -152,6 +171,7 @@ fn config(reader: &mut Reader, path: &Path, written: &Written) -> Option<Placed>
         },
         hosts,
         base_path,
+        service,
         upstream: upstream?,
         security,
         auth,
@@ -236,6 +256,17 @@ fn existing_spec(reader: &mut Reader, spec: &Text) -> Option<std::path::PathBuf>
     None
 }
 
+/// The name of a service, as it stands in identities.
+fn service(text: &str) -> Result<Arc<str>, Wrong> {
+    let id = WorkloadId::new("domain", Kind::Service, text);
+    id.map(|id| Arc::clone(id.name())).map_err(|_| {
+        Wrong::new(
+            format!("`{text}` is no name of a service"),
+            "write 1 to 63 of a-z, 0-9 and -, with no - at either end",
+        )
+    })
+}
+
 fn rewrite(reader: &mut Reader, written: Option<&WrittenRewrite>) -> Rewrite {
     let unsaid = WrittenRewrite::default();
     let written = written.unwrap_or(&unsaid);
@@ -316,6 +347,7 @@ impl ApiConfig {
             grpc: None,
             hosts: Vec::<HostPattern>::new(),
             base_path: None,
+            service: None,
             upstream: plain(target),
             security,
             auth: AuthConfig::default(),

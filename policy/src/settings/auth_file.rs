@@ -66,6 +66,14 @@ struct WrittenScheme {
     certificates: Option<Vec<Text>>,
 }
 
+impl WrittenAuth {
+    /// Files that hold nothing secret: roots and public keys.
+    pub(super) fn public_files(&mut self) -> impl Iterator<Item = &mut Text> {
+        let issuers = self.issuers.iter_mut().flat_map(BTreeMap::values_mut);
+        issuers.flat_map(|issuer| issuer.jwks.iter_mut().chain(&mut issuer.ca))
+    }
+}
+
 /// The meaning of `auth`; mistakes go to `reader`.
 pub(super) fn auth(reader: &mut Reader, written: Option<&WrittenAuth>) -> AuthConfig {
     let unsaid = WrittenAuth::default();

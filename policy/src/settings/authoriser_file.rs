@@ -31,6 +31,13 @@ pub(super) struct WrittenAuthoriser {
     shadow: Option<Text>,
 }
 
+impl WrittenAuthoriser {
+    /// Files that hold nothing secret.
+    pub(super) fn public_files(&mut self) -> Option<&mut Text> {
+        self.ca.as_mut()
+    }
+}
+
 /// The meaning of `authoriser`; mistakes go to `reader`.
 pub(super) fn authoriser(
     reader: &mut Reader,

@@ -26,6 +26,8 @@ pub struct OperationSettings {
     pub priority: Option<Priority>,
     /// `durability`: how well the record of a call is kept.
     pub durability: Option<Durability>,
+    /// `stale_ok`: how long callers known from before are served while nobody can say whether they were revoked.
+    pub stale_ok: Option<Duration>,
     /// `security: off`: what the file demands of callers is left to the service.
     pub security_off: Option<bool>,
     /// `acl`: rules about the operations these settings hang on, besides those of the API file's own `acl`. The innermost
@@ -48,6 +50,7 @@ impl OperationSettings {
             max_body: self.max_body.or(outer.max_body),
             priority: self.priority.or(outer.priority),
             durability: self.durability.or(outer.durability),
+            stale_ok: self.stale_ok.or(outer.stale_ok),
             security_off: self.security_off.or(outer.security_off),
             acl: self.acl.as_ref().or(outer.acl.as_ref()).cloned(),
             costs: merged(self.costs.as_ref(), outer.costs.as_ref()),

@@ -23,6 +23,7 @@ pub(super) struct WrittenOperation {
     max_body: Option<Text>,
     priority: Option<Text>,
     durability: Option<Text>,
+    stale_ok: Option<Text>,
     security: Option<Text>,
     acl: Option<Vec<WrittenRule>>,
     cost: Option<WrittenCosts>,
@@ -85,58 +86,40 @@ pub(super) fn settings(
     field: &str,
     written: &WrittenOperation,
 ) -> OperationSettings {
+    let within = |name: &str| format!("{field}.{name}");
     let unsaid = WrittenTimeouts::default();
     let timeouts = written.timeouts.as_ref().unwrap_or(&unsaid);
     let mut timeout = |name: &str, text: &Option<Text>| {
-        reader.value(
-            &format!("{field}.timeouts.{name}"),
-            text.as_ref(),
-            value::duration,
-        )
+        let name = within(&format!("timeouts.{name}"));
+        reader.value(&name, text.as_ref(), value::duration)
     };
     let total = timeout("total", &timeouts.total);
     let first_byte = timeout("first_byte", &timeouts.first_byte);
     let idle = timeout("idle", &timeouts.idle);
-    let security = reader.value(
-        &format!("{field}.security"),
-        written.security.as_ref(),
-        value::security,
-    );
-    let upgrades = reader.list(
-        &format!("{field}.upgrade"),
-        written.upgrade.as_ref(),
-        upgrade,
-    );
+    let security = written.security.as_ref();
+    let security = reader.value(&within("security"), security, value::security);
+    let upgrades = reader.list(&within("upgrade"), written.upgrade.as_ref(), upgrade);
     let acl = written.acl.as_ref();
-    let acl = acl.map(|list| rules(reader, &format!("{field}.acl"), list, Scope::Operation));
+    let acl = acl.map(|list| rules(reader, &within("acl"), list, Scope::Operation));
     let cost = written.cost.as_ref();
-    let costs = cost.map(|it| costs(reader, &format!("{field}.cost"), it));
+    let costs = cost.map(|it| costs(reader, &within("cost"), it));
+    let retries = |text: &str| value::number(text, 0, 3);
+    let (body, kept) = (written.max_body.as_ref(), written.durability.as_ref());
     OperationSettings {
         acl,
         costs,
         total,
         first_byte,
         idle,
-        retries: reader.value(
-            &format!("{field}.retries"),
-            written.retries.as_ref(),
-            |text| value::number(text, 0, 3),
-        ),
+        retries: reader.value(&within("retries"), written.retries.as_ref(), retries),
         websocket: written.upgrade.as_ref().map(|_| !upgrades.is_empty()),
-        max_body: reader.value(
-            &format!("{field}.max_body"),
-            written.max_body.as_ref(),
-            value::size,
-        ),
-        durability: reader.value(
-            &format!("{field}.durability"),
-            written.durability.as_ref(),
-            durability,
-        ),
-        priority: reader.value(
-            &format!("{field}.priority"),
-            written.priority.as_ref(),
-            priority,
+        max_body: reader.value(&within("max_body"), body, value::size),
+        durability: reader.value(&within("durability"), kept, durability),
+        priority: reader.value(&within("priority"), written.priority.as_ref(), priority),
+        stale_ok: reader.value(
+            &within("stale_ok"),
+            written.stale_ok.as_ref(),
+            value::duration,
         ),
         security_off: security.map(|mode| mode == SecurityMode::Off),
     }

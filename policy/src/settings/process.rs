@@ -18,6 +18,8 @@ pub struct ProcessConfig {
     pub admin: SocketAddr,
     /// HTTP API for operators: 127.0.0.1:9911 by default; `None`: off.
     pub control_api: Option<SocketAddr>,
+    /// Where data planes of other processes connect; see [`NodesConfig`].
+    pub nodes: NodesConfig,
     /// Worker threads; default: one per core.
     pub workers: usize,
     /// Store of last-known-good configuration and the lock.
@@ -40,6 +42,27 @@ pub struct ProcessConfig {
     pub services: BTreeMap<Arc<str>, Vec<ServiceInstance>>,
     /// The short way for plain requests (default true); off, every request takes the pump. For comparing the two.
     pub fast_path: bool,
+}
+
+/// The control plane's port for data planes of other processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodesConfig {
+    /// Where they connect; `None` (the default of a gateway): they cannot. `tollgate control` opens 0.0.0.0:9910.
+    pub listen: Option<SocketAddr>,
+    /// Names and addresses the port is reached at, besides loopback: its certificate has them.
+    pub hosts: Vec<Arc<str>>,
+    /// The installation's domain of trust, in every identity. Default `tollgate.internal`.
+    pub domain: Arc<str>,
+}
+
+impl Default for NodesConfig {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            hosts: Vec::new(),
+            domain: "tollgate.internal".into(),
+        }
+    }
 }
 
 /// One listening socket.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -17,9 +18,10 @@ use super::usage_file::{WrittenUsage, usage};
 use super::value::{self, Wrong};
 use super::{
     AccessLogTarget, ClientCertificates, Direction, DoorLimits, ListenAddress, ListenerConfig,
-    ListenerTls, OverloadConfig, ProcessConfig, QuotaConfig, UsageConfig,
+    ListenerTls, NodesConfig, OverloadConfig, ProcessConfig, QuotaConfig, UsageConfig,
 };
 use crate::finding::Finding;
+use crate::workload::{Kind, WorkloadId};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,6 +64,9 @@ struct WrittenTls {
 #[serde(deny_unknown_fields)]
 struct WrittenControl {
     api: Option<Text>,
+    nodes: Option<Text>,
+    hosts: Option<Vec<Text>>,
+    domain: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -89,6 +94,7 @@ impl ProcessConfig {
             listeners: vec![ListenerConfig::cleartext(ListenAddress::Tcp(any))],
             admin: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9900),
             control_api: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9911)),
+            nodes: NodesConfig::default(),
             workers,
             state_dir,
             drain_timeout: Duration::from_secs(30),
@@ -138,10 +144,6 @@ fn config(reader: &mut Reader, unsaid: ProcessConfig, written: &Written) -> Proc
         (None, _) => unsaid.access_log,
     };
     let control = written.control.as_ref().and_then(|it| it.api.as_ref());
-    let control_api = |text: &str| match text {
-        "off" => Ok(None),
-        _ => value::socket_address(text).map(Some),
-    };
     let drain = written.drain_timeout.as_ref();
     let hops = written.trusted_hops.as_ref();
     ProcessConfig {
@@ -150,8 +152,9 @@ fn config(reader: &mut Reader, unsaid: ProcessConfig, written: &Written) -> Proc
             .value("admin", written.admin.as_ref(), value::socket_address)
             .unwrap_or(unsaid.admin),
         control_api: reader
-            .value("control.api", control, control_api)
+            .value("control.api", control, address_or_off)
             .unwrap_or(unsaid.control_api),
+        nodes: section(reader, &written.control, unsaid.nodes, nodes),
         workers: reader
             .value("workers", written.workers.as_ref(), workers)
             .unwrap_or(unsaid.workers),
@@ -171,6 +174,48 @@ fn config(reader: &mut Reader, unsaid: ProcessConfig, written: &Written) -> Proc
         fast_path: reader
             .value("fast_path", written.fast_path.as_ref(), value::switch)
             .unwrap_or(unsaid.fast_path),
+    }
+}
+
+fn address_or_off(text: &str) -> Result<Option<SocketAddr>, Wrong> {
+    match text {
+        "off" => Ok(None),
+        _ => value::socket_address(text).map(Some),
+    }
+}
+
+fn nodes(reader: &mut Reader, unsaid: NodesConfig, written: &WrittenControl) -> NodesConfig {
+    let hosts = written.hosts.as_ref().map(|hosts| {
+        let hosts = hosts.iter();
+        let hosts = hosts.filter_map(|host| reader.value("control.hosts", Some(host), host_name));
+        hosts.collect()
+    });
+    NodesConfig {
+        listen: reader
+            .value("control.nodes", written.nodes.as_ref(), address_or_off)
+            .unwrap_or(unsaid.listen),
+        hosts: hosts.unwrap_or(unsaid.hosts),
+        domain: reader
+            .value("control.domain", written.domain.as_ref(), domain)
+            .unwrap_or(unsaid.domain),
+    }
+}
+
+fn host_name(text: &str) -> Result<Arc<str>, Wrong> {
+    let named = text.parse::<IpAddr>().is_ok() || domain(&text.to_ascii_lowercase()).is_ok();
+    named.then(|| text.into()).ok_or_else(|| {
+        let what = format!("`{text}` is neither a name nor an address");
+        Wrong::new(what, "write control.example.com or 192.0.2.7, without port")
+    })
+}
+
+fn domain(text: &str) -> Result<Arc<str>, Wrong> {
+    match WorkloadId::new(text, Kind::Control, "") {
+        Ok(id) => Ok(Arc::clone(id.domain())),
+        Err(_) => Err(Wrong::new(
+            format!("`{text}` is no domain"),
+            "write a name such as tollgate.internal, of a-z, 0-9, - and dots",
+        )),
     }
 }
 

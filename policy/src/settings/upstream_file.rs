@@ -42,6 +42,16 @@ struct WrittenTls {
     client_certificate: Option<WrittenPair>,
 }
 
+impl WrittenUpstream {
+    /// Files that hold nothing secret. The client certificate goes with its key, which is never copied.
+    pub(super) fn public_files(&mut self) -> Option<&mut Text> {
+        match self {
+            Self::Text(_) => None,
+            Self::Map(details) => details.tls.as_mut()?.ca.as_mut(),
+        }
+    }
+}
+
 /// A certificate chain and its key.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

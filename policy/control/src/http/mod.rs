@@ -7,6 +7,7 @@
 mod call;
 mod consumers;
 mod door;
+mod join_tokens;
 mod keys;
 mod overrides;
 mod ownership;
@@ -24,6 +25,7 @@ mod usage;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,20 +57,20 @@ pub use routes::served;
 /// Connections at once; more wait in the backlog of the socket.
 const CONNECTIONS: usize = 64;
 /// Time for the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for a whole connection; a backup of a large store is the longest answer.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
 /// What running answers get after the shutdown began.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of a request head.
-const HEAD_BYTES: usize = 16 * 1024;
+pub(crate) const HEAD_BYTES: usize = 16 * 1024;
 /// The same, as HTTP/2 counts it.
-const HEAD_LIST: u32 = 16 * 1024;
+pub(crate) const HEAD_LIST: u32 = 16 * 1024;
 /// Calls at once on a connection of HTTP/2, and those that may be reset before they were looked at.
 const STREAMS: u32 = 16;
-const RESETS: u8 = 20;
+pub(crate) const RESETS: u8 = 20;
 /// Pause after `accept` failed, as it does when file descriptors run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves administration until `shutdown` completes. `hosts` are names, besides loopback ones and the address the connection
 /// came to, that a request may ask for.
@@ -84,8 +86,7 @@ pub async fn serve(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
-    let door = Arc::new(Door::new(control.clone(), hosts));
-    let router = router(control);
+    let administration = Administration::new(control, hosts);
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -98,9 +99,9 @@ pub async fn serve(
             Some(_) = connections.join_next() => {}
             (permit, accepted) = accepted => match accepted {
                 Ok((stream, _)) => {
-                    let (router, door) = (router.clone(), Arc::clone(&door));
+                    let administration = administration.clone();
                     connections.spawn(async move {
-                        connection(stream, router, door).await;
+                        connection(stream, administration).await;
                         drop(permit);
                     });
                 }
@@ -117,29 +118,46 @@ pub async fn serve(
     Ok(())
 }
 
-/// One request, one answer: without keep-alive nobody holds a place by being idle.
-async fn connection(stream: TcpStream, router: Router, door: Arc<Door>) {
-    let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else {
-        return;
-    };
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: http::Request<Incoming>| {
-        let (router, door) = (router.clone(), Arc::clone(&door));
-        async move {
-            let admitted = door.admit(&request, local.ip(), peer.ip()).await;
-            let mut response: Response<Body> = match admitted {
-                Err(refusal) if reports::is_grpc(request.headers()) => refusal.into_grpc(),
-                Err(refusal) => refusal.into_response(),
-                Ok(()) => {
-                    request.extensions_mut().insert(peer);
-                    router.call(request).await?
-                }
-            };
-            let no_store = HeaderValue::from_static("no-store");
-            response.headers_mut().insert(CACHE_CONTROL, no_store);
-            Ok::<_, Infallible>(response)
+/// Administration as it is answered, whatever the connection came over.
+#[derive(Clone)]
+pub(crate) struct Administration {
+    router: TowerToHyperService<Router>,
+    door: Arc<Door>,
+}
+
+impl Administration {
+    /// For requests that name one of `hosts`, a loopback name, or the address they came to.
+    pub(crate) fn new(control: Control, hosts: Vec<String>) -> Self {
+        Self {
+            door: Arc::new(Door::new(control.clone(), hosts)),
+            router: TowerToHyperService::new(router(control)),
         }
-    });
+    }
+
+    /// Answers a request that came to `local`, from `peer`.
+    pub(crate) async fn answer(
+        &self,
+        mut request: http::Request<Incoming>,
+        local: IpAddr,
+        peer: SocketAddr,
+    ) -> Result<Response<Body>, Infallible> {
+        let admitted = self.door.admit(&request, local, peer.ip()).await;
+        let mut response: Response<Body> = match admitted {
+            Err(refusal) if reports::is_grpc(request.headers()) => refusal.into_grpc(),
+            Err(refusal) => refusal.into_response(),
+            Ok(()) => {
+                request.extensions_mut().insert(peer);
+                self.router.call(request).await?
+            }
+        };
+        let no_store = HeaderValue::from_static("no-store");
+        response.headers_mut().insert(CACHE_CONTROL, no_store);
+        Ok(response)
+    }
+}
+
+/// How strangers are served: one request, one answer. Without keep-alive nobody holds a place by being idle.
+pub(crate) fn brief() -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
     server
         .http1()
@@ -154,6 +172,18 @@ async fn connection(stream: TcpStream, router: Router, door: Arc<Door>) {
         .max_header_list_size(HEAD_LIST)
         .max_pending_accept_reset_streams(usize::from(RESETS))
         .keep_alive_interval(Some(HEAD_TIMEOUT));
+    server
+}
+
+async fn connection(stream: TcpStream, administration: Administration) {
+    let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else {
+        return;
+    };
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let administration = administration.clone();
+        async move { administration.answer(request, local.ip(), peer).await }
+    });
+    let server = brief();
     let serving = server.serve_connection(TokioIo::new(stream), service);
     // What goes wrong on a connection is the peer's affair.
     let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await;
@@ -244,6 +274,11 @@ fn perform<'a>(control: &'a Control, operation: Operation, call: &'a Call) -> Pe
             Operation::RotateKey => keys::rotate(control, call).await,
             Operation::RevokeKey => keys::revoke(control, call).await,
             Operation::DeleteKey => keys::delete(control, call).await,
+            Operation::ListJoinTokens => join_tokens::list(control, call).await,
+            Operation::CreateJoinToken => join_tokens::create(control, call).await,
+            Operation::DeleteJoinToken => join_tokens::delete(control, call).await,
+            Operation::ShowCa => join_tokens::show_ca(control),
+            Operation::RotateCa => join_tokens::rotate_ca(control, call).await,
             Operation::ListTerms => terms::list(control, call),
             Operation::CreateTerms => terms::create(control, call).await,
             Operation::ShowTerms => terms::show(control, call),

@@ -21,6 +21,7 @@ impl Index {
     ) -> Self {
         let mut index = Self {
             generation: contents.generation,
+            installation: contents.installation.clone(),
             ..Self::default()
         };
         index.credentials.reserve(contents.keys.len());

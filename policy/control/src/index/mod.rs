@@ -30,6 +30,8 @@ const ANY: &str = "*";
 pub(crate) struct Index {
     /// State of the directory; grows with each change.
     pub(crate) generation: u64,
+    /// Which store it was merged from; empty: none.
+    pub(crate) installation: Arc<str>,
     pub(crate) organisations: BTreeMap<Arc<str>, Organisation>,
     pub(crate) projects: BTreeMap<Arc<str>, Project>,
     pub(crate) plans: BTreeMap<Arc<str>, Arc<Plan>>,

@@ -35,6 +35,8 @@ type Document = (TermsRow, Vec<(TermsVersion, Arc<str>)>);
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
     pub(crate) generation: u64,
+    /// Which store it is; empty: none.
+    pub(crate) installation: Arc<str>,
     pub(crate) organisations: Vec<OrganisationRow>,
     pub(crate) projects: Vec<ProjectRow>,
     pub(crate) plans: Vec<PlanRow>,
@@ -58,6 +60,7 @@ impl Contents {
         let mut names = Names::default();
         Ok(Self {
             generation: super::objects::generation(on).await?,
+            installation: installation(on).await?,
             organisations: organisations(on).await?,
             projects: projects(on).await?,
             plans: plans(on).await?,
@@ -71,6 +74,13 @@ impl Contents {
             overrides: OverrideRow::all(on).await?,
         })
     }
+}
+
+async fn installation(on: &mut Connection) -> Result<Arc<str>, StoreError> {
+    let id: String = sqlx::query_scalar("SELECT id FROM installation")
+        .fetch_one(on)
+        .await?;
+    Ok(id.into())
 }
 
 /// Names that many rows repeat, each kept once.

@@ -6,6 +6,7 @@
 
 mod error;
 mod facts;
+mod join_tokens;
 mod load;
 mod objects;
 mod overrides;
@@ -22,6 +23,7 @@ use sqlx::{AssertSqlSafe, Connection as _, SqlSafeStr};
 pub use error::StoreError;
 pub(crate) use facts::suspend;
 pub(crate) use facts::{AcceptanceRow, RevocationRow};
+pub(crate) use join_tokens::JoinTokenRow;
 pub(crate) use load::Contents;
 pub(crate) use objects::{generation, next_generation};
 pub(crate) use overrides::OverrideRow;
@@ -176,6 +178,12 @@ impl Store {
                 include_str!("../../migrations/0004_limits.sql"),
             ),
             step(5, "usage", include_str!("../../migrations/0005_usage.sql")),
+            step(6, "nodes", include_str!("../../migrations/0006_nodes.sql")),
+            step(
+                8,
+                "installation",
+                include_str!("../../migrations/0008_installation.sqlite.sql"),
+            ),
         ]);
         migrate(&self.path, self.pool.clone(), migrator).await
     }

@@ -1,0 +1,255 @@
+//! What goes on in each stream between a node and the control plane.
+//!
+//! A stream ends with its node, or with a status that says why. Nothing a node sends is believed beyond what its certificate lets it say.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tollgate_policy::directory::CredentialRef;
+use tollgate_policy::workload::{Kind, WorkloadId};
+use tollgate_proto::convert::{self, FastLane, Malformed};
+use tollgate_proto::wire::{self, revocations_event};
+use tollgate_proto::{Announcement, Answer, UsageBatch};
+use tonic::{Status, Streaming};
+
+use super::endpoints::Registered;
+use crate::Control;
+
+/// Between two signs of life on the fast lane.
+const HEARTBEAT: Duration = Duration::from_millis(200);
+/// Services one node may ask about.
+const WANTED: usize = 2000;
+/// Between two looks for instances that are gone.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Where the messages of a stream go.
+pub(super) type Outgoing<T> = mpsc::Sender<Result<T, Status>>;
+
+/// A stream ended early; with a status: because of the node.
+pub(super) struct Ended(pub(super) Option<Status>);
+
+impl From<Malformed> for Ended {
+    fn from(error: Malformed) -> Self {
+        Self(Some(Status::invalid_argument(error.to_string())))
+    }
+}
+
+impl From<Status> for Ended {
+    fn from(status: Status) -> Self {
+        Self(Some(status))
+    }
+}
+
+async fn send<T>(to: &Outgoing<T>, message: T) -> Result<(), Ended> {
+    to.send(Ok(message)).await.map_err(|_| Ended(None))
+}
+
+/// The next message of a node; `None`: it has ended its side, or is gone.
+async fn next<T>(from: &mut Streaming<T>) -> Option<T> {
+    from.message().await.ok().flatten()
+}
+
+/// Who has these credentials?
+pub(super) async fn resolve(
+    control: Control,
+    mut from: Streaming<wire::ResolveRequest>,
+    to: Outgoing<wire::ResolveResponse>,
+) -> Result<(), Ended> {
+    while let Some(request) = next(&mut from).await {
+        let credential = request.credential.ok_or(Malformed("credential"))?;
+        let reference = CredentialRef::try_from(credential)?;
+        // Files alone do not know what was revoked: no answer is better than one that lets it pass.
+        let response = match control.facts_known() {
+            true => {
+                let resolved = control.inner.index.read().resolve(&reference);
+                convert::resolve_response(request.number, &resolved)
+            }
+            false => convert::refused_resolve(request.number, "the store was never read"),
+        };
+        send(&to, response).await?;
+    }
+    Ok(())
+}
+
+/// Quota.
+pub(super) async fn leases(
+    control: Control,
+    mut from: Streaming<wire::LeasesRequest>,
+    to: Outgoing<wire::LeasesResponse>,
+) -> Result<(), Ended> {
+    while let Some(request) = next(&mut from).await {
+        let number = request.number;
+        let (holder, asks) = convert::lease_asks(request)?;
+        let (back, answered) = oneshot::channel();
+        control.inner.quota.ask(holder, asks, back);
+        let response = match answered.await {
+            Ok(Answer::Leased(grants)) => convert::leases_response(number, &grants),
+            Ok(Answer::Refused(why)) => convert::refused_leases(number, &why),
+            Ok(_) | Err(_) => convert::refused_leases(number, "no answer"),
+        };
+        send(&to, response).await?;
+    }
+    Ok(())
+}
+
+/// What was served.
+pub(super) async fn usage(
+    control: Control,
+    mut from: Streaming<wire::UsageBatch>,
+    to: Outgoing<wire::UsageReceipt>,
+) -> Result<(), Ended> {
+    while let Some(request) = next(&mut from).await {
+        let batch = UsageBatch::try_from(request)?;
+        let receipt = match control.inner.usage.submit(batch.clone()).await {
+            Ok(receipt) => convert::usage_receipt(&batch, receipt),
+            Err(why) => convert::refused_usage(&batch, &why),
+        };
+        send(&to, receipt).await?;
+    }
+    Ok(())
+}
+
+/// What counts no more, all of it first; the first heartbeat says that it was all.
+pub(super) async fn revocations(
+    control: Control,
+    mut told: broadcast::Receiver<Announcement>,
+    to: Outgoing<wire::RevocationsEvent>,
+) -> Result<(), Ended> {
+    all_revocations(&control, &to).await?;
+    let mut heartbeat = tokio::time::interval(HEARTBEAT);
+    heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let event = tokio::select! {
+            announced = told.recv() => match announced {
+                Ok(Announcement::Revoked { generation, what }) => {
+                    FastLane::More { generation, what }
+                }
+                Ok(_) => continue,
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    all_revocations(&control, &to).await?;
+                    FastLane::Heartbeat
+                }
+                Err(broadcast::error::RecvError::Closed) => return Ok(()),
+            },
+            _ = heartbeat.tick() => FastLane::Heartbeat,
+        };
+        send(&to, (&event).into()).await?;
+    }
+}
+
+async fn all_revocations(
+    control: &Control,
+    to: &Outgoing<wire::RevocationsEvent>,
+) -> Result<(), Ended> {
+    // Before the store was read, this would not be all there is.
+    if !control.facts_known() {
+        return Err(Status::unavailable("the store was never read").into());
+    }
+    let sets = {
+        let index = control.inner.index.read();
+        convert::revoked_sets(index.generation, &index.installation, &index.revoked())
+    };
+    for (number, set) in sets.into_iter().enumerate() {
+        let event = Some(match number {
+            0 => revocations_event::Event::All(set),
+            _ => revocations_event::Event::More(set),
+        });
+        send(to, wire::RevocationsEvent { event }).await?;
+    }
+    Ok(())
+}
+
+/// What changed; that anything may have, first.
+pub(super) async fn changes(
+    control: Control,
+    mut told: broadcast::Receiver<Announcement>,
+    to: Outgoing<wire::ChangesEvent>,
+) -> Result<(), Ended> {
+    let everything = || Announcement::Everything {
+        generation: control.inner.index.read().generation,
+    };
+    let mut announcement = everything();
+    loop {
+        if let Some(event) = convert::changes_event(&announcement) {
+            send(&to, event).await?;
+        }
+        announcement = match told.recv().await {
+            Ok(announcement) => announcement,
+            Err(broadcast::error::RecvError::Lagged(_)) => everything(),
+            Err(broadcast::error::RecvError::Closed) => return Ok(()),
+        };
+    }
+}
+
+/// Where services live.
+pub(super) async fn endpoints(
+    control: Control,
+    peer: WorkloadId,
+    mut from: Streaming<wire::EndpointsRequest>,
+    to: Outgoing<wire::EndpointsEvent>,
+) -> Result<(), Ended> {
+    let known = control.inner.endpoints.clone();
+    let mut changed = known.changed();
+    let mut registered: Option<Registered> = None;
+    let mut wanted: BTreeSet<String> = BTreeSet::new();
+    let mut sent: Vec<wire::EndpointsEvent> = Vec::new();
+    let mut sweep = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            request = next(&mut from) => {
+                let Some(request) = request else { return Ok(()) };
+                if let Some(registration) = request.registration {
+                    registered = Some(register(&control, &peer, &registration)?);
+                }
+                if request.leaving && let Some(instance) = registered.take() {
+                    instance.leave();
+                }
+                wanted.extend(request.wanted);
+                if wanted.len() > WANTED {
+                    return Err(Status::resource_exhausted("too many services").into());
+                }
+            }
+            moved = changed.changed() => if moved.is_err() {
+                return Ok(());
+            },
+            _ = sweep.tick() => {
+                known.sweep(Instant::now());
+                continue;
+            }
+        }
+        for service in &wanted {
+            let now = known.of(service);
+            match sent.iter_mut().find(|it| it.service == *service) {
+                Some(before) if *before == now => continue,
+                Some(before) => *before = now.clone(),
+                None => sent.push(now.clone()),
+            }
+            send(&to, now).await?;
+        }
+    }
+}
+
+fn register(
+    control: &Control,
+    peer: &WorkloadId,
+    registration: &wire::Registration,
+) -> Result<Registered, Ended> {
+    if peer.kind() != Kind::Service || **peer.name() != *registration.service {
+        let what = format!("{peer} is not `{}`", registration.service);
+        return Err(Status::permission_denied(what).into());
+    }
+    if registration
+        .address
+        .parse::<std::net::SocketAddr>()
+        .is_err()
+    {
+        let what = "an address with port is needed, such as 10.0.0.7:9080";
+        return Err(Status::invalid_argument(what).into());
+    }
+    let registered = control
+        .inner
+        .endpoints
+        .register(peer, &registration.address);
+    registered.ok_or_else(|| Status::resource_exhausted("too many instances").into())
+}
