@@ -4,6 +4,7 @@
 //! file may refer to its neighbours; nothing here touches the network.
 
 pub mod access;
+pub mod admission;
 pub mod classify;
 pub mod credentials;
 pub mod directory;

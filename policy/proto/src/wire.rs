@@ -3,6 +3,7 @@
     missing_docs,
     unreachable_pub,
     clippy::all,
+    clippy::too_many_lines,
     reason = "made of the file, which has the comments"
 )]
 

@@ -5,8 +5,11 @@ use tollgate_policy::directory::Defined;
 use super::*;
 use crate::wire::{defined, resolve_response, revocations_event, revoked, window};
 
-/// A message with something wrong about it, and the part that is named.
-fn refuses<W, P>(good: &W, table: &[(&'static str, fn(&mut W))])
+/// The part that is named when this is wrong.
+type Row<W> = (&'static str, fn(&mut W));
+
+/// A message, and what is wrong with it next.
+fn refuses<W, P>(good: &W, table: &[Row<W>])
 where
     W: Clone,
     P: TryFrom<W, Error = Malformed> + Debug,
