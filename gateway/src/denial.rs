@@ -3,9 +3,13 @@
 //! What the caller may read is here; the inner reason goes to the access record alone. A new case stops the build until its
 //! faces are decided: no match in this file has a catch-all arm.
 
+mod forbidden;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
+
+pub use self::forbidden::Forbidden;
 
 use crate::overload::TurnedAway;
 use crate::quota::Unpaid;
@@ -82,27 +86,6 @@ pub enum Denial {
     UpstreamTimeout,
     /// A fault of ours (a panic): this request alone is lost.
     Internal,
-}
-
-/// Why a known caller may not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forbidden {
-    /// The consumer is suspended.
-    Suspended,
-    /// The consumer has no plan for this API.
-    NotSubscribed,
-    /// The plan does not open this operation.
-    NotInPlan,
-    /// The credential is not for this operation, address or referrer.
-    CredentialRestricted,
-    /// The address is not allowed.
-    Address,
-    /// A rule of the API forbids it.
-    Rule,
-    /// The external authoriser said no.
-    Authoriser,
-    /// A browser asks for a page of another site, with whatever credential it holds for this one.
-    Origin,
 }
 
 /// Methods a refused CONNECT or TRACE is pointed to.
@@ -487,23 +470,6 @@ impl Denial {
     /// `grpc-message`: the detail, percent-encoded as gRPC over HTTP/2 demands.
     pub fn grpc_message(&self) -> String {
         percent_encoded(&self.detail())
-    }
-}
-
-impl Forbidden {
-    fn detail(self) -> &'static str {
-        match self {
-            Self::Suspended => "the consumer is suspended",
-            Self::NotSubscribed => "the consumer has no plan for this API",
-            Self::NotInPlan => "the consumer's plan does not include this operation",
-            Self::CredentialRestricted => {
-                "the credential is not for this operation, address or referrer"
-            }
-            Self::Address => "calls from this address are not allowed",
-            Self::Rule => "the rules of this API do not permit this call",
-            Self::Authoriser => "the authoriser of this API refused the call",
-            Self::Origin => "a page of another site may not open a WebSocket here",
-        }
     }
 }
 

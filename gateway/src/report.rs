@@ -27,8 +27,8 @@ pub struct UpstreamStory {
     pub sent: bool,
     /// Status of the service's answer; 0 where there was none.
     pub status: u16,
-    /// Authority of the last one.
-    pub authority: SmallVec<[u8; 48]>,
+    /// The last one, as records name it.
+    pub endpoint: SmallVec<[u8; 48]>,
     /// How the last attempt ended.
     pub outcome: &'static str,
     /// From sending the request to the head of the answer.
@@ -125,7 +125,7 @@ impl Exchange {
             status: seen.status,
             denial,
             reason: Cow::Borrowed(&self.reason),
-            upstream: std::str::from_utf8(&self.upstream.authority).unwrap_or_default(),
+            upstream: std::str::from_utf8(&self.upstream.endpoint).unwrap_or_default(),
             upstream_outcome: self.upstream.outcome,
             attempts: self.upstream.attempts,
             request_bytes: self.body_received,

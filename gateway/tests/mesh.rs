@@ -70,7 +70,8 @@ async fn both_sides_show_who_they_are_and_a_wrong_one_is_refused_by_name() {
         let records = plane.records();
         let refused: Vec<_> = records.iter().filter(|it| it["api"] == "rogue").collect();
         let told = |it: &&serde_json::Value| {
-            it["attempts"].as_u64().is_some_and(|tried| tried <= 2)
+            it["upstream"] == format!("rogue@{}", rogue.address)
+                && it["attempts"].as_u64().is_some_and(|tried| tried <= 2)
                 && it["reason"]
                     .as_str()
                     .is_some_and(|why| why.contains("rogue.service.shop.example"))

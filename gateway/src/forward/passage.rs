@@ -162,10 +162,8 @@ impl Forwarder {
         };
         let story = &mut passage.exchange.upstream;
         story.attempts += 1;
-        story.authority.clear();
-        story
-            .authority
-            .extend_from_slice(picked.authority().as_bytes());
+        story.endpoint.clear();
+        story.endpoint.extend_from_slice(picked.label().as_bytes());
         passage.picked = Some(picked);
         passage.asked_at = Some(Instant::now());
         Ok(())

@@ -243,11 +243,11 @@ impl Cluster {
     /// Takes the instances of the service that the configured endpoint `index` stands for into use, and our identity of now. What was
     /// said before holds until something else is.
     pub(super) fn located(&self, index: usize, said: &Endpoints, identity: &NodeIdentity) {
-        let credentials = identity.credentials().unwrap_or_else(|error| {
-            tracing::error!(api = &*self.api, error, "no mutual TLS to services");
-            None
-        });
         let mut found = self.found.lock();
+        let credentials = identity.credentials().unwrap_or_else(|error| {
+            tracing::error!(api = &*self.api, error, "the identity stays as it was");
+            found.credentials.clone()
+        });
         let Some(old) = found.places.get_mut(index) else {
             return;
         };
@@ -356,6 +356,10 @@ impl Cluster {
             address: place.address.clone(),
             id: place.id.clone(),
             authority: Arc::clone(authority),
+            label: match config.service() {
+                Some(service) => format!("{service}@{}", place.address).into(),
+                None => Arc::clone(authority),
+            },
             tls,
             pool_key: PoolKey {
                 group_key: peer.group_key,

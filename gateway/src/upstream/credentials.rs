@@ -12,7 +12,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tollgate_policy::workload::WorkloadId;
 
-use super::peer::{TlsPolicy, cert_key, client_builder, explain, wrap};
+use super::peer::{TlsPolicy, cert_key, check_chain, client_builder, explain, wrap};
 use crate::node::Held;
 
 /// How messages name it, where they would name a file.
@@ -35,6 +35,7 @@ impl Credentials {
         if held.root_certificates.is_empty() {
             return Err(explain(at, "it came without roots"));
         }
+        check_chain(at, &held.chain)?;
         let key = held.key.secret_der().to_vec();
         let mut hasher = DefaultHasher::new();
         let ders = |all: &[CertificateDer<'_>], hasher: &mut DefaultHasher| {

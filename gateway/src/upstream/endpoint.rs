@@ -93,6 +93,8 @@ pub(super) struct Endpoint {
     /// Who it has to be, where that is known.
     pub(super) id: Option<WorkloadId>,
     pub(super) authority: Arc<str>,
+    /// How records name it.
+    pub(super) label: Arc<str>,
     /// For connections of our own; `None`: cleartext.
     pub(super) tls: Option<TlsPolicy>,
     pub(super) peer: Arc<HttpPeer>,
@@ -197,6 +199,11 @@ impl Picked {
     /// and a Unix socket is `localhost`.
     pub fn authority(&self) -> &str {
         &self.in_flight.0.authority
+    }
+
+    /// How records name it: its authority; an instance of a service with its address, `orders@10.0.0.1:9080`.
+    pub fn label(&self) -> &str {
+        &self.in_flight.0.label
     }
 
     /// Stands for the cluster, its TLS policy and its protocol: connections of different keys are never shared.

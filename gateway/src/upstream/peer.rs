@@ -197,6 +197,7 @@ impl Tls {
         let (identity, client) = match &tls.client_certificate {
             Some((chain_path, key_path)) => {
                 let chain = read_certificates(chain_path)?;
+                check_chain(chain_path, &chain)?;
                 let key =
                     PrivateKeyDer::from_pem_file(key_path).map_err(|e| explain(key_path, e))?;
                 let der = key.secret_der().to_vec();
@@ -257,15 +258,20 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String
     Ok(certificates)
 }
 
-/// A chain with its key, as pingora takes them.
+/// Whether all can be read. Whoever goes on with one that cannot stumbles over it elsewhere, and blames the key.
+pub(super) fn check_chain(path: &Path, chain: &[CertificateDer<'_>]) -> Result<(), String> {
+    for certificate in chain {
+        ParsedCertificate::try_from(certificate).map_err(|error| explain(path, error))?;
+    }
+    Ok(())
+}
+
+/// A chain that was checked, with its key, as pingora takes them.
 pub(super) fn cert_key(
     path: &Path,
     chain: &[CertificateDer<'_>],
     key: Vec<u8>,
 ) -> Result<CertKey, String> {
-    for certificate in chain {
-        ParsedCertificate::try_from(certificate).map_err(|error| explain(path, error))?;
-    }
     PrivateKeyDer::try_from(key.as_slice()).map_err(|error| explain(path, error))?;
     guarded(path, || {
         CertKey::new(chain.iter().map(|one| one.to_vec()).collect(), key)

@@ -366,6 +366,27 @@ fn a_mistake_in_an_upstream_is_told_with_its_place_and_a_remedy() {
             &["keep one"],
         ),
         (
+            "upstream: {endpoints: ['http://a', 'service://b']}",
+            2,
+            36,
+            "bad-value",
+            &["a service and addresses"],
+        ),
+        (
+            "upstream: {url: 'service://orders', tls: {}}",
+            2,
+            17,
+            "bad-value",
+            &["remove `tls`"],
+        ),
+        (
+            "upstream: 'service://orders:9080'",
+            2,
+            11,
+            "bad-value",
+            &["no name of a service"],
+        ),
+        (
             "upstream: {endpoints: ['http://a', 'h2c://b']}",
             2,
             36,
