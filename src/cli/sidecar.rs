@@ -1,6 +1,6 @@
 //! `tollgate sidecar`: its arguments, turned into the process, the app it stands beside and where its policy comes from.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,13 +17,17 @@ use tollgate_policy::workload::{Kind, WorkloadId};
 use tollgate_sidecar::{App, AppEnd, Farewell};
 
 use super::admin;
-use crate::roles::{Joining, Policy, Sidecar};
+use super::gateway::ControlArgs;
+use crate::roles::{Joining, Membering, Policy, Sidecar};
 
 pub(super) const EXAMPLES: &str = "Examples:
   tollgate sidecar --spec openapi.yaml --app http://127.0.0.1:8080
   tollgate sidecar --spec openapi.yaml --app http://127.0.0.1:8080 --probe /healthz --app-health /healthz
   tollgate sidecar --service orders --app http://127.0.0.1:8080 --control https://control:9910 \\
     --join-token-file /run/secrets/join";
+
+/// Port the app calls others at.
+const OUTBOUND: u16 = 9081;
 
 /// What to stand beside, and how.
 #[derive(Debug, clap::Args)]
@@ -42,20 +46,14 @@ pub(super) struct Args {
         conflicts_with = "spec"
     )]
     service: Option<String>,
-    /// The control plane
-    #[arg(long, value_name = "URL", requires = "service")]
-    control: Option<String>,
-    /// Token to join the installation with, good once
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        requires = "control",
-        conflicts_with = "join_token_file"
-    )]
-    join_token: Option<String>,
-    /// File that holds the token; others on this machine can see arguments
-    #[arg(long, value_name = "FILE", requires = "control")]
-    join_token_file: Option<PathBuf>,
+    /// Address that the app calls other services at, by their names [default: 127.0.0.1:9081 with a control plane]
+    #[arg(long, value_name = "ADDR", requires = "control", value_parser = parse_listen_address)]
+    outbound: Option<ListenAddress>,
+    /// Address that others reach this instance at [default: the inbound port on the address that leads to the control plane]
+    #[arg(long, value_name = "ADDR", requires = "control")]
+    advertise: Option<SocketAddr>,
+    #[command(flatten)]
+    control: ControlArgs,
     /// Address that calls to the app come in at
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:9080", value_parser = parse_listen_address)]
     inbound: ListenAddress,
@@ -127,7 +125,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     crate::roles::sidecar(resolve(args)?)
 }
 
-fn resolve(args: Args) -> anyhow::Result<Sidecar> {
+fn resolve(mut args: Args) -> anyhow::Result<Sidecar> {
+    let how = std::mem::take(&mut args.control).membering()?;
     let security = match args.security {
         Some(Security::Off) => SecurityMode::Off,
         Some(Security::Enforce) | None => SecurityMode::Enforce,
@@ -139,9 +138,10 @@ fn resolve(args: Args) -> anyhow::Result<Sidecar> {
     let calls = ApiConfig::for_spec(named, &args.app, security)
         .map_err(|wrong| anyhow!("--app: {}; {}", wrong.what, wrong.remedy))?;
     let app = App::new(&calls.upstream, args.app_health.as_deref())?;
-    let policy = match (&args.spec, &args.service, &args.control) {
+    let is_joined = how.is_some();
+    let policy = match (&args.spec, &args.service, how) {
         (Some(_), _, _) => Policy::Spec,
-        (None, Some(service), Some(control)) => Policy::Control(joining(&args, service, control)?),
+        (None, Some(service), Some(how)) => Policy::Control(joining(&args, service, how)?),
         (None, _, _) => bail!("name --spec, or --service with --control"),
     };
     let (end, limit) = match (&args.app_pid_file, args.wait_for_app) {
@@ -160,27 +160,18 @@ fn resolve(args: Args) -> anyhow::Result<Sidecar> {
         probes: args.probe.iter().map(|path| path.as_str().into()).collect(),
         calls,
         farewell,
-        process: process(args)?,
+        process: process(args, is_joined)?,
     })
 }
 
-fn joining(args: &Args, service: &str, control: &str) -> anyhow::Result<Joining> {
+fn joining(args: &Args, service: &str, how: Membering) -> anyhow::Result<Joining> {
     // The domain is the control plane's to say; here it only stands in for one.
     WorkloadId::new("installation", Kind::Service, service)
         .map_err(|_| anyhow!("`{service}` is no name for a service: write a-z, 0-9 and -"))?;
-    let token = match (&args.join_token, &args.join_token_file) {
-        (Some(token), _) => Some(token.clone()),
-        (None, Some(file)) => {
-            let read = std::fs::read_to_string(file);
-            let text = read.with_context(|| format!("--join-token-file {}", file.display()))?;
-            Some(text.trim().to_owned())
-        }
-        (None, None) => None,
-    };
     Ok(Joining {
         service: service.into(),
-        control: control.to_owned(),
-        token,
+        how,
+        advertise: args.advertise,
         mutual: match args.mtls {
             Some(Mtls::Off) => None,
             Some(Mtls::Permissive) | None => Some(Mutual::Permissive),
@@ -189,7 +180,7 @@ fn joining(args: &Args, service: &str, control: &str) -> anyhow::Result<Joining>
     })
 }
 
-fn process(args: Args) -> anyhow::Result<ProcessConfig> {
+fn process(args: Args, is_joined: bool) -> anyhow::Result<ProcessConfig> {
     let state_dir = match args.state_dir {
         Some(asked) => asked,
         None => {
@@ -200,11 +191,12 @@ fn process(args: Args) -> anyhow::Result<ProcessConfig> {
         }
     };
     let mut process = ProcessConfig::default_for(args.workers.into(), state_dir);
-    process.listeners = vec![ListenerConfig {
-        address: args.inbound,
-        tls: None,
-        proxy_protocol_from: Vec::new(),
-    }];
+    process.listeners = vec![ListenerConfig::cleartext(args.inbound)];
+    if is_joined {
+        let beside = ListenAddress::Tcp(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), OUTBOUND));
+        let outbound = args.outbound.unwrap_or(beside);
+        process.listeners.push(ListenerConfig::outbound(outbound));
+    }
     process.admin = args.admin;
     process.control_api = None;
     process.access_log = args.access_log.unwrap_or(process.access_log);

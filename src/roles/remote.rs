@@ -2,18 +2,19 @@
 //!
 //! Nothing here waits for the control plane but the first join: a node that joined once starts, and serves, without it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use tokio::sync::{oneshot, watch};
 use tollgate_gateway::live::Live;
 use tollgate_gateway::node::line::{Contact, Counts, Description, Line, Registration};
 use tollgate_gateway::node::{ControlAddress, Membership, Mesh, NodeIdentity, Services, channel};
-use tollgate_gateway::node::{join, renewal};
+use tollgate_gateway::node::{join, membership, renewal};
 use tollgate_policy::settings::ProcessConfig;
+use tollgate_policy::workload::Kind;
 use tollgate_proto::{ControlClient, ControlServer};
 
 /// Where the control plane is, and how to join it.
@@ -37,6 +38,7 @@ pub(super) struct Joined {
     pub(super) contact: Arc<Contact>,
     membership: Membership,
     server: ControlServer,
+    state_dir: PathBuf,
 }
 
 /// The line, once it runs.
@@ -78,7 +80,26 @@ impl Joined {
             contact: Arc::default(),
             membership,
             server,
+            state_dir: process.state_dir.clone(),
         })
+    }
+
+    /// Refuses to be somebody else than the command line says.
+    ///
+    /// # Errors
+    /// It is.
+    pub(super) fn must_be(&self, kind: Kind, name: &str) -> anyhow::Result<()> {
+        let held = self.mesh.identity.current();
+        let id = held.map(|held| held.id.clone()).context("no identity")?;
+        if id.kind() == kind && **id.name() == *name {
+            return Ok(());
+        }
+        let path = membership::path(&self.state_dir);
+        bail!(
+            "this state directory belongs to {id}, not to {} `{name}`: name another --state-dir, or remove {} and join anew",
+            kind.as_str(),
+            path.display()
+        )
     }
 
     /// Who it is, for the start-up lines.

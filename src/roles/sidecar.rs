@@ -1,16 +1,21 @@
 //! The sidecar: the engine before one instance of a service.
 
+use std::net::{SocketAddr, UdpSocket};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use tollgate_gateway::engine::{Engine, Opened, ProbedApp, Role};
+use anyhow::Context as _;
+use tollgate_gateway::engine::{Engine, MutualTls, Opened, ProbedApp, ReadyWhen, Role};
 use tollgate_gateway::listener::Mutual;
 use tollgate_gateway::live::Origin;
+use tollgate_gateway::node::line::{Counts, Registration};
 use tollgate_policy::settings::{ApiConfig, ListenAddress, ProcessConfig};
+use tollgate_policy::workload::Kind;
 use tollgate_proto::{Answer, ControlServer, Question, Resolved};
 use tollgate_sidecar::{App, Farewell, Gate, release_program};
+
+use super::remote::{Joined, Membering, Remote};
 
 /// How long after the app's first answer the start is over: what it needed is given back then.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -32,6 +37,7 @@ pub(crate) struct Sidecar {
 }
 
 /// Where policy comes from.
+#[derive(Clone)]
 pub(crate) enum Policy {
     /// From the spec alone: nobody is known, nothing is billed.
     Spec,
@@ -40,13 +46,14 @@ pub(crate) enum Policy {
 }
 
 /// How to become a node of an installation.
+#[derive(Clone)]
 pub(crate) struct Joining {
     /// Name of the service.
     pub(crate) service: Arc<str>,
-    /// URL of the control plane.
-    pub(crate) control: String,
-    /// Token to join with; not needed by a node that joined before.
-    pub(crate) token: Option<String>,
+    /// How to join it.
+    pub(crate) how: Membering,
+    /// Where others reach this instance; `None`: found out.
+    pub(crate) advertise: Option<SocketAddr>,
     /// Who may connect; `None`: anybody, in cleartext.
     pub(crate) mutual: Option<Mutual>,
 }
@@ -57,9 +64,9 @@ pub(crate) struct Joining {
 /// One line: what could not be opened, read or locked.
 pub(crate) fn sidecar(sidecar: Sidecar) -> anyhow::Result<ExitCode> {
     super::log_to_stderr();
-    match &sidecar.policy {
+    match sidecar.policy.clone() {
         Policy::Spec => alone(sidecar),
-        Policy::Control(joining) => joined(joining),
+        Policy::Control(joining) => joined(sidecar, &joining),
     }
 }
 
@@ -75,12 +82,65 @@ fn alone(sidecar: Sidecar) -> anyhow::Result<ExitCode> {
     let origin = Origin::Single(Box::new(sidecar.calls.clone()));
     let mut engine = Engine::start(opened, origin, control)?;
     engine.also_run(nobody(server));
-    serve(engine, sidecar)
+    serve(engine, sidecar, None)
 }
 
-fn joined(joining: &Joining) -> anyhow::Result<ExitCode> {
-    let _ = (&joining.service, &joining.token, joining.mutual);
-    bail!("no control plane can be reached at {} yet", joining.control)
+/// With policy, identity and quota of a control plane, or what a former start held of them.
+fn joined(sidecar: Sidecar, joining: &Joining) -> anyhow::Result<ExitCode> {
+    let mut opened = Opened::open(sidecar.process.clone(), false)?;
+    let joined = Joined::join(opened.process_mut(), &joining.how)?;
+    joined.must_be(Kind::Service, &joining.service)?;
+    eprintln!("{}", joined.introduction());
+    let process = opened.process().clone();
+    let identity = &joined.mesh.identity;
+    let role = Role {
+        probes: probed(&sidecar),
+        mutual: joining.mutual.map(|mutual| MutualTls {
+            identity: Arc::clone(identity),
+            mutual,
+            service: Arc::clone(&joining.service),
+        }),
+        unmetered: false,
+    };
+    let opened = opened.with(role).within(joined.mesh.clone());
+    let opened = opened.hearing(Arc::clone(&joined.contact));
+    let app = Some(sidecar.calls.upstream.clone());
+    let mut engine = Engine::start(opened, Origin::Bundles { app }, joined.client.clone())?;
+    let contact = Arc::clone(&joined.contact);
+    engine.also_show(Arc::new(move |page| contact.write_page(page)));
+    let registration = Registration {
+        service: Arc::clone(&joining.service),
+        address: reached_at(&engine, joining)?,
+    };
+    eprintln!("others reach it at {}", registration.address);
+    let counts = Counts(engine.counts());
+    let remote = joined.start(engine.live().clone(), Some(registration), counts, &process)?;
+    serve(engine, sidecar, Some(remote))
+}
+
+/// Where others reach this instance: as said, else the inbound port on the address of this machine that leads to the control plane.
+fn reached_at(engine: &Engine, joining: &Joining) -> anyhow::Result<SocketAddr> {
+    if let Some(said) = joining.advertise {
+        return Ok(said);
+    }
+    let inbound = engine
+        .addresses()
+        .into_iter()
+        .find_map(|address| match address {
+            ListenAddress::Tcp(address) => Some(address),
+            ListenAddress::Unix(_) => None,
+        });
+    let inbound = inbound.context("others cannot reach a Unix socket: name --advertise")?;
+    if !inbound.ip().is_unspecified() {
+        return Ok(inbound);
+    }
+    let control = &joining.how.control;
+    // Nothing is sent: the system is asked which of our addresses it would be sent from.
+    let socket = UdpSocket::bind("0.0.0.0:0").context("cannot find the own address")?;
+    let towards = socket.connect((control.host.as_str(), control.port));
+    let own = towards.and_then(|()| socket.local_addr());
+    let own = own.context("cannot find the own address: name --advertise")?;
+    Ok(SocketAddr::new(own.ip(), inbound.port()))
 }
 
 fn probed(sidecar: &Sidecar) -> Option<ProbedApp> {
@@ -92,27 +152,55 @@ fn probed(sidecar: &Sidecar) -> Option<ProbedApp> {
 }
 
 /// The same for all sidecars: the gate at the start, the farewell at the end.
-fn serve(mut engine: Engine, sidecar: Sidecar) -> anyhow::Result<ExitCode> {
-    for address in engine.addresses() {
+fn serve(mut engine: Engine, sidecar: Sidecar, remote: Option<Remote>) -> anyhow::Result<ExitCode> {
+    let inbound = engine.addresses().into_iter().zip(["inbound", "outbound"]);
+    for (address, what) in inbound {
         match address {
-            ListenAddress::Tcp(tcp) => eprintln!("inbound on {tcp}"),
-            ListenAddress::Unix(path) => eprintln!("inbound on unix:{}", path.display()),
+            ListenAddress::Tcp(tcp) => eprintln!("{what} on {tcp}"),
+            ListenAddress::Unix(path) => eprintln!("{what} on unix:{}", path.display()),
         }
     }
     if let Some(admin) = engine.admin_address() {
         eprintln!("admin on {admin}");
     }
     let gate = Gate::default();
-    engine.ready_when(gate.ready_when());
+    engine.ready_when(with_policy(gate.ready_when(), &engine, remote.as_ref()));
     engine.also_run(gate.clone().follow(sidecar.app));
     engine.also_run(async move {
         gate.opened().await;
         tokio::time::sleep(SETTLED).await;
         release_program();
     });
-    engine.drain_after(sidecar.farewell.over());
+    let leaving = remote.as_ref().map(|remote| remote.leaving.clone());
+    let farewell = sidecar.farewell;
+    engine.drain_after(async move {
+        if let Some(leaving) = leaving {
+            leaving.send_replace(true);
+        }
+        farewell.over().await;
+    });
+    let live = engine.live().clone();
     engine.run().context("the sidecar ended")?;
+    live.leave();
+    if let Some(remote) = remote {
+        remote.stop();
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ready when the app is, and policy is there: from the control plane, or from a former start.
+fn with_policy(app: ReadyWhen, engine: &Engine, remote: Option<&Remote>) -> ReadyWhen {
+    let Some(complete) = remote.map(|remote| remote.complete.clone()) else {
+        return app;
+    };
+    let apis = engine.live().apis().clone();
+    ReadyWhen(Arc::new(move || {
+        let missing = (app.0)();
+        if missing.is_some() || *complete.borrow() || !apis.load().all().is_empty() {
+            return missing;
+        }
+        Some("no policy: the control plane has not sent any, and none was kept".into())
+    }))
 }
 
 /// Answers as a control plane would that knows of nobody: a credential is nobody's, and nothing was revoked. Quota is granted by

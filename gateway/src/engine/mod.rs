@@ -153,7 +153,11 @@ impl Opened {
     #[must_use]
     pub fn with(mut self, role: Role) -> Self {
         if let Some(mutual) = &role.mutual {
-            let bare = self.sites.iter_mut().filter(|site| site.tls.is_none());
+            // What comes from the app beside us has no identity to show.
+            let bare = self
+                .sites
+                .iter_mut()
+                .filter(|site| site.tls.is_none() && site.config.direction == Direction::Inbound);
             bare.for_each(|site| site.tls = Some(mutual.keys()));
         }
         self.role = role;
