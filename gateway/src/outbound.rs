@@ -253,7 +253,7 @@ impl Ways {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
     use crate::node::{NodeIdentity, ServiceEndpoint, Services};

@@ -76,7 +76,7 @@ async fn both_sides_show_who_they_are_and_a_wrong_one_is_refused_by_name() {
                     .as_str()
                     .is_some_and(|why| why.contains("rogue.service.shop.example"))
         };
-        refused.len() == 2 && refused.iter().all(|it| told(it))
+        refused.len() == 2 && refused.iter().all(told)
     })
     .await;
 }
