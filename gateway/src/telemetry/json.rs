@@ -241,6 +241,19 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_was_verified_is_named_with_its_kind() {
+        let id = "spiffe://shop.example/gateway/edge-1".parse().unwrap();
+        let record = AccessRecord {
+            source_workload: Some(&id),
+            ..AccessRecord::default()
+        };
+        let mut out = Vec::new();
+        write_line(&mut out, &record, UNIX_EPOCH);
+        let parsed: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(parsed["source_workload"], "gateway/edge-1");
+    }
+
+    #[test]
     fn a_whole_line_reads_as_documented() {
         let record = AccessRecord {
             request_id: "0123456789abcdef",

@@ -98,7 +98,7 @@ impl Workloads {
         named.sort_by(|(one, _), (two, _)| one.cmp(two));
         for (source, counts) in named {
             let mut apis: Vec<_> = counts.iter().collect();
-            apis.sort_by(|(one, _), (two, _)| one.cmp(two));
+            apis.sort_by_key(|(api, _)| *api);
             for (api, classes) in apis {
                 for (class, count) in CLASSES.iter().zip(classes.iter()) {
                     self.write_row(page, &source, api, class, count.load(Ordering::Relaxed));
