@@ -4,7 +4,7 @@
 //! on; a directory that cannot be read, or lost all its files at once, withdraws nothing.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const TRY_AGAIN: u32 = 10;
 
 /// Looks at `directory` and publishes what changed, until the task is dropped. `state_dir` keeps what services say of themselves.
-pub(crate) async fn publish(publisher: Publisher, directory: PathBuf, state_dir: &Path) {
+pub(crate) async fn publish(publisher: Publisher, directory: PathBuf, state_dir: PathBuf) {
     let state = state_dir.join("publishing");
     let mut editor = Editor::default();
     let mut live = None;

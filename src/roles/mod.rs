@@ -29,7 +29,7 @@ pub(crate) fn gateway(
     let opened = Opened::open(process, take_over)?;
     let directory = match &origin {
         Origin::Directory(directory) => Some(directory.as_path()),
-        Origin::Single(_) => None,
+        Origin::Single(_) | Origin::Bundles { .. } => None,
     };
     let control = Beside::start(opened.process(), directory, take_over)?;
     let mut engine = Engine::start(opened, origin, control.client.clone())?;
