@@ -156,9 +156,9 @@ mod tests {
                 "https://control.example:9443",
                 "https://control.example:9443",
             ),
-            ("https://control.example/", "https://control.example:9911"),
-            ("127.0.0.1:9911", "https://127.0.0.1:9911"),
-            ("https://[::1]:9911", "https://[::1]:9911"),
+            ("https://control.example/", "https://control.example:9910"),
+            ("127.0.0.1:9910", "https://127.0.0.1:9910"),
+            ("https://[::1]:9910", "https://[::1]:9910"),
         ] {
             let address: ControlAddress = text.parse().unwrap();
             assert_eq!(address.to_string(), written);

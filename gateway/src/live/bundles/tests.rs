@@ -321,7 +321,7 @@ fn a_death_while_one_is_compiled_is_held_against_that_one_alone() {
         live.apply(bundle(api, 2, &format!("/{api}"), "second"))
             .unwrap();
     }
-    die(live);
+    drop(live);
     // As it stands on disk when the compiler takes the process with it.
     for _ in 0..2 {
         let bundles = Bundles::new(Some(world.state.path()), None);

@@ -178,6 +178,8 @@ impl Publisher {
         let names: BTreeSet<&String> = all.iter().map(|(api, _, _)| api).collect();
         for (api, known) in apis.iter_mut() {
             known.owned = names.contains(api);
+            known.broken = false;
+            known.findings.clear();
         }
         for (api, good, findings) in all {
             let known = apis.entry(api).or_default();
