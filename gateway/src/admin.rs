@@ -309,6 +309,7 @@ async fn metrics(State(state): State<AdminState>) -> impl IntoResponse {
     write_callers(&mut page, &state.shared.identities, apis.all());
     write_overload(&mut page, &state.shared.overload);
     state.shared.metering.write_page(&mut page);
+    state.shared.identities.admissions.write_page(&mut page);
     if let Some(workloads) = &state.shared.workloads {
         workloads.write_page(&mut page);
     }

@@ -37,6 +37,8 @@ pub struct Api {
     pub generation: u64,
     /// Routes.
     pub classifier: Classifier,
+    /// Its service is one of the installation: calls go to sidecars.
+    pub in_mesh: bool,
     /// Who may call what.
     pub access: ApiAccess,
     /// Who issues tokens, by index of `access.issuers`.
@@ -168,7 +170,9 @@ impl Api {
         })?;
         // Series come last: an API that cannot be served leaves none behind.
         let operations = operations_of(&config, &description, &access, metrics);
+        let mut endpoints = config.upstream.endpoints.iter();
         let api = Self {
+            in_mesh: endpoints.any(|endpoint| endpoint.service().is_some()),
             version: std::mem::take(&mut description.version),
             generation,
             classifier,

@@ -413,6 +413,7 @@ impl Kept {
                 query,
                 client: self.client,
                 certificate: None,
+                workload: None,
                 now: self.at,
             },
             host: &self.host,
@@ -446,7 +447,7 @@ fn without_keys<'t>(target: &'t str, api: &Api) -> Cow<'t, str> {
 impl Identified {
     /// How old the directory's answer is, in milliseconds.
     pub fn held_for_ms(&self) -> Option<u64> {
-        let since: Instant = self.held_since?;
+        let since: Instant = self.held.as_ref()?.since;
         u64::try_from(since.elapsed().as_millis()).ok()
     }
 }

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use tollgate_policy::access::Grant;
 use tollgate_policy::credentials::certificate::CertificateIdentity;
 use tollgate_policy::settings::{Direction, DoorLimits, Durability, OverloadConfig, Priority};
-use tollgate_policy::workload::WorkloadId;
+use tollgate_policy::workload::{Kind, WorkloadId};
 use tollgate_proto::ControlClient;
 
 use crate::api::{Api, Operation};
@@ -24,6 +24,7 @@ use crate::identity::standing::{self, Listed};
 use crate::identity::{self, Identified, Identities};
 use crate::listener::ServedName;
 use crate::metering::Metering;
+use crate::node::NodeIdentity;
 use crate::node::line::Contact;
 use crate::outbound::Outbound;
 use crate::overload::Overload;
@@ -69,6 +70,8 @@ pub struct Shared {
     pub costs: Arc<Costs>,
     /// Decisions on their way to the audit log.
     pub auditor: Arc<Auditor>,
+    /// Who this process is to others of the installation.
+    pub identity: Option<Arc<NodeIdentity>>,
     /// Whether a control plane elsewhere is heard; `None`: it is in this process.
     pub contact: Option<Arc<Contact>>,
     /// What holds when strangers, or everybody, ask for too much.
@@ -109,6 +112,7 @@ impl Shared {
             costs: Arc::default(),
             metering: Metering::default(),
             auditor,
+            identity: None,
             contact: None,
             overload: Overload::new(&OverloadConfig::default()),
             fast_path: true,
@@ -240,6 +244,16 @@ pub struct Peer {
     pub direction: Direction,
     /// The process of this installation that calls, where its certificate was verified by the installation's roots and is valid.
     pub workload: Option<WorkloadId>,
+}
+
+impl Peer {
+    /// How many addresses before the peer's own are believed: a gateway of the installation says whom it serves.
+    pub(crate) fn believed_hops(workload: Option<&WorkloadId>, trusted: u8) -> u8 {
+        match workload.map(WorkloadId::kind) {
+            Some(Kind::Gateway) => trusted.max(1),
+            _ => trusted,
+        }
+    }
 }
 
 impl Admitted {

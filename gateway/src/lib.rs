@@ -3,6 +3,7 @@
 //! Start reading in `request.rs`: what happens to one request, from top to bottom in the order of time.
 
 pub mod admin;
+mod admission;
 pub mod api;
 pub mod apis;
 pub mod audit;

@@ -228,6 +228,10 @@ impl Exchange {
         let Some(caller) = &admitted.identified.identity.caller else {
             return;
         };
+        // Whoever admitted it bills it.
+        if admitted.identified.admitted_by.is_some() {
+            return;
+        }
         let Some(operation) = admitted.operation() else {
             return;
         };

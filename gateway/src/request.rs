@@ -19,6 +19,7 @@ use tollgate_policy::access::{self, Grant, Outcome, Witness};
 use tollgate_policy::settings::Direction;
 use tollgate_policy::workload::WorkloadId;
 
+use crate::admission;
 use crate::api::Api;
 use crate::authoriser::Judged;
 use crate::cost;
@@ -178,6 +179,7 @@ impl Exchange {
                 query: target.query,
                 client: peer.client,
                 certificate: peer.certificate.as_deref(),
+                workload: peer.workload.as_ref(),
                 now: clock::now(),
             },
             host: host.as_str(),
@@ -303,6 +305,15 @@ impl Exchange {
         witness: &mut impl Witness,
     ) -> Result<Identified, Denial> {
         let api = &called.api;
+        if let Some(admission) = admission::shown(request.head, request.workload) {
+            let own = (&**api, called.operation);
+            let identities = Arc::clone(&self.shared.identities);
+            let admitted = identities.admitted(own, admission, request).await;
+            return admitted.map_err(|why| {
+                self.reason = verdict::reason_of(&why);
+                verdict::unidentified(api, called.operation, why)
+            });
+        }
         let identified = self
             .shared
             .identities
@@ -410,6 +421,11 @@ impl Exchange {
         // Who called stays known: report names it, however the call ended.
         let journey = std::mem::replace(&mut self.journey, Journey::Arrived);
         self.journey = journey.refused(denial);
+    }
+
+    /// How many addresses before the peer's own are believed.
+    pub(crate) fn believed_hops(&self) -> u8 {
+        Peer::believed_hops(self.workload.as_ref(), self.shared.trusted_hops)
     }
 
     /// Notes the end of a step.

@@ -211,6 +211,7 @@ impl Engine {
         shared.max_fields = process.limits.head_fields;
         shared.fast_path = process.fast_path;
         shared.contact = contact;
+        shared.identity = Some(Arc::clone(&mesh.identity));
         shared.overload = Overload::new(&process.overload);
         shared.legacy_quota_fields = process.quota.legacy_fields;
         let is_outbound = |site: &Site| site.config.direction == Direction::Outbound;

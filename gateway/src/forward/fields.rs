@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use tollgate_policy::settings::HostRewrite;
 
 use super::caller;
+use crate::admission;
 use crate::door::asked::{raw_host, target_of};
 use crate::door::fields::dropped;
 use crate::journey::Admitted;
@@ -41,7 +42,7 @@ pub fn to_service(
     origin: Origin,
     authority: &str,
 ) -> Result<()> {
-    let forwarded = Forwarded::of(head, origin, exchange.shared.trusted_hops);
+    let forwarded = Forwarded::of(head, origin, exchange.believed_hops());
     drop_client_claims(head, admitted);
     if !exchange.trace_continued {
         head.remove_header(&TRACESTATE);
@@ -55,7 +56,7 @@ pub fn to_service(
     if let Some(operation) = admitted.operation() {
         head.insert_header("x-tollgate-operation", &*operation.name)?;
     }
-    Ok(())
+    admission::write(head, exchange, admitted)
 }
 
 fn drop_client_claims(head: &mut RequestHeader, admitted: &Admitted) {

@@ -134,15 +134,17 @@ pub(crate) fn origin_of(session: &Session) -> Origin {
 /// What the connection tells about the caller.
 pub(crate) fn peer_of(session: &Session, trusted_hops: u8) -> Peer {
     let peer = session.client_addr().and_then(|address| address.as_inet());
-    let client = client_address(session.req_header(), peer.copied(), trusted_hops);
     let tls = session.digest().and_then(|it| it.ssl_digest.as_ref());
     let handshake = tls.and_then(|tls| tls.extension.get::<Handshake>());
+    let workload = handshake.and_then(|it| it.workload(clock::now()));
+    let hops = Peer::believed_hops(workload, trusted_hops);
+    let client = client_address(session.req_header(), peer.copied(), hops);
     Peer {
         client: client.map(|address| address.ip()),
         certificate: handshake.and_then(|it| it.certificate.clone()),
         served_name: handshake.and_then(|it| it.served_name.clone()),
         direction: watch::direction(),
-        workload: handshake.and_then(|it| it.workload(clock::now())).cloned(),
+        workload: workload.cloned(),
     }
 }
 
@@ -272,7 +274,7 @@ impl Forwarder {
             u64::try_from(session.downstream_session.body_bytes_read()).unwrap_or(u64::MAX);
         passage.exchange.report(&Seen {
             head: Some(head),
-            client: client_address(head, peer, self.shared.trusted_hops),
+            client: client_address(head, peer, passage.exchange.believed_hops()),
             tls: session
                 .digest()
                 .is_some_and(|digest| digest.ssl_digest.is_some()),

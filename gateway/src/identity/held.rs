@@ -42,6 +42,8 @@ const ATTEMPTS: usize = 4;
 /// An answer of the directory, kept.
 #[derive(Debug)]
 pub struct Held {
+    /// The credential.
+    pub reference: CredentialRef,
     /// The caller; `None`: nobody has this credential.
     pub caller: Option<Arc<Caller>>,
     /// Whether it still counts.
@@ -215,6 +217,7 @@ impl Directory {
             let counts = consumer.is_some() || matches!(reference, CredentialRef::Certificate(_));
             let standing = counts.then(|| self.roll.enter(reference, consumer));
             let held = Arc::new(Held {
+                reference: reference.clone(),
                 caller: resolved.caller,
                 standing: standing.unwrap_or_default(),
                 since: Instant::now(),

@@ -21,7 +21,6 @@ mod told;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
@@ -34,6 +33,7 @@ use tollgate_policy::credentials::key::{ApiKey, Pepper};
 use tollgate_policy::credentials::{BadCredential, Digest, jwt};
 use tollgate_policy::directory::{Caller, CredentialRef, Secret};
 use tollgate_policy::time::Timestamp;
+use tollgate_policy::workload::WorkloadId;
 use tollgate_proto::ControlClient;
 
 use self::held::{Directory, Held, NoAnswer};
@@ -43,6 +43,7 @@ use self::shown::shown;
 use self::standing::Standings;
 use self::token::{Disbelief, Token, Tokens, issuer_of};
 use self::told::tell;
+use crate::admission::Admissions;
 
 /// Length of a key that was not made by Tollgate and stands in a file, as `consumers.yaml` takes it.
 const IMPORTED_KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=512;
@@ -54,6 +55,8 @@ pub struct Identities {
     pub directory: Arc<Directory>,
     /// Verified tokens.
     pub tokens: Arc<Tokens>,
+    /// What gateways before us admitted.
+    pub(crate) admissions: Admissions,
     passwords: Passwords,
     pepper: Pepper,
 }
@@ -65,8 +68,10 @@ pub struct Identified {
     pub identity: Identity,
     /// What ends the call when it is withdrawn.
     pub standings: Standings,
-    /// When the directory was asked about the caller.
-    pub held_since: Option<Instant>,
+    /// What the directory said about the caller.
+    pub held: Option<Arc<Held>>,
+    /// The gateway that admitted the call, reserved its quota and bills it; `None`: that is for us.
+    pub admitted_by: Option<WorkloadId>,
 }
 
 /// What is known of a request besides its head.
@@ -80,6 +85,8 @@ pub struct Request<'r> {
     pub client: Option<IpAddr>,
     /// The client certificate of its connection, verified.
     pub certificate: Option<&'r CertificateIdentity>,
+    /// The process of the installation that calls, verified.
+    pub workload: Option<&'r WorkloadId>,
     /// The moment it is judged.
     pub now: Timestamp,
 }
@@ -136,6 +143,7 @@ impl Identities {
             pepper: Pepper::new(*control.pepper()),
             directory: Directory::new(control),
             tokens: Arc::default(),
+            admissions: Admissions::default(),
             passwords: Passwords::default(),
         })
     }
@@ -438,9 +446,14 @@ impl Identified {
         if let Some(certificate) = proof.certificate {
             self.identity.certificate = Some(certificate);
         }
-        let Some(held) = proof.held else {
-            return Ok(());
-        };
+        match proof.held {
+            Some(held) => self.stands_on(held),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes in whom the directory knows by a credential.
+    pub(crate) fn stands_on(&mut self, held: Arc<Held>) -> Result<(), Unidentified> {
         if held.standing.withdrawn() {
             return Err(Unidentified::Bad(BadCredential::Revoked));
         }
@@ -454,8 +467,8 @@ impl Identified {
                 None => self.identity.caller = Some(caller.clone()),
             }
         }
-        self.held_since = Some(held.since);
         self.standings.push(held.standing.clone());
+        self.held = Some(held);
         Ok(())
     }
 }
@@ -489,6 +502,8 @@ fn worse(first: Unidentified, second: Unidentified) -> Unidentified {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::time::Instant;
+
     use tollgate_policy::directory::{Consumer, Credential, Defined};
 
     use super::*;
@@ -514,6 +529,7 @@ mod tests {
             password: None,
         };
         Arc::new(Held {
+            reference: CredentialRef::User("u".into()),
             caller: Some(Arc::new(Caller {
                 consumer: Arc::new(consumer),
                 credential,
@@ -525,6 +541,7 @@ mod tests {
 
     fn nobody() -> Arc<Held> {
         Arc::new(Held {
+            reference: CredentialRef::User("u".into()),
             caller: None,
             standing: Arc::default(),
             since: Instant::now(),

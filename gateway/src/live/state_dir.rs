@@ -19,7 +19,8 @@ const OWNER_ONLY: u32 = 0o700;
 pub fn prepare(asked: Option<&Path>, home: Option<&Path>) -> Result<PathBuf, String> {
     if let Some(asked) = asked {
         return match create(asked) {
-            Ok(()) => Ok(asked.to_owned()),
+            // Copies of files refer to each other by whole paths.
+            Ok(()) => Ok(std::path::absolute(asked).unwrap_or_else(|_| asked.to_owned())),
             Err(error) => Err(format!(
                 "cannot use state_dir {}: {error}; name a directory that can be written (--state-dir)",
                 asked.display()

@@ -26,12 +26,8 @@ impl Exchange {
             identified,
             client: asked.request.client,
         };
-        if let Some(charges) = self
-            .shared
-            .quotas
-            .charges(&call)
-            .filter(|_| !self.is_described)
-        {
+        let ours = !self.is_described && identified.admitted_by.is_none();
+        if let Some(charges) = self.shared.quotas.charges(&call).filter(|_| ours) {
             charges.count_refused(|source| quota::verdict::cost_of(source, &called.api, asked));
         }
     }
@@ -44,6 +40,9 @@ impl Exchange {
         asked: &Asked<'_>,
         grant: &mut Grant,
     ) -> Result<Option<Reservation>, Denial> {
+        if identified.admitted_by.is_some() {
+            return Ok(None);
+        }
         let shared = Arc::clone(&self.shared);
         let recorded =
             identified.identity.caller.is_some() && called.durability() != Durability::Metric;

@@ -28,6 +28,8 @@ pub struct ApiConfig {
     pub base_path: Option<Arc<str>>,
     /// The service it stands before: the sidecars of that service serve this API too. `None`: gateways alone do.
     pub service: Option<Arc<str>>,
+    /// The gateways whose admissions sidecars believe, by name; empty: every gateway of the installation.
+    pub admissions_from: Vec<Arc<str>>,
     /// Where calls go.
     pub upstream: UpstreamConfig,
     /// Enforce what the spec's `security` demands, or leave it to the service.

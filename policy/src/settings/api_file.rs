@@ -32,6 +32,7 @@ struct Written {
     hosts: Option<Vec<Text>>,
     base_path: Option<Text>,
     service: Option<Text>,
+    admissions_from: Option<Vec<Text>>,
     upstream: Option<WrittenUpstream>,
     security: Option<Text>,
     auth: Option<WrittenAuth>,
@@ -172,6 +173,7 @@ fn config(reader: &mut Reader, path: &Path, written: &Written) -> Option<Placed>
         hosts,
         base_path,
         service,
+        admissions_from: reader.list("admissions_from", written.admissions_from.as_ref(), gateway),
         upstream: upstream?,
         security,
         auth,
@@ -254,6 +256,17 @@ fn existing_spec(reader: &mut Reader, spec: &Text) -> Option<std::path::PathBuf>
         "paths are relative to the directory of this file".to_owned(),
     );
     None
+}
+
+/// The name of a gateway, as it stands in identities.
+fn gateway(text: &str) -> Result<Arc<str>, Wrong> {
+    let id = WorkloadId::new("domain", Kind::Gateway, text);
+    id.map(|id| Arc::clone(id.name())).map_err(|_| {
+        Wrong::new(
+            format!("`{text}` is no name of a gateway"),
+            "write the NAME of spiffe://DOMAIN/gateway/NAME, of a-z, 0-9 and -",
+        )
+    })
 }
 
 /// The name of a service, as it stands in identities.
@@ -348,6 +361,7 @@ impl ApiConfig {
             hosts: Vec::<HostPattern>::new(),
             base_path: None,
             service: None,
+            admissions_from: Vec::new(),
             upstream: plain(target),
             security,
             auth: AuthConfig::default(),

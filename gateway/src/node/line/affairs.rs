@@ -12,6 +12,8 @@ use tonic::{Code, Status};
 
 /// Questions at once; more are not answered.
 const AT_ONCE: usize = 64;
+/// Bytes of an answer: texts of several terms.
+const LARGEST: usize = 32 << 20;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -33,7 +35,7 @@ impl Affairs {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return;
         };
-        let wire = Wire::new(self.channel.clone());
+        let wire = Wire::new(self.channel.clone()).max_decoding_message_size(LARGEST);
         tokio::spawn(async move {
             match timeout(PATIENCE, asked(wire, question)).await {
                 Ok(Ok(answer)) => drop(back.send(answer)),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tollgate_proto::bundles::MAX_BUNDLE_MESSAGE;
 use tollgate_proto::wire::{self, control_client::ControlClient as Wire, policy_event, verdict};
 use tonic::transport::Channel;
 
@@ -44,7 +45,8 @@ pub(super) async fn follow(
     completed: watch::Sender<bool>,
 ) {
     let mut stream = Duplex::new("policy", move |from| {
-        let mut wire = Wire::new(channel.clone());
+        let wire = Wire::new(channel.clone());
+        let mut wire = wire.max_decoding_message_size(MAX_BUNDLE_MESSAGE);
         async move { wire.watch_policy(from).await }
     });
     let mut tell = tokio::time::interval(TELL);

@@ -124,7 +124,13 @@ impl Registry {
                 .filter(|((other, _), node)| other == name && node.connections > 0);
             named.count() > 1
         };
-        let shown = nodes.iter().map(|(key, node)| {
+        // Of a node that came back, the processes before say nothing more.
+        let is_back = |name: &str, node: &Node| {
+            let mut others = nodes.iter().filter(|((other, _), _)| other == name);
+            node.connections == 0 && others.any(|(_, other)| other.since > node.since)
+        };
+        let shown = nodes.iter().filter(|((name, _), node)| !is_back(name, node));
+        let shown = shown.map(|(key, node)| {
             let mut warnings = Vec::new();
             if node.connections > 0 && twice(&key.0) {
                 warnings.push("another process has the same node name");
