@@ -19,6 +19,7 @@
 
 pub mod client;
 pub mod disk;
+pub mod fleet;
 pub mod http2;
 pub mod load;
 pub mod measure;

@@ -26,7 +26,7 @@ use tollgate_proto::wire::{self, Bundle, Verdict};
 pub use self::pack::Packed;
 
 use self::store::{Aside, Store, discard};
-use self::trial::{DEATHS, Life, Phase, TRIAL, Trial};
+use self::trial::{DEATHS, DEATHS_ALONE, Life, Phase, TRIAL, Trial};
 use super::Live;
 use super::attempt::{Attempt, Outcome};
 use super::copies::{Kept, Stamp};
@@ -527,11 +527,18 @@ impl Bundles {
             // While one was compiled nothing else was new: the others go free.
             let guilty = !compiling || trial.phase == Phase::Compiling;
             let deaths = trial.deaths.saturating_add(u32::from(guilty));
-            self.note_deaths(&api, generation, deaths);
+            // With nothing to go back to, deaths that may have been anybody's doing are borne longer than being without the API.
+            let alone = self.store.generations(&api).len() < 2 && trial.phase != Phase::Compiling;
+            self.note_deaths(
+                &api,
+                generation,
+                deaths,
+                if alone { DEATHS_ALONE } else { DEATHS },
+            );
         }
     }
 
-    fn note_deaths(&self, api: &str, generation: u64, deaths: u32) {
+    fn note_deaths(&self, api: &str, generation: u64, deaths: u32, borne: u32) {
         let Some(place) = self.store.place(api, generation) else {
             return;
         };
@@ -542,7 +549,7 @@ impl Bundles {
         if let Err(error) = trial.write(&place) {
             tracing::warn!(%api, "API {api}: a death cannot be noted: {error}");
         }
-        if deaths < DEATHS {
+        if deaths < borne {
             tracing::warn!(%api, "API {api}: a process died within {TRIAL:?} of generation {generation}");
             return;
         }

@@ -17,6 +17,9 @@ pub(super) const TRIAL: Duration = Duration::from_secs(60);
 /// Deaths that put a generation aside.
 pub(super) const DEATHS: u32 = 2;
 
+/// Deaths that put a generation aside that served and has none before it.
+pub(super) const DEATHS_ALONE: u32 = 5;
+
 /// First line of the file.
 const FORMAT: &str = "tollgate trial 1";
 

@@ -109,6 +109,7 @@ impl Line {
             self.services,
             self.registration,
             leave,
+            self.state_dir.join("services"),
         ));
         tasks.spawn(policy::follow(
             channel.clone(),

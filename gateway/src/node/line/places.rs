@@ -1,7 +1,11 @@
 //! Where services live: what is wanted is asked for, what this node serves is registered. What was told stays while nobody answers.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use prost::Message as _;
 
 use tokio::sync::watch;
 use tollgate_policy::workload::WorkloadId;
@@ -9,6 +13,7 @@ use tollgate_proto::wire::{self, control_client::ControlClient as Wire};
 use tonic::transport::Channel;
 
 use super::duplex::{Duplex, Event};
+use super::memory;
 use crate::node::{ServiceEndpoint, Services};
 
 /// What a sidecar registers: its service and where it is reached.
@@ -20,13 +25,19 @@ pub struct Registration {
     pub address: SocketAddr,
 }
 
-/// Follows services, and keeps the registration until `leaving` turns true.
+/// Follows services, and keeps the registration until `leaving` turns true. What was told is kept in `file`, for a start without a control
+/// plane.
 pub(super) async fn follow(
     channel: Channel,
     services: Arc<Services>,
     registration: Option<Registration>,
     mut leaving: watch::Receiver<bool>,
+    file: PathBuf,
 ) {
+    let mut told = read(&file);
+    for event in told.values() {
+        take(&services, event);
+    }
     let mut stream = Duplex::new("services", move |from| {
         let mut wire = Wire::new(channel.clone());
         async move { wire.watch_endpoints(from).await }
@@ -47,9 +58,16 @@ pub(super) async fn follow(
                     stream.send(wire::EndpointsRequest { registration, wanted, leaving: false });
                 }
                 Event::Closed => {}
-                Event::Message(event) => take(&services, event),
+                Event::Message(event) => {
+                    take(&services, &event);
+                    told.insert(event.service.clone(), event);
+                    keep(&file, &told).await;
+                }
             },
             Ok(()) = wanted.changed() => {
+                for event in told.values() {
+                    take(&services, event);
+                }
                 let wanted = all(&services);
                 stream.send(wire::EndpointsRequest { registration: None, wanted, leaving: false });
             }
@@ -62,8 +80,8 @@ pub(super) async fn follow(
 }
 
 /// Takes endpoints into use; one that is not understood is none, rather than one that is not verified.
-fn take(services: &Services, event: wire::EndpointsEvent) {
-    let read = |endpoint: wire::ServiceEndpoint| {
+fn take(services: &Services, event: &wire::EndpointsEvent) {
+    let read = |endpoint: &wire::ServiceEndpoint| {
         let address = endpoint.address.parse().ok()?;
         let id = match endpoint.tls {
             true => Some(endpoint.spiffe_id.parse::<WorkloadId>().ok()?),
@@ -71,6 +89,36 @@ fn take(services: &Services, event: wire::EndpointsEvent) {
         };
         Some(ServiceEndpoint { address, id })
     };
-    let endpoints: Vec<_> = event.endpoints.into_iter().filter_map(read).collect();
+    let endpoints: Vec<_> = event.endpoints.iter().filter_map(read).collect();
     services.set(&event.service, endpoints.into());
+}
+
+/// What a former process was told, by service. A file that is damaged says nothing.
+fn read(file: &Path) -> BTreeMap<String, wire::EndpointsEvent> {
+    let bytes = std::fs::read(file).unwrap_or_default();
+    let mut rest = &*bytes;
+    let mut told = BTreeMap::new();
+    while !rest.is_empty() {
+        let Ok(event) = wire::EndpointsEvent::decode_length_delimited(&mut rest) else {
+            tracing::warn!(
+                "{} is damaged: where services live is asked for anew",
+                file.display()
+            );
+            break;
+        };
+        told.insert(event.service.clone(), event);
+    }
+    told
+}
+
+async fn keep(file: &Path, told: &BTreeMap<String, wire::EndpointsEvent>) {
+    let mut bytes = Vec::new();
+    for event in told.values() {
+        bytes.extend(event.encode_length_delimited_to_vec());
+    }
+    let file = file.to_owned();
+    let written = tokio::task::spawn_blocking(move || memory::write(&file, &bytes)).await;
+    if let Ok(Err(error)) = written {
+        tracing::warn!(%error, "where services live is not kept for the next start");
+    }
 }

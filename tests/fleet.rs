@@ -1,0 +1,316 @@
+//! A control plane, gateways and sidecars as processes of their own: policy reaches them, one hop charges, and they go on deciding while
+//! the control plane is away, slow, killed or empty.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod world;
+
+use std::time::{Duration, Instant};
+
+use world::fleet::Fleet;
+use world::{Client, Service, eventually};
+
+const BOOKS: &str = "/v1/books";
+
+#[test]
+fn a_call_through_gateway_and_sidecar_is_charged_once_and_its_key_goes_no_further() {
+    let fleet = Fleet::start("");
+    let app = Service::new();
+    let sidecar = fleet.sidecar("shop-1", "shop", &app);
+    let edge = fleet.gateway("edge-1");
+    let (_, key) = fleet.key("desk");
+    eventually("it is served", || edge.status(BOOKS, &key) == 200);
+    let before = app.calls().len();
+    for _ in 0..9 {
+        assert_eq!(edge.status(BOOKS, &key), 200);
+    }
+    let calls = app.calls();
+    assert_eq!(calls.len() - before, 9);
+    for call in &calls {
+        assert_eq!(call.header("x-tollgate-consumer"), Some("desk"));
+        assert_eq!(call.header("x-tollgate-plan"), Some("all"));
+        assert_eq!(call.header("x-api-key"), None);
+        assert_eq!(call.header("x-tollgate-admission"), None);
+        let from = call.header("x-forwarded-for").unwrap();
+        assert!(from.starts_with("127.0.0.1"), "{from}");
+    }
+    eventually("all of it is billed", || fleet.calls("desk") >= 10);
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(fleet.calls("desk"), 10, "and nothing twice");
+    let metrics = sidecar.metrics();
+    assert!(
+        metrics.contains("tollgate_admissions_total{result=\"believed\"} 10"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("source=\"gateway/edge\",destination=\"shop\""),
+        "{metrics}"
+    );
+}
+
+#[test]
+fn who_is_no_gateway_of_the_installation_admits_nobody() {
+    let fleet = Fleet::start("");
+    let app = Service::new();
+    let sidecar = fleet.sidecar("shop-1", "shop", &app);
+    let (_, key) = fleet.key("desk");
+    // A key counts at the sidecar as at the edge.
+    eventually("the key counts", || sidecar.status(BOOKS, &key) == 200);
+    for forged in ["AQ", "", "x", &"A".repeat(4000)] {
+        let answer = sidecar.call("GET", BOOKS, &[("x-tollgate-admission", forged)]);
+        answer.unwrap().is_problem(401, "credential_required");
+    }
+    assert_eq!(app.calls().len(), 1);
+    assert_eq!(
+        sidecar.status(BOOKS, "tg_live_7FDEL8T1cel14i4aXt9adq2wwGoh"),
+        401
+    );
+}
+
+#[test]
+fn without_the_control_plane_known_callers_are_served_through_every_restart_and_strangers_are_not()
+{
+    let mut fleet = Fleet::start("");
+    let app = Service::new();
+    let mut sidecar = fleet.sidecar("shop-1", "shop", &app);
+    let mut edge = fleet.gateway("edge-1");
+    let (id, key) = fleet.key("desk");
+    let (_, unknown) = fleet.key("web");
+    let (_, unlimited) = fleet.key("web");
+    let mut served = 0;
+    let mut ask = |edge: &world::fleet::Member, path: &str| {
+        let status = edge.status(path, &key);
+        served += u64::from(status == 200);
+        status
+    };
+    eventually("it is served", || ask(&edge, BOOKS) == 200);
+    assert_eq!(edge.status(BOOKS, &unlimited), 200);
+    // What is known is on the disk.
+    eventually("callers are kept", || edge.state.join("callers").exists());
+    eventually("callers are kept", || {
+        sidecar.state.join("callers").exists()
+    });
+    std::thread::sleep(Duration::from_secs(3));
+    fleet.control.kill();
+    assert_eq!(ask(&edge, BOOKS), 200);
+    sidecar.node.start_again();
+    sidecar.is_ready();
+    eventually("the sidecar is found again", || ask(&edge, BOOKS) == 200);
+    edge.node.start_again();
+    edge.is_ready();
+    eventually(
+        "the gateway knows its callers, and where the service is",
+        || edge.status(BOOKS, &unlimited) == 200,
+    );
+    // Its emergency share was in the process that ended.
+    let limited = edge.call("GET", BOOKS, &[("x-api-key", &key)]).unwrap();
+    limited.is_problem(503, "quota_unavailable");
+    assert_eq!(edge.status(BOOKS, &unknown), 503, "whom nobody knows");
+    assert_eq!(edge.status(BOOKS, "nonsense"), 401);
+    // Back again: a revocation arrives at once.
+    fleet.control.start_again();
+    eventually("the control plane answers", || {
+        fleet.try_cli(&["keys", "list", "desk"]).0
+    });
+    eventually("the lane is heard", || {
+        edge.metrics().contains("tollgate_control_connected 1")
+    });
+    eventually("quota is handed out again", || ask(&edge, BOOKS) == 200);
+    fleet.cli(&["keys", "revoke", &id]);
+    let revoked = Instant::now();
+    eventually("it is refused", || ask(&edge, BOOKS) == 401);
+    assert!(
+        revoked.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        revoked.elapsed()
+    );
+    eventually("the other key is known now", || {
+        edge.status(BOOKS, &unknown) == 200
+    });
+    eventually("usage is complete", || fleet.calls("desk") == served);
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(fleet.calls("desk"), served, "to the record");
+}
+
+#[test]
+fn gateways_killed_again_and_again_lose_and_double_no_usage() {
+    let fleet = Fleet::start("");
+    let app = Service::new();
+    let _sidecar = fleet.sidecar("shop-1", "shop", &app);
+    let mut edge = fleet.gateway("edge-1");
+    let (_, key) = fleet.key("desk");
+    let mut answered = 0;
+    for _ in 0..4 {
+        eventually("it is served", || {
+            let status = edge.status(BOOKS, &key);
+            answered += u64::from(status == 200);
+            status == 200
+        });
+        for _ in 0..40 {
+            assert_eq!(edge.status(BOOKS, &key), 200);
+            answered += 1;
+        }
+        edge.node.start_again();
+        edge.is_ready();
+    }
+    eventually("usage is complete", || fleet.calls("desk") >= answered);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(fleet.calls("desk"), answered);
+}
+
+#[test]
+fn a_broken_file_hurts_no_other_api_and_a_good_one_arrives_while_calls_go_on() {
+    let fleet = Fleet::start("");
+    let app = Service::new();
+    let _sidecar = fleet.sidecar("shop-1", "shop", &app);
+    let edge = fleet.gateway("edge-1");
+    let (_, key) = fleet.key("desk");
+    eventually("it is served", || edge.status(BOOKS, &key) == 200);
+    let other = "spec: ../shop-spec.yaml\nservice: shop\nbase_path: /other\nupstream: service://shop\nsecurity: off\n";
+    std::fs::write(fleet.config("apis/other.yaml"), other).unwrap();
+    eventually("the second API arrives", || {
+        edge.status("/other/books", "") == 200
+    });
+    // The one is broken, the other changed, in the same moment.
+    std::fs::write(fleet.config("apis/other.yaml"), "spec: nowhere.yaml\n").unwrap();
+    let public =
+        "spec: ../shop-spec.yaml\nservice: shop\nupstream: service://shop\nsecurity: off\n";
+    std::fs::write(fleet.config("apis/shop.yaml"), public).unwrap();
+    eventually("the change arrives", || edge.status(BOOKS, "") == 200);
+    assert_eq!(
+        edge.status("/other/books", ""),
+        200,
+        "what was good is served"
+    );
+    let bundles = fleet.cli(&["bundles", "list"]);
+    assert!(bundles.contains("nowhere.yaml"), "{bundles}");
+    let members = fleet.members().to_string();
+    assert!(
+        members.contains("shop-1") && members.contains("edge-1"),
+        "{members}"
+    );
+}
+
+#[test]
+fn the_app_reaches_other_services_by_name_and_is_known_there() {
+    let fleet = Fleet::start("");
+    let (shop, orders) = (Service::new(), Service::new());
+    let beside_shop = fleet.sidecar("shop-1", "shop", &shop);
+    let spec = "openapi: 3.1.0\ninfo: { title: Orders, version: '1' }\npaths: { /orders: { get: { operationId: listOrders, responses: { '200': { description: fine } } } } }\n";
+    std::fs::write(fleet.config("orders-spec.yaml"), spec).unwrap();
+    let api =
+        "spec: ../orders-spec.yaml\nservice: orders\nupstream: service://orders\nsecurity: off\n";
+    std::fs::write(fleet.config("apis/orders.yaml"), api).unwrap();
+    let beside_orders = fleet.sidecar("orders-1", "orders", &orders);
+    eventually("the shop reaches the orders", || {
+        let mut client = Client::try_connect(beside_shop.outbound).unwrap();
+        client.send(b"GET http://orders/orders HTTP/1.1\r\nhost: orders\r\n\r\n");
+        client.answer().is_ok_and(|answer| answer.status == 200)
+    });
+    assert_eq!(orders.calls().last().unwrap().target(), "/orders");
+    let metrics = beside_orders.metrics();
+    let known = "source=\"shop\",destination=\"orders\"";
+    assert!(metrics.contains(known), "{metrics}");
+    let mut client = Client::connect(beside_shop.outbound);
+    client.send(b"GET http://example.com/ HTTP/1.1\r\nhost: example.com\r\n\r\n");
+    client.answer().unwrap().is_problem(404, "unknown_service");
+}
+
+#[test]
+fn a_control_plane_that_begins_anew_takes_nothing_from_the_nodes() {
+    let mut fleet = Fleet::start("");
+    let app = Service::new();
+    let _sidecar = fleet.sidecar("shop-1", "shop", &app);
+    let edge = fleet.gateway("edge-1");
+    let (id, revoked) = fleet.key("web");
+    let (_, key) = fleet.key("desk");
+    eventually("it is served", || edge.status(BOOKS, &key) == 200);
+    eventually("it is served", || edge.status(BOOKS, &revoked) == 200);
+    fleet.cli(&["keys", "revoke", &id]);
+    eventually("it is refused", || edge.status(BOOKS, &revoked) == 401);
+    fleet.control.kill();
+    // All but who it is, and the keyed hashes' key: the store, with the log and what was published, is gone.
+    for entry in std::fs::read_dir(fleet.state("control")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.starts_with("control.db") || name.starts_with("audit-head") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    fleet.control.start_again();
+    eventually("the gateway notices", || {
+        edge.node.log().contains("began anew")
+    });
+    for _ in 0..20 {
+        let answer = edge.call("GET", BOOKS, &[("x-api-key", &key)]).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(edge.status(BOOKS, &revoked), 401);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_control_plane_that_stands_still_holds_up_nobody_who_is_known() {
+    let fleet = Fleet::start("");
+    let app = Service::new();
+    let _sidecar = fleet.sidecar("shop-1", "shop", &app);
+    let edge = fleet.gateway("edge-1");
+    let (_, key) = fleet.key("desk");
+    let (_, unknown) = fleet.key("web");
+    eventually("it is served", || edge.status(BOOKS, &key) == 200);
+    let signal = |name: &str| {
+        let id = fleet.control.id().to_string();
+        let sent = std::process::Command::new("kill")
+            .args([name, &id])
+            .status();
+        assert!(sent.unwrap().success());
+    };
+    signal("-STOP");
+    for _ in 0..30 {
+        let asked = Instant::now();
+        assert_eq!(edge.status(BOOKS, &key), 200);
+        assert!(
+            asked.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            asked.elapsed()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let asked = Instant::now();
+    assert_eq!(edge.status(BOOKS, &unknown), 503);
+    assert!(
+        asked.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        asked.elapsed()
+    );
+    eventually("the silence is noticed", || {
+        edge.metrics().contains("tollgate_control_connected 0")
+    });
+    assert_eq!(edge.status(BOOKS, &key), 200);
+    signal("-CONT");
+    eventually("it is known again", || edge.status(BOOKS, &unknown) == 200);
+}
+
+#[test]
+fn an_operation_that_must_not_be_stale_is_refused_once_nobody_was_heard_for_too_long() {
+    let mut fleet = Fleet::start("operations: { createBook: { stale_ok: 1s } }\n");
+    let app = Service::new();
+    let _sidecar = fleet.sidecar("shop-1", "shop", &app);
+    let edge = fleet.gateway("edge-1");
+    let (_, key) = fleet.key("web");
+    let create = || {
+        let answer = edge.call("POST", BOOKS, &[("x-api-key", &key)]);
+        answer.map_or(0, |answer| answer.status)
+    };
+    eventually("it is served", || create() == 200);
+    assert_eq!(edge.status(BOOKS, &key), 200);
+    fleet.control.kill();
+    eventually("what must not be stale is refused", || create() == 503);
+    assert_eq!(edge.status(BOOKS, &key), 200);
+    fleet.control.start_again();
+    eventually("it is served again", || create() == 200);
+}
