@@ -314,3 +314,55 @@ fn an_operation_that_must_not_be_stale_is_refused_once_nobody_was_heard_for_too_
     fleet.control.start_again();
     eventually("it is served again", || create() == 200);
 }
+
+#[test]
+fn gateways_that_share_a_limit_never_exceed_it_and_by_a_twentieth_while_nobody_grants() {
+    let mut fleet = Fleet::start("");
+    let plans = world::fleet::PLANS.replace("amount: 100000", "amount: 200");
+    std::fs::write(fleet.config("plans.yaml"), plans).unwrap();
+    let app = Service::new();
+    let _sidecar = fleet.sidecar("shop-1", "shop", &app);
+    let edges = [fleet.gateway("edge-1"), fleet.gateway("edge-2")];
+    let keys = [fleet.key("desk").1, fleet.key("desk").1];
+    eventually("the plan is as it was changed", || {
+        let answer = edges[0].call("GET", BOOKS, &[("x-api-key", &keys[0])]);
+        let policy = answer.filter(|it| it.status == 200);
+        policy.is_some_and(|it| it.header("ratelimit-policy").unwrap().contains("q=200;"))
+    });
+    let exhaust = |key: &str| {
+        let mut refused = 0;
+        // Refused for longer than a lease lives: nothing is left anywhere.
+        while refused < 100 {
+            for edge in &edges {
+                match edge.status(BOOKS, key) {
+                    200 => refused = 0,
+                    429 | 503 => refused += 1,
+                    other => panic!("{other}"),
+                }
+            }
+            if refused > 0 {
+                std::thread::sleep(Duration::from_millis(40));
+            }
+        }
+        app.calls().len()
+    };
+    fleet.control.kill();
+    let without = exhaust(&keys[0]);
+    assert!(without <= 210, "{without}");
+    fleet.control.start_again();
+    eventually("the control plane answers", || {
+        fleet.try_cli(&["keys", "list", "desk"]).0
+    });
+    // The other key was never shown: it is looked up again, and draws from the same limit.
+    eventually("both are heard", || {
+        let heard =
+            |edge: &world::fleet::Member| edge.metrics().contains("tollgate_control_connected 1");
+        edges.iter().all(heard)
+    });
+    let all = exhaust(&keys[1]);
+    // What was out in leases when the control plane died counts as spent: that errs to the safe side.
+    assert!((150..=210).contains(&all), "{all}");
+    eventually("all of it is billed", || {
+        fleet.calls("desk") == u64::try_from(all).unwrap()
+    });
+}
