@@ -37,6 +37,8 @@ fn a_call_through_gateway_and_sidecar_is_charged_once_and_its_key_goes_no_furthe
         assert_eq!(call.header("x-tollgate-admission"), None);
         let from = call.header("x-forwarded-for").unwrap();
         assert!(from.starts_with("127.0.0.1"), "{from}");
+        // As the client reached the gateway, not as that reached the sidecar.
+        assert_eq!(call.header("x-forwarded-proto"), Some("http"));
     }
     eventually("all of it is billed", || fleet.calls("desk") >= 10);
     std::thread::sleep(Duration::from_millis(600));

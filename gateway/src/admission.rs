@@ -112,6 +112,19 @@ pub(crate) fn shown<'h>(head: &'h RequestHeader, peer: Option<&WorkloadId>) -> O
     head.headers.get(FIELD).map(HeaderValue::as_bytes)
 }
 
+impl Exchange {
+    /// How the client reached the gateway before us.
+    pub(crate) fn said_by_gateway(&self, head: &RequestHeader) -> Option<&'static str> {
+        let peer = self.workload.as_ref();
+        peer.filter(|peer| peer.kind() == Kind::Gateway)?;
+        match head.headers.get("x-forwarded-proto")?.as_bytes() {
+            b"http" => Some("http"),
+            b"https" => Some("https"),
+            _ => None,
+        }
+    }
+}
+
 impl Identities {
     /// Who calls, as the gateway before us found out; whether that still stands is looked up here.
     ///

@@ -42,7 +42,10 @@ pub fn to_service(
     origin: Origin,
     authority: &str,
 ) -> Result<()> {
-    let forwarded = Forwarded::of(head, origin, exchange.believed_hops());
+    let mut forwarded = Forwarded::of(head, origin, exchange.believed_hops());
+    if let Some(protocol) = exchange.said_by_gateway(head) {
+        forwarded.protocol = protocol;
+    }
     drop_client_claims(head, admitted);
     if !exchange.trace_continued {
         head.remove_header(&TRACESTATE);
