@@ -129,7 +129,9 @@ impl Registry {
             let mut others = nodes.iter().filter(|((other, _), _)| other == name);
             node.connections == 0 && others.any(|(_, other)| other.since > node.since)
         };
-        let shown = nodes.iter().filter(|((name, _), node)| !is_back(name, node));
+        let shown = nodes
+            .iter()
+            .filter(|((name, _), node)| !is_back(name, node));
         let shown = shown.map(|(key, node)| {
             let mut warnings = Vec::new();
             if node.connections > 0 && twice(&key.0) {
