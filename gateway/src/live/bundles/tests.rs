@@ -13,6 +13,8 @@ use tollgate_proto::bundles::content_hash;
 use tollgate_proto::wire::BundleFile;
 use tollgate_proto::wire::bundle_file::Kind as FileKind;
 
+use tollgate_policy::settings::ApiConfig;
+
 use super::*;
 use crate::live::{ApiStatus, Origin};
 use crate::telemetry::Metrics;
