@@ -4,6 +4,7 @@
 //! Everything that can refuse a request is in [`Exchange::admit`]; nothing after it refuses on policy. The state between the steps is a type, so no
 //! later step can ask for what an earlier one did not establish. `report` runs for every request, refused ones included.
 
+mod authorise;
 mod classified;
 mod consumer;
 mod cut_off;
@@ -15,13 +16,12 @@ use std::time::{Duration, Instant};
 
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
-use tollgate_policy::access::{self, Grant, Outcome, Witness};
+use tollgate_policy::access::{self, Grant, Witness};
 use tollgate_policy::settings::Direction;
 use tollgate_policy::workload::WorkloadId;
 
 use crate::admission;
 use crate::api::Api;
-use crate::authoriser::Judged;
 use crate::cost;
 use crate::denial::{Denial, served_methods};
 use crate::door::asked::{Host, acceptable, target_of};
@@ -329,36 +329,6 @@ impl Exchange {
             self.reason = verdict::reason_of(&why);
             verdict::unidentified(api, called.operation, why)
         })
-    }
-
-    /// Asks the external judge of the API, where it has one.
-    async fn authorise(
-        &mut self,
-        called: &Called,
-        identified: &Identified,
-        asked: &Asked<'_>,
-        grant: &mut Grant,
-    ) -> Result<(), Denial> {
-        let Some(authoriser) = &called.api.authoriser else {
-            return Ok(());
-        };
-        let judged = authoriser.judge(called, identified, asked).await;
-        self.step("authorise");
-        let rule = authoriser.rule();
-        let outcome = match &judged {
-            Ok(Judged::Passes) => Outcome::Passed,
-            Ok(Judged::Shadowed) => Outcome::Shadowed,
-            Err(_) => Outcome::Refused,
-        };
-        self.ear.rule(rule, outcome, format_args!("asked"));
-        match judged {
-            Ok(Judged::Passes) => Ok(()),
-            Ok(Judged::Shadowed) => {
-                grant.shadowed.push(rule.clone());
-                Ok(())
-            }
-            Err(refusal) => Err(self.refused_by(called, refusal)),
-        }
     }
 
     fn count_shadows(&self) {

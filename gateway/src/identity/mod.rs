@@ -7,6 +7,7 @@ mod budget;
 mod changed;
 pub mod clock;
 pub mod held;
+mod identified;
 pub mod introspection;
 pub mod issuer;
 pub mod keys;
@@ -24,23 +25,22 @@ use std::sync::Arc;
 
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
-use tollgate_policy::access::{
-    ApiAccess, CredentialPlace, Demand, Identity, Scheme, SchemeDemand, Witness, scopes_satisfied,
-};
+use tollgate_policy::access::{ApiAccess, CredentialPlace, Demand, Scheme, SchemeDemand, Witness};
 use tollgate_policy::credentials::basic::parse_basic;
 use tollgate_policy::credentials::certificate::CertificateIdentity;
 use tollgate_policy::credentials::key::{ApiKey, Pepper};
 use tollgate_policy::credentials::{BadCredential, Digest, jwt};
-use tollgate_policy::directory::{Caller, CredentialRef, Secret};
+use tollgate_policy::directory::{CredentialRef, Secret};
 use tollgate_policy::time::Timestamp;
 use tollgate_policy::workload::WorkloadId;
 use tollgate_proto::ControlClient;
+
+pub use self::identified::Identified;
 
 use self::held::{Directory, Held, NoAnswer};
 use self::issuer::Issuer;
 use self::password::Passwords;
 use self::shown::shown;
-use self::standing::Standings;
 use self::token::{Disbelief, Token, Tokens, issuer_of};
 use self::told::tell;
 use crate::admission::Admissions;
@@ -59,19 +59,6 @@ pub struct Identities {
     pub(crate) admissions: Admissions,
     passwords: Passwords,
     pepper: Pepper,
-}
-
-/// Who calls, and on what that stands.
-#[derive(Debug, Default)]
-pub struct Identified {
-    /// Who.
-    pub identity: Identity,
-    /// What ends the call when it is withdrawn.
-    pub standings: Standings,
-    /// What the directory said about the caller.
-    pub held: Option<Arc<Held>>,
-    /// The gateway that admitted the call, reserved its quota and bills it; `None`: that is for us.
-    pub admitted_by: Option<WorkloadId>,
 }
 
 /// What is known of a request besides its head.
@@ -431,58 +418,6 @@ impl Identities {
     }
 }
 
-impl Identified {
-    /// Takes in what one scheme proved. Two schemes may not lead to two consumers.
-    fn add(&mut self, proof: Proof, scopes: &[Arc<str>]) -> Result<(), Unidentified> {
-        match &proof.token {
-            Some(token) => scopes_satisfied(scopes, &token.claims).map_err(Unidentified::Scope)?,
-            // Without a token, what a scheme lists are roles (OpenAPI 3.1, "Security Requirement Object"). Nobody's are none.
-            None => roles_satisfied(scopes, proof.held.as_deref())?,
-        }
-        if let Some(token) = proof.token {
-            self.standings.push(token.standing.clone());
-            self.identity.claims = Some(token.claims.clone());
-        }
-        if let Some(certificate) = proof.certificate {
-            self.identity.certificate = Some(certificate);
-        }
-        match proof.held {
-            Some(held) => self.stands_on(held),
-            None => Ok(()),
-        }
-    }
-
-    /// Takes in whom the directory knows by a credential.
-    pub(crate) fn stands_on(&mut self, held: Arc<Held>) -> Result<(), Unidentified> {
-        if held.standing.withdrawn() {
-            return Err(Unidentified::Bad(BadCredential::Revoked));
-        }
-        if let Some(caller) = &held.caller {
-            let same = |known: &Arc<Caller>| known.consumer.name == caller.consumer.name;
-            match &self.identity.caller {
-                Some(known) if !same(known) => {
-                    return Err(Unidentified::Bad(BadCredential::Unknown));
-                }
-                Some(_) => {}
-                None => self.identity.caller = Some(caller.clone()),
-            }
-        }
-        self.standings.push(held.standing.clone());
-        self.held = Some(held);
-        Ok(())
-    }
-}
-
-/// Whether the consumer found, if one was, has every role of a list.
-fn roles_satisfied(roles: &[Arc<str>], held: Option<&Held>) -> Result<(), Unidentified> {
-    let caller = held.and_then(|held| held.caller.as_ref());
-    let has = |role: &Arc<str>| caller.is_some_and(|it| it.consumer.roles.contains(role));
-    match roles.iter().find(|role| !has(role)) {
-        Some(lacking) => Err(Unidentified::Scope(lacking.clone())),
-        None => Ok(()),
-    }
-}
-
 /// Of two failures the one to tell: what cannot be known outweighs what is wrong, which outweighs what is missing.
 fn worse(first: Unidentified, second: Unidentified) -> Unidentified {
     let weight = |failure: &Unidentified| match failure {
@@ -496,94 +431,5 @@ fn worse(first: Unidentified, second: Unidentified) -> Unidentified {
         second
     } else {
         first
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use std::time::Instant;
-
-    use tollgate_policy::directory::{Consumer, Credential, Defined};
-
-    use super::*;
-
-    fn held(roles: &[&str]) -> Arc<Held> {
-        let consumer = Consumer {
-            name: "shop".into(),
-            project: "p".into(),
-            organisation: "o".into(),
-            suspended: false,
-            roles: roles.iter().map(|role| Arc::from(*role)).collect(),
-            explains: false,
-            subscriptions: Vec::new(),
-            origin: Defined::Store,
-        };
-        let credential = Credential {
-            id: "key".into(),
-            not_before: None,
-            expires: None,
-            operations: None,
-            networks: Vec::new(),
-            referrers: Vec::new(),
-            password: None,
-        };
-        Arc::new(Held {
-            reference: CredentialRef::User("u".into()),
-            caller: Some(Arc::new(Caller {
-                consumer: Arc::new(consumer),
-                credential,
-            })),
-            standing: Arc::default(),
-            since: Instant::now(),
-        })
-    }
-
-    fn nobody() -> Arc<Held> {
-        Arc::new(Held {
-            reference: CredentialRef::User("u".into()),
-            caller: None,
-            standing: Arc::default(),
-            since: Instant::now(),
-        })
-    }
-
-    /// Whether a scheme without a token passes that lists the role `staff`, after a token that has every scope.
-    fn passes(held: Option<Arc<Held>>, after_a_token: bool) -> bool {
-        let mut identified = Identified::default();
-        if after_a_token {
-            let claims = tollgate_policy::credentials::Claims {
-                issuer: "i".into(),
-                subject: "s".into(),
-                client: "".into(),
-                scopes: vec!["staff".into()],
-                roles: Vec::new(),
-                id: "".into(),
-                expires: None,
-                not_before: None,
-                issued: None,
-                all: serde_json::Map::new(),
-            };
-            identified.identity.claims = Some(Arc::new(claims));
-        }
-        let proof = Proof {
-            held,
-            token: None,
-            certificate: Some("spiffe://a/b".into()),
-        };
-        identified.add(proof, &["staff".into()]).is_ok()
-    }
-
-    #[test]
-    fn a_role_that_a_scheme_lists_is_had_by_whoever_shows_its_credential() {
-        for after_a_token in [false, true] {
-            assert!(passes(Some(held(&["staff"])), after_a_token));
-            assert!(!passes(Some(held(&["guest"])), after_a_token));
-            assert!(
-                !passes(Some(nobody()), after_a_token),
-                "nobody's certificate"
-            );
-            assert!(!passes(None, after_a_token));
-        }
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::Control;
-use crate::control::{announce, now};
+use crate::change::announce;
+use crate::control::now;
 use crate::index::Effects;
 
 /// Longest sleep: the clock may be set meanwhile.

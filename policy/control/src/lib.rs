@@ -8,6 +8,7 @@
 mod audit;
 pub mod bundles;
 pub mod ca;
+mod change;
 mod control;
 mod expiry;
 mod follow;

@@ -4,6 +4,8 @@
 //! and touches no other; a start needs no control plane. A generation of which the process dies twice within a minute is put aside. Not
 //! here: the conversation with the control plane.
 
+mod held;
+mod look;
 mod pack;
 mod store;
 mod trial;
@@ -11,24 +13,23 @@ mod trial;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tollgate_policy::settings::{self, ApiConfig, UpstreamConfig, UpstreamProtocol};
-use tollgate_policy::{Finding, Place, Severity};
+use tollgate_policy::settings::UpstreamConfig;
 use tollgate_proto::bundles::check;
 use tollgate_proto::wire::verdict::Kind;
 use tollgate_proto::wire::{self, Bundle, Verdict};
 
+pub(super) use self::held::Held;
 pub use self::pack::Packed;
 
 use self::store::{Aside, Store, discard};
 use self::trial::{DEATHS, DEATHS_ALONE, Life, Phase, TRIAL, Trial};
 use super::Live;
-use super::attempt::{Attempt, Outcome};
 use super::copies::{Kept, Stamp};
 use super::entry::Entry;
 use super::load::Source;
@@ -57,60 +58,6 @@ struct Known {
     aside: Option<Aside>,
     /// It serves what it was said not to.
     late: Option<u64>,
-}
-
-/// A bundle, as held.
-#[derive(Debug)]
-pub(super) struct Held {
-    name: String,
-    pub(super) kept: Kept,
-    pub(super) stamp: Stamp,
-    app: Option<UpstreamConfig>,
-    /// Why it will not be there after a restart.
-    trouble: Option<String>,
-}
-
-impl Held {
-    /// The API file, where it lies on the control plane's machine.
-    pub(super) fn file(&self) -> &Path {
-        let file = self.kept.original.as_deref();
-        file.unwrap_or(&self.kept.directory)
-    }
-
-    /// Its API file, with the references of this machine.
-    pub(super) fn read(
-        &self,
-        environment: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<ApiConfig, Vec<Finding>> {
-        let copy_of = |file: &Path| self.kept.copy_of(file);
-        let copy = self.kept.api_file.as_deref().unwrap_or(self.file());
-        let mut config = settings::read_kept_api(copy, self.file(), &copy_of, environment)?;
-        if *config.name != *self.name {
-            return Err(vec![Finding {
-                severity: Severity::Error,
-                code: "api-name",
-                place: Place::file(self.file().display().to_string()),
-                what: format!("this is the file of another API than `{}`", self.name),
-                remedy: "publish each API under the name of its file".to_owned(),
-            }]);
-        }
-        if let Some(app) = &self.app {
-            stand_before(app, &mut config);
-        }
-        Ok(config)
-    }
-}
-
-/// Has the app called instead of what the file names. How long to wait and how often to try stays as the file says.
-fn stand_before(app: &UpstreamConfig, config: &mut ApiConfig) {
-    let upstream = &mut config.upstream;
-    upstream.endpoints.clone_from(&app.endpoints);
-    upstream.tls.clone_from(&app.tls);
-    upstream.protocol = match config.grpc {
-        // There is no other way to speak gRPC.
-        Some(_) => UpstreamProtocol::Http2,
-        None => app.protocol,
-    };
 }
 
 impl Live {
@@ -230,104 +177,6 @@ impl Live {
         }
     }
 
-    /// The first look: each API from its newest generation that is good.
-    pub(super) fn begin(&self, bundles: &Bundles) {
-        bundles.count_deaths();
-        let apis = bundles.store.apis();
-        let attempts: Vec<_> = apis
-            .iter()
-            .filter_map(|api| self.first(bundles, api))
-            .collect();
-        for attempt in &attempts {
-            if let Source::Bundle(held) = &attempt.source {
-                bundles.know(&attempt.name, |known| {
-                    known.waiting = Some(Arc::clone(held))
-                });
-            }
-        }
-        self.conclude(attempts);
-        self.note_served(bundles);
-        bundles
-            .known
-            .lock()
-            .values_mut()
-            .for_each(|it| it.late = None);
-        let entries = self.entries.lock();
-        for (api, entry) in &*entries {
-            if !may_wait(entry) {
-                bundles.know(api, |known| known.waiting = None);
-            }
-        }
-    }
-
-    /// Another look: at what waits, and with `all` at whether anything changed that bundles refer to.
-    pub(super) fn look(&self, bundles: &Bundles, all: bool) {
-        let before = self.entries.lock().clone();
-        let waiting = bundles.waiting();
-        let names: BTreeSet<&String> = before.keys().chain(waiting.keys()).collect();
-        let attempt = |name: &String| {
-            let entry = before.get(name);
-            if let Some(held) = waiting.get(name) {
-                bundles.put_to_trial(name, held.stamp.generation, Some(Phase::Compiling));
-                let source = Source::Bundle(Arc::clone(held));
-                let attempt = self.attempt(entry, name.clone(), source);
-                bundles.put_to_trial(name, held.stamp.generation, None);
-                return Some(attempt);
-            }
-            let entry = entry?;
-            Some(match all && entry.serving.is_some() {
-                true => self.attempt(Some(entry), name.clone(), entry.source.clone()),
-                false => Attempt::unchanged(name.clone(), entry.clone()),
-            })
-        };
-        let attempts: Vec<_> = names.into_iter().filter_map(attempt).collect();
-        for api in waiting.keys() {
-            self.will_serve(bundles, api, &attempts);
-        }
-        self.conclude(attempts);
-        self.note_served(bundles);
-    }
-
-    /// Before it takes traffic, not after.
-    fn will_serve(&self, bundles: &Bundles, api: &str, attempts: &[Attempt]) {
-        let attempt = attempts.iter().find(|attempt| attempt.name == api);
-        if let Some((Source::Bundle(held), Outcome::Loaded(_))) =
-            attempt.map(|it| (&it.source, &it.outcome))
-        {
-            let before = bundles.know(api, |known| known.on_trial.take());
-            if let Some((before, _)) = before {
-                bundles.put_to_trial(api, before, None);
-            }
-            bundles.put_to_trial(api, held.stamp.generation, Some(Phase::Serving));
-        }
-    }
-
-    /// What waited and serves now.
-    fn note_served(&self, bundles: &Bundles) {
-        for (api, held) in bundles.waiting() {
-            let entry = self.entries.lock().get(&api).cloned();
-            let serves = entry.as_ref().and_then(serving) == Some(&held.stamp);
-            let generation = held.stamp.generation;
-            if !serves {
-                bundles.put_to_trial(&api, generation, None);
-                continue;
-            }
-            bundles.store.prune(&api, generation);
-            let aside = bundles.store.aside(&api);
-            bundles.know(&api, |known| {
-                known.waiting = None;
-                known.late = Some(generation);
-                if known
-                    .aside
-                    .as_ref()
-                    .is_some_and(|it| it.stamp.generation <= generation)
-                {
-                    known.aside = aside;
-                }
-            });
-        }
-    }
-
     /// Whether a bundle is held already.
     fn is_held(&self, bundles: &Bundles, bundle: &Bundle) -> Result<bool, String> {
         let (api, generation) = (&bundle.api, bundle.generation);
@@ -382,56 +231,6 @@ impl Live {
         bundles.know(api, |known| known.waiting = None);
         discard(&held.kept.directory);
         Err(why)
-    }
-
-    /// An API at the start: from its newest generation that can be served.
-    fn first(&self, bundles: &Bundles, api: &str) -> Option<Attempt> {
-        let mut troubles = Vec::new();
-        let aside = bundles.know(api, |known| known.aside.clone());
-        if let Some(aside) = &aside {
-            let generation = aside.stamp.generation;
-            troubles.push(format!(
-                "generation {generation} was put aside: {}",
-                aside.reason
-            ));
-        }
-        let mut last = None;
-        for generation in bundles.store.generations(api) {
-            if aside
-                .as_ref()
-                .is_some_and(|it| it.stamp.generation == generation)
-            {
-                continue;
-            }
-            let held = match bundles.held(api, generation) {
-                Ok(held) => Arc::new(held),
-                Err(why) => {
-                    let why = format!("generation {generation} cannot be used: {why}");
-                    tracing::error!(%api, "API {api}: {why}");
-                    troubles.push(why);
-                    continue;
-                }
-            };
-            bundles.put_to_trial(api, generation, Some(Phase::Compiling));
-            let mut attempt = self.attempt(None, api.to_owned(), Source::Bundle(held));
-            bundles.put_to_trial(api, generation, Some(Phase::Serving));
-            let Outcome::Broken(why) = &attempt.outcome else {
-                if let (Outcome::Loaded(loaded), false) = (&attempt.outcome, troubles.is_empty()) {
-                    let loaded = loaded.clone();
-                    attempt.outcome = Outcome::LastKnownGood(loaded, troubles.join("\n"));
-                }
-                return Some(attempt);
-            };
-            let waits = lacks_descriptions(why);
-            troubles.push(why.clone());
-            attempt.outcome = Outcome::Broken(troubles.join("\n"));
-            bundles.put_to_trial(api, generation, None);
-            last = last.or(Some(attempt));
-            if waits {
-                break;
-            }
-        }
-        last
     }
 }
 

@@ -9,6 +9,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use tollgate_policy::settings::ApiConfig;
 use tollgate_proto::bundles::content_hash;
 use tollgate_proto::wire::BundleFile;
 use tollgate_proto::wire::bundle_file::Kind as FileKind;

@@ -199,3 +199,42 @@ impl Callers {
             .send(Answer::Resolved(Resolved { caller, generation }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announcements_are_counted_here_whatever_number_they_have_there() {
+        let generations = Generations::default();
+        assert_eq!(generations.announced(700), 1);
+        // Another control plane, or the same after a restart.
+        assert_eq!(generations.announced(2), 2);
+        assert_eq!(generations.announced(3), 3);
+        assert_eq!(generations.now(), 3);
+    }
+
+    #[test]
+    fn an_answer_from_before_the_last_announcement_is_older_than_that() {
+        let generations = Generations::default();
+        generations.announced(10);
+        let announced = generations.announced(11);
+        assert!(generations.of(10) < announced);
+        assert_eq!(generations.of(11), announced);
+        assert_eq!(generations.of(12), announced);
+    }
+
+    #[test]
+    fn an_answer_before_any_announcement_is_of_the_first_state() {
+        assert_eq!(Generations::default().of(0), 0);
+        assert_eq!(Generations::default().of(5), 0);
+    }
+
+    #[test]
+    fn after_a_restart_of_the_control_plane_its_smaller_numbers_count() {
+        let generations = Generations::default();
+        generations.announced(900);
+        let announced = generations.announced(1);
+        assert_eq!(generations.of(1), announced);
+    }
+}

@@ -89,14 +89,16 @@ impl Memory {
         Some(memory)
     }
 
-    /// What is to be written, if something changed since.
+    /// What is to be written, if something changed since. Before the control plane was ever heard there is nothing: what is revoked would
+    /// be unknown, and the file would say that nothing is.
     pub(super) fn changed(&mut self) -> Option<Vec<u8>> {
+        let heard = self.heard?;
         if !std::mem::take(&mut self.changed) {
             return None;
         }
         let mut body = Vec::new();
         let head = wire::RevokedSet {
-            generation: positive(self.heard.unwrap_or(Timestamp::from_millis(0))),
+            generation: positive(heard),
             revoked: self.revoked.iter().map(Into::into).collect(),
             installation: self.installation.clone(),
         };
@@ -224,3 +226,6 @@ pub(super) fn write(path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&fresh, path)
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,10 +26,13 @@ struct Instance {
     gone: Option<Instant>,
 }
 
+/// Those of one service, by address.
+type Instances = BTreeMap<Arc<str>, Instance>;
+
 /// All instances.
 #[derive(Debug, Default)]
 pub(crate) struct Endpoints {
-    services: Mutex<BTreeMap<Arc<str>, BTreeMap<Arc<str>, Instance>>>,
+    services: Mutex<BTreeMap<Arc<str>, Instances>>,
     changed: watch::Sender<u64>,
 }
 

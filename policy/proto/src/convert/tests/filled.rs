@@ -170,6 +170,8 @@ pub(super) fn revoked_set() -> RevokedSet {
     RevokedSet {
         generation: 11,
         revoked: what.map(|what| Revoked { what: Some(what) }).into(),
+        // Came later; only the first message of a stream has it.
+        installation: String::new(),
     }
 }
 

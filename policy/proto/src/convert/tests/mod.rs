@@ -211,7 +211,7 @@ fn many_revocations_travel_in_several_messages() {
     let what: Vec<Revoked> = (0..25_000)
         .map(|number| Revoked::Consumer(format!("c{number}").into()))
         .collect();
-    let sets = revoked_sets(7, &what);
+    let sets = revoked_sets(7, "inst-1", &what);
     assert_eq!(sets.len(), 3);
     let mut arrived = Vec::new();
     for set in sets {
@@ -229,9 +229,9 @@ fn many_revocations_travel_in_several_messages() {
     }
     assert_eq!(arrived, what);
     let long: Arc<str> = "x".repeat(LONGEST_TEXT).into();
-    let sets = revoked_sets(7, &vec![Revoked::Consumer(long); 1000]);
+    let sets = revoked_sets(7, "inst-1", &vec![Revoked::Consumer(long); 1000]);
     assert!(sets.len() > 7 && sets.iter().all(|set| set.encoded_len() < 1024 * 1024));
-    assert_eq!(revoked_sets(7, &[]).len(), 1);
+    assert_eq!(revoked_sets(7, "inst-1", &[]).len(), 1);
 }
 
 #[test]

@@ -291,7 +291,11 @@ fn revoked() -> impl Strategy<Value = Revoked> {
 pub(super) fn fast_lane() -> impl Strategy<Value = FastLane> {
     let set = || (any::<u64>(), vec(revoked(), 0..4).prop_map(Arc::from));
     prop_oneof![
-        set().prop_map(|(generation, what)| FastLane::All { generation, what }),
+        (set(), text()).prop_map(|((generation, what), installation)| FastLane::All {
+            generation,
+            installation,
+            what
+        }),
         set().prop_map(|(generation, what)| FastLane::More { generation, what }),
         Just(FastLane::Heartbeat),
     ]
