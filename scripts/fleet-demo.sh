@@ -172,18 +172,19 @@ The bookstore is served at http://$edge_a/v1 and http://$edge_b/v1. Try, in anot
   curl http://$edge_a/v1/books/moby-dick                                # gateway, sidecar, app
   curl -H 'x-api-key: $key' -d '{}' http://$edge_a/v1/books             # billed, once
   curl -H 'x-api-key: $key' -d '{}' http://$edge_b/v1/books
+  seq 20 | xargs -P 20 -I% curl -s -o /dev/null -H 'x-api-key: $key' -d '{}' http://$edge_a/v1/books   # over both instances
   $tollgate nodes --control http://$control
   $tollgate bundles list --control http://$control
   curl -H 'host: library.localhost' http://$edge_b/v1/shelves           # the service behind speaks gRPC
   cp $state/config/next/partners.yaml $state/config/apis/               # publishes another API
   until curl -fs http://$edge_b/partners/v1/books/moby-dick; do sleep 0.2; done
   sh scripts/fleet-demo.sh kill control                                 # the control plane is gone:
-  curl -H 'x-api-key: $key' -d '{}' http://$edge_a/v1/books             # still served
+  curl -f -H 'x-api-key: $key' -d '{}' http://$edge_a/v1/books          # still served
   sh scripts/fleet-demo.sh kill book-1
   sh scripts/fleet-demo.sh start book-1                                 # starts from what it keeps on its disk
   curl http://$edge_a/v1/books/moby-dick
   sh scripts/fleet-demo.sh start control
-  $tollgate usage --consumer front-desk --by operation --control http://$control
+  sleep 3; $tollgate usage --consumer front-desk --by operation --control http://$control   # 23: to the record
   $tollgate usage gaps --control http://$control
 
 The README goes on from here. Logs: $state/*.log. Ctrl-C stops all of it.

@@ -416,5 +416,5 @@ fn the_fleet_starts_and_what_it_prints_works() {
     assert!(tried.len() >= 10, "{tried:?}");
     let (succeeded, output) = fleet.run(&tried.join("\n"));
     assert!(succeeded, "{tried:#?}\n{output}");
-    assert!(output.contains("createBook"), "{output}");
+    assert!(output.contains("createBook  23"), "{output}");
 }
