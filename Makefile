@@ -6,11 +6,15 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # Of what `bench` measures.
 PROFILE ?= release
 
-.PHONY: demo build test peers kill-test orders conformance lint bench fuzz audit setup
+.PHONY: demo fleet-demo build test peers kill-test orders conformance lint bench fuzz audit setup
 
 demo: setup ## the bookstore API in front of a service that echoes
 	$(CARGO) build --release --locked -p tollgate
 	TOLLGATE="$(CARGO_TARGET_DIR)/release/tollgate" sh scripts/demo.sh
+
+fleet-demo: setup ## a control plane, two gateways, and three sidecars with their apps
+	$(CARGO) build --release --locked -p tollgate
+	TOLLGATE="$(CARGO_TARGET_DIR)/release/tollgate" sh scripts/fleet-demo.sh
 
 build: setup ## the release binary
 	$(CARGO) build --release --locked -p tollgate

@@ -32,6 +32,11 @@ fn has_curl() -> bool {
 
 /// Runs shell lines as a reader would, with the binary of this build on the path.
 fn shell(script: &str) -> (bool, String) {
+    shell_with(script, "30", &[])
+}
+
+/// The same within other `seconds`, and with variables set.
+fn shell_with(script: &str, seconds: &str, environment: &[(String, String)]) -> (bool, String) {
     let bin = Path::new(world::binary()).parent().unwrap();
     let path = format!(
         "{}:{}",
@@ -40,9 +45,10 @@ fn shell(script: &str) -> (bool, String) {
     );
     let mut command = Command::new("timeout");
     command
-        .args(["30", "sh", "-ec", script])
+        .args([seconds, "sh", "-ec", script])
         .current_dir(root())
         .env("PATH", path)
+        .envs(environment.iter().cloned())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -251,4 +257,164 @@ fn the_demo_starts_and_what_it_prints_works() {
         .iter()
         .find(|(line, ..)| line.contains("/admin/stats"));
     assert!(refused.unwrap().2.contains("401"), "{refused:?}");
+}
+
+/// What `make fleet-demo` starts, on ports of its own.
+struct Fleet {
+    process: std::process::Child,
+    /// The variables it was started with.
+    environment: Vec<(String, String)>,
+    /// Ports of the README, and those that stand for them here.
+    ports: Vec<(&'static str, String)>,
+    state: tempfile::TempDir,
+    lines: Vec<String>,
+}
+
+/// Every port of the fleet by its variable, with the one of the README where it is named there.
+const FLEET_PORTS: [(&str, &str); 17] = [
+    ("FLEET_NODES", ""),
+    ("FLEET_CONTROL", "9911"),
+    ("FLEET_EDGE_A", "8080"),
+    ("FLEET_EDGE_A_ADMIN", ""),
+    ("FLEET_EDGE_B", "8180"),
+    ("FLEET_EDGE_B_ADMIN", ""),
+    ("FLEET_BOOK_1", ""),
+    ("FLEET_BOOK_1_OUTBOUND", ""),
+    ("FLEET_BOOK_1_ADMIN", ""),
+    ("FLEET_BOOK_1_APP", ""),
+    ("FLEET_BOOK_2", ""),
+    ("FLEET_BOOK_2_OUTBOUND", ""),
+    ("FLEET_BOOK_2_ADMIN", ""),
+    ("FLEET_BOOK_2_APP", ""),
+    ("FLEET_LIBRARY_1", ""),
+    ("FLEET_LIBRARY_1_OUTBOUND", ""),
+    ("FLEET_LIBRARY_1_ADMIN", ""),
+];
+
+impl Fleet {
+    fn start() -> Self {
+        let state = tempfile::tempdir().unwrap();
+        // All at once: one that is closed again could be given out twice.
+        let held: Vec<_> = (0..=FLEET_PORTS.len())
+            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+            .collect();
+        let mut free = held
+            .iter()
+            .map(|it| it.local_addr().unwrap().port().to_string());
+        let app = free.next().unwrap();
+        let (mut environment, mut ports) = (vec![("FLEET_LIBRARY_1_APP".to_owned(), app)], vec![]);
+        for ((variable, written), port) in FLEET_PORTS.into_iter().zip(free) {
+            environment.push((variable.to_owned(), port.clone()));
+            if !written.is_empty() {
+                ports.push((written, port));
+            }
+        }
+        drop(held);
+        let place = state.path().join("fleet").display().to_string();
+        environment.push(("FLEET_STATE".to_owned(), place));
+        environment.push(("FLEET_SECONDS".to_owned(), "180".to_owned()));
+        environment.push(("TOLLGATE".to_owned(), world::binary().to_owned()));
+        let mut process = Command::new("sh")
+            .arg("scripts/fleet-demo.sh")
+            .current_dir(root())
+            .envs(environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let lines: Vec<String> = lines
+            .map(Result::unwrap)
+            .take_while(|line| !line.contains("Ctrl-C"))
+            .collect();
+        assert!(
+            lines.iter().any(|line| line.contains("Try, in another")),
+            "the fleet did not start: {lines:#?}"
+        );
+        Self {
+            process,
+            environment,
+            ports,
+            state,
+            lines,
+        }
+    }
+
+    /// Runs lines that are written for the usual ports.
+    fn run(&self, lines: &str) -> (bool, String) {
+        let mut adapted = lines.to_owned();
+        for (written, port) in &self.ports {
+            let (written, port) = (format!("127.0.0.1:{written}"), format!("127.0.0.1:{port}"));
+            adapted = adapted.replace(&written, &port);
+        }
+        let place = format!("{}/", self.state.path().join("fleet").display());
+        let adapted = adapted.replace(".fleet/", &place);
+        shell_with(&adapted, "90", &self.environment)
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        let told = format!("kill -TERM {}", self.process.id());
+        let stopped = Command::new("sh").args(["-c", &told]).status();
+        let ended = self.process.wait().unwrap();
+        if !std::thread::panicking() {
+            assert!(stopped.unwrap().success() && ended.success(), "{ended:?}");
+            assert!(
+                !self.state.path().join("fleet").exists(),
+                "it leaves nothing"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_fleet_of_the_readme_outlives_its_control_plane() {
+    if !has_curl() {
+        return;
+    }
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let walk = readme.split("```sh fleet\n").nth(1);
+    let walk = walk.expect("the README walks through a fleet");
+    let walk = walk.split("```").next().unwrap();
+    let fleet = Fleet::start();
+    let (succeeded, output) = fleet.run(walk);
+    assert!(succeeded, "{output}");
+    let seen = [
+        "spiffe://tollgate.internal/gateway/edge-b",
+        "spiffe://tollgate.internal/service/library",
+        "shelves/fiction",
+        "/partners/v1/books/moby-dick",
+        "200 200 200 200 200 200",
+        "createBook  30",
+    ];
+    for words in seen {
+        assert!(output.contains(words), "{words} is missing:\n{output}");
+    }
+    // Calls 1, 2, 23 and 30 show their heads.
+    assert_eq!(output.matches("HTTP/1.1 200 OK").count(), 4, "{output}");
+    let revoked = output.rsplit("end of the walk").next().unwrap();
+    assert!(
+        revoked.matches("credential_invalid").count() >= 2,
+        "both gateways refuse what was revoked:\n{output}"
+    );
+}
+
+#[test]
+fn the_fleet_starts_and_what_it_prints_works() {
+    if !has_curl() {
+        return;
+    }
+    let fleet = Fleet::start();
+    let tried: Vec<&str> = fleet
+        .lines
+        .iter()
+        .filter(|line| line.starts_with("  "))
+        .map(String::as_str)
+        .collect();
+    assert!(tried.len() >= 10, "{tried:?}");
+    let (succeeded, output) = fleet.run(&tried.join("\n"));
+    assert!(succeeded, "{tried:#?}\n{output}");
+    assert!(output.contains("createBook  23"), "{output}");
 }
