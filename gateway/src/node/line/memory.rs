@@ -120,10 +120,13 @@ impl Memory {
     /// Somebody is known.
     pub(super) fn learn(&mut self, reference: CredentialRef, caller: Arc<Caller>, now: Timestamp) {
         if self.callers.len() >= MOST && !self.callers.contains_key(&reference) {
-            let mut times: Vec<_> = self.callers.values().map(|told| told.at).collect();
-            times.sort_unstable();
-            let least = times.get(MOST / 10).copied();
-            self.callers.retain(|_, told| Some(told.at) > least);
+            let mut oldest: Vec<_> = self.callers.iter().collect();
+            oldest.sort_unstable_by_key(|(_, told)| told.at);
+            let gone = oldest.iter().take(MOST / 10);
+            let gone: Vec<CredentialRef> = gone.map(|(held, _)| (*held).clone()).collect();
+            for held in gone {
+                self.callers.remove(&held);
+            }
         }
         self.callers.insert(reference, Told { caller, at: now });
         self.changed = true;
