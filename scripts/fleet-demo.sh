@@ -184,7 +184,8 @@ The bookstore is served at http://$edge_a/v1 and http://$edge_b/v1. Try, in anot
   sh scripts/fleet-demo.sh start book-1                                 # starts from what it keeps on its disk
   curl http://$edge_a/v1/books/moby-dick
   sh scripts/fleet-demo.sh start control
-  sleep 3; $tollgate usage --consumer front-desk --by operation --control http://$control   # 23: to the record
+  # 23, to the record, once the gateways are back in contact:
+  until $tollgate usage --consumer front-desk --by operation --control http://$control | grep 'createBook  23'; do sleep 0.5; done
   $tollgate usage gaps --control http://$control
 
 The README goes on from here. Logs: $state/*.log. Ctrl-C stops all of it.

@@ -181,7 +181,9 @@ fn copy_directory(from: &Path, to: &Path) {
     }
     std::fs::create_dir(to.join("terms")).unwrap();
     let copied = |folder: &str| {
-        for entry in std::fs::read_dir(from.join(folder)).unwrap().flatten() {
+        // Not every directory has terms.
+        let entries = std::fs::read_dir(from.join(folder)).into_iter().flatten();
+        for entry in entries.flatten() {
             if entry.path().is_file() {
                 std::fs::copy(entry.path(), to.join(folder).join(entry.file_name())).unwrap();
             }
