@@ -104,7 +104,7 @@ fn joined(sidecar: Sidecar, joining: &Joining) -> anyhow::Result<ExitCode> {
     };
     let opened = opened.with(role).within(joined.mesh.clone());
     let opened = opened.hearing(Arc::clone(&joined.contact));
-    let app = Some(sidecar.calls.upstream.clone());
+    let app = Some(Box::new(sidecar.calls.upstream.clone()));
     let mut engine = Engine::start(opened, Origin::Bundles { app }, joined.client.clone())?;
     let contact = Arc::clone(&joined.contact);
     engine.also_show(Arc::new(move |page| contact.write_page(page)));

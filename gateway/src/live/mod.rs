@@ -53,7 +53,7 @@ pub enum Origin {
     /// Bundles of the control plane, held in the state directory: see [`Live::apply`].
     Bundles {
         /// The service this process stands before: called instead of the upstreams that API files name.
-        app: Option<UpstreamConfig>,
+        app: Option<Box<UpstreamConfig>>,
     },
 }
 
@@ -94,9 +94,10 @@ impl Live {
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, String> {
         let (known_good, bundles) = match &origin {
-            Origin::Bundles { app } => {
-                (None, Some(Bundles::new(state_dir.as_deref(), app.clone())))
-            }
+            Origin::Bundles { app } => (
+                None,
+                Some(Bundles::new(state_dir.as_deref(), app.as_deref().cloned())),
+            ),
             Origin::Single(_) | Origin::Directory(_) => {
                 (state_dir.as_deref().map(KnownGood::new), None)
             }

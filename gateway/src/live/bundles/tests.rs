@@ -34,7 +34,9 @@ impl World {
     }
 
     fn start_before(&self, app: Option<UpstreamConfig>) -> Arc<Live> {
-        let origin = Origin::Bundles { app };
+        let origin = Origin::Bundles {
+            app: app.map(Box::new),
+        };
         let state = Some(self.state.path().to_owned());
         Live::load(origin, state, Metrics::new()).unwrap()
     }
