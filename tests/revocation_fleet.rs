@@ -132,7 +132,9 @@ impl Plane {
                 match message.event {
                     // With the first, all that was revoked before has come.
                     Some(Event::Heartbeat(_)) => {
-                        begun.take().map(|begun| begun.send(()));
+                        if let Some(begun) = begun.take() {
+                            let _nobody_waits = begun.send(());
+                        }
                     }
                     Some(Event::More(set)) if begun.is_none() => {
                         (0..keys(&set)).for_each(|_| heard.send(at).unwrap());
@@ -173,7 +175,7 @@ fn percentile(sorted: &[Duration], share: usize) -> f64 {
 fn tell(what: &str, times: &mut [Duration]) -> f64 {
     times.sort_unstable();
     let [p50, p99, most] = [50, 99, 100].map(|share| percentile(times, share));
-    println!("{what}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, most {most:.1f} ms");
+    println!("{what}: p50 {p50:.1} ms, p99 {p99:.1} ms, most {most:.1} ms");
     p99
 }
 
