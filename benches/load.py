@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 
-from processes import PATIENCE, cpu_seconds
+from processes import PATIENCE
 from proxies import BODY, PATH
 
 
@@ -42,12 +42,12 @@ def fresh(server, seconds, connections, tokens, begin, count):
 
 def full(server, seconds, connections, before=(), after=()):
     """CPU µs per request, its user part, and requests per second, at full load."""
-    user_before, system_before = cpu_seconds(server.pid)
+    user_before, system_before = server.cpu_seconds()
     field = ["-H", server.field] if server.field and not before else []
     done = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", *field, *before,
                            f"http://127.0.0.1:{server.port}{PATH}", *(["--", *after] if after else [])],
                           capture_output=True, text=True, check=True, timeout=seconds + PATIENCE).stdout
-    user, system = cpu_seconds(server.pid)
+    user, system = server.cpu_seconds()
     if "Non-2xx" in done or "Socket errors" in done:
         sys.exit(f"{server.name} failed requests:\n{done}")
     requests = int(re.search(r"(\d+) requests in", done).group(1))
@@ -69,8 +69,9 @@ def steady(server, seconds, rate, connections, log):
     """Latencies in µs at `rate` requests per second in all."""
     log.unlink(missing_ok=True)
     # Every connection sends on its own beat; at ten times the latency between two beats hardly any has to wait for its turn.
+    field = ["-H", server.field] if server.field else []
     subprocess.run(["h2load", "--h1", "-c", str(connections), f"--rps={rate / connections}", "-D", str(seconds),
-                    "--warm-up-time=1", f"--log-file={log}", f"http://127.0.0.1:{server.port}{PATH}"],
+                    "--warm-up-time=1", f"--log-file={log}", *field, f"http://127.0.0.1:{server.port}{PATH}"],
                    capture_output=True, text=True, check=True, timeout=seconds + PATIENCE)
     rows = [line.split("\t") for line in log.read_text().splitlines()]
     failed = [row for row in rows if row[1] != "200"]

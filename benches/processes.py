@@ -13,10 +13,19 @@ PATIENCE = 30
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
+# Below what the kernel gives to outgoing connections: nobody takes one between looking and listening.
+PORTS = iter(range(21000, 22000))
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    for port in PORTS:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    sys.exit("no free port between 21000 and 22000")
 
 
 def tree(root):
@@ -63,24 +72,24 @@ def cpu_so_far_ms(root):
     return total / 1e6
 
 
-def memory_mib(root):
-    """Proportional set size of a process tree: shared pages are counted once."""
+def memory_mib(root, kind="Pss"):
+    """Proportional set size of a process tree (shared pages are counted once), or another of the sums of smaps_rollup."""
     total = 0
     for process in tree(root):
         try:
             text = Path(f"/proc/{process}/smaps_rollup").read_text()
         except OSError:
             continue
-        total += int(re.search(r"^Pss:\s+(\d+)", text, re.M).group(1))
+        total += int(re.search(rf"^{kind}:\s+(\d+)", text, re.M).group(1))
     return total / 1024
 
 
-def ask(port, path, field=""):
+def ask(port, path, field="", host="bench"):
     """Status of one request, 0 where there is no answer."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=2) as stream:
             more = f"{field}\r\n" if field else ""
-            stream.sendall(f"GET {path} HTTP/1.1\r\nhost: bench\r\n{more}connection: close\r\n\r\n".encode())
+            stream.sendall(f"GET {path} HTTP/1.1\r\nhost: {host}\r\n{more}connection: close\r\n\r\n".encode())
             return int(stream.recv(4096).split(b" ", 2)[1])
     except (OSError, IndexError, ValueError):
         return 0
@@ -90,7 +99,7 @@ class Server:
     """A process group that serves on a port and ends with its owner."""
 
     def __init__(self, name, port, command, directory, path, cpu=None, patience=PATIENCE, field="",
-                 **other_ports):
+                 host="bench", **other_ports):
         self.name, self.port, self.field, self.other_ports = name, port, field, other_ports
         self.log = open(directory / f"{name.replace('/', '-')}.log", "wb")
         begun = time.monotonic()
@@ -98,7 +107,7 @@ class Server:
             [str(word) for word in command], stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL,
             start_new_session=True, preexec_fn=None if cpu is None else lambda: os.sched_setaffinity(0, {cpu}),
         )
-        while ask(port, path, field) != 200:
+        while ask(port, path, field, host) != 200:
             if self.process.poll() is not None or time.monotonic() - begun > patience:
                 self.stop()
                 sys.exit(f"{name} does not serve:\n" + Path(self.log.name).read_text(errors="replace"))
@@ -108,6 +117,9 @@ class Server:
     @property
     def pid(self):
         return self.process.pid
+
+    def cpu_seconds(self):
+        return cpu_seconds(self.pid)
 
     def stop(self):
         if self.process.poll() is None:

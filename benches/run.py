@@ -13,8 +13,10 @@ import tempfile
 from pathlib import Path
 
 from proxies import PROXIES, Stage, another
-from tables import TABLES, missing
+import fleet
+from tables import TABLES as ONE, missing
 
+TABLES = ONE | fleet.TABLES
 HERE = Path(__file__).resolve().parent
 
 
