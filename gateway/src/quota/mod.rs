@@ -38,7 +38,7 @@ use cells::{Cells, HeldCell};
 use reservation::Paid;
 
 /// How long a call waits for quota.
-const PATIENCE: Duration = Duration::from_millis(150);
+const PATIENCE: Duration = Duration::from_millis(250);
 /// How long a grantor that did not answer is not waited for, in milliseconds.
 const AWAY: u64 = 1_000;
 /// Cells that wait to be asked for; more count as a grantor that is away.

@@ -36,6 +36,9 @@ pub struct Cell {
     /// Costs known after their calls that no lease covered, from the cell's beginning on.
     owed: AtomicU64,
     owed_known: AtomicU64,
+    /// How much of it has to be known before tokens are taken again. Not what was taken of the emergency credit: that has its own bound,
+    /// and whoever waited for it in vain must not hold up those for whom there are tokens.
+    must_be_known: AtomicU64,
     closest: AtomicU32,
     rest: AtomicU64,
     /// When the closest counter starts anew; `u64::MAX` for never.
@@ -111,6 +114,7 @@ impl Cell {
             low: AtomicI64::new(0),
             owed: AtomicU64::new(0),
             owed_known: AtomicU64::new(0),
+            must_be_known: AtomicU64::new(0),
             closest: AtomicU32::new(0),
             rest: AtomicU64::new(0),
             resets: AtomicU64::new(u64::MAX),
@@ -149,7 +153,8 @@ impl Cell {
     /// Nothing is at hand, or nothing is to be had.
     pub fn take(&self, tokens: u64, now: Ticks) -> Result<Taken, Untaken> {
         let live = now < self.ends.load(Ordering::Acquire);
-        let settled = self.owed.load(Ordering::Relaxed) <= self.owed_known.load(Ordering::Relaxed);
+        let owed = self.must_be_known.load(Ordering::Relaxed);
+        let settled = owed <= self.owed_known.load(Ordering::Relaxed);
         if live && settled {
             let wanted = i64::try_from(tokens).map_err(|_| Untaken::Refused)?;
             let took = self.change(|word| {
@@ -203,7 +208,9 @@ impl Cell {
         });
         let owed = tokens.saturating_sub(covered);
         if owed > 0 {
-            self.owed.fetch_add(owed, Ordering::Relaxed);
+            let before = self.owed.fetch_add(owed, Ordering::Relaxed);
+            let all = before.saturating_add(owed);
+            self.must_be_known.fetch_max(all, Ordering::Relaxed);
         }
     }
 

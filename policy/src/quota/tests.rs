@@ -311,3 +311,21 @@ fn what_others_took_meanwhile_is_no_refusal() {
         assert!(pair.call(1).is_some());
     }
 }
+
+#[test]
+fn who_took_of_the_credit_holds_up_nobody_for_whom_there_are_tokens() {
+    let mut pair = Pair::new(vec![counter("m", minute(1000))]);
+    // A pace for which more than is needed is handed out.
+    for _ in 0..100 {
+        pair.call(1).unwrap();
+        pair.now += 5;
+    }
+    pair.renew(10);
+    assert!(pair.cell.take(1, pair.now).is_ok(), "there are tokens");
+    // The answer came too late for one of those who waited.
+    assert!(pair.cell.take_credit(1, pair.now));
+    assert!(pair.cell.take(1, pair.now).is_ok(), "there still are");
+    // A debt that no credit covers is told first.
+    pair.cell.charge(100_000);
+    assert_eq!(pair.cell.take(1, pair.now), Err(Untaken::Empty));
+}

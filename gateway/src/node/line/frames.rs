@@ -15,7 +15,7 @@ use super::contact::Contact;
 use super::duplex::{Duplex, Event};
 
 /// Between two frames that ask for quota.
-const LEASES: Duration = Duration::from_millis(80);
+const LEASES: Duration = Duration::from_millis(65);
 /// Between two frames of usage that are not full.
 const USAGE: Duration = Duration::from_millis(250);
 /// Records of a frame that does not wait.
