@@ -401,7 +401,7 @@ fn bad_arguments_are_refused_in_words() {
     let spec = bookstore();
     let spec = spec.to_str().unwrap();
     let app = "http://127.0.0.1:1";
-    let control = ["--control", "http://127.0.0.1:1"];
+    let control = ["--control", "https://127.0.0.1:1"];
     let alone = ["sidecar", "--spec", spec, "--app"];
     let joined = ["sidecar", "--app", app, "--service"];
     let cases: [(Vec<&str>, i32, &str); 11] = [
@@ -420,7 +420,7 @@ fn bad_arguments_are_refused_in_words() {
         (
             [&alone, [app, "--mtls", "strict"].as_slice()].concat(),
             2,
-            "--control",
+            "--mtls",
         ),
         (
             [&alone, [app, "--probe", "healthz"].as_slice()].concat(),

@@ -14,7 +14,7 @@ use tollgate_policy::settings::{
     parse_access_log, parse_duration, parse_listen_address, read_process,
 };
 
-use crate::roles::Membering;
+use crate::roles::{Membering, Token};
 
 pub(super) const EXAMPLES: &str = "Examples:
   tollgate gateway --spec openapi.yaml --upstream http://127.0.0.1:3000
@@ -106,16 +106,17 @@ impl ControlArgs {
         };
         let token = match &self.join_token_file {
             // Used up once this node has joined: then it may be gone.
-            Some(file) if !file.exists() => None,
+            Some(file) if !file.exists() => Token::Missing(file.clone()),
             Some(file) => {
                 let text = std::fs::read_to_string(file);
-                Some(text.with_context(|| format!("cannot read {}", file.display()))?)
+                let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+                Token::Given(text.trim().to_owned())
             }
-            None => self.join_token,
+            None => self.join_token.map_or(Token::None, Token::Given),
         };
         Ok(Some(Membering {
             control,
-            token: token.map(|text| text.trim().to_owned()),
+            token,
             node: self.node,
         }))
     }

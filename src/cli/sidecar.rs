@@ -47,10 +47,15 @@ pub(super) struct Args {
     )]
     service: Option<String>,
     /// Address that the app calls other services at, by their names [default: 127.0.0.1:9081 with a control plane]
-    #[arg(long, value_name = "ADDR", requires = "control", value_parser = parse_listen_address)]
+    #[arg(long, value_name = "ADDR", requires = "control", conflicts_with = "spec", value_parser = parse_listen_address)]
     outbound: Option<ListenAddress>,
     /// Address that others reach this instance at [default: the inbound port on the address that leads to the control plane]
-    #[arg(long, value_name = "ADDR", requires = "control")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        requires = "control",
+        conflicts_with = "spec"
+    )]
     advertise: Option<SocketAddr>,
     #[command(flatten)]
     control: ControlArgs,
@@ -59,7 +64,7 @@ pub(super) struct Args {
     inbound: ListenAddress,
     /// Who may connect there: `permissive` takes TLS of the installation and cleartext, `strict` only the former
     /// [default: permissive with a control plane, else off]
-    #[arg(long, value_enum, requires = "control")]
+    #[arg(long, value_enum, requires = "control", conflicts_with = "spec")]
     mtls: Option<Mtls>,
     /// Address of the admin listener
     #[arg(long, value_name = "ADDR", default_value = admin::DEFAULT)]

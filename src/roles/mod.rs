@@ -21,7 +21,7 @@ use crate::cli::environment;
 use control::Beside;
 pub(crate) use control_plane::control_plane;
 use remote::Joined;
-pub(crate) use remote::Membering;
+pub(crate) use remote::{Membering, Token};
 pub(crate) use sidecar::{Joining, Policy, Sidecar, sidecar};
 
 /// Runs the gateway role until a signal or a successor ends it, with its control plane inside it.
@@ -70,6 +70,7 @@ pub(crate) fn gateway_of(
     take_over: bool,
 ) -> anyhow::Result<ExitCode> {
     log_to_stderr();
+    how.check(&process.state_dir)?;
     let mut opened = Opened::open(process, take_over)?;
     let joined = Joined::join(opened.process_mut(), how)?;
     eprintln!("{}", joined.introduction());

@@ -23,9 +23,45 @@ pub(crate) struct Membering {
     /// `https://HOST:PORT`.
     pub(crate) control: ControlAddress,
     /// Used at the first start.
-    pub(crate) token: Option<String>,
+    pub(crate) token: Token,
     /// What this node is called; else the machine's name with something random.
     pub(crate) node: Option<String>,
+}
+
+/// What a node joins with.
+#[derive(Clone, Debug)]
+pub(crate) enum Token {
+    /// The token.
+    Given(String),
+    /// The file it was to be in is not there.
+    Missing(PathBuf),
+    /// Nothing was said.
+    None,
+}
+
+impl Membering {
+    /// Says before anything is opened that this process could not join.
+    ///
+    /// # Errors
+    /// It never joined and has no token, or its membership is damaged.
+    pub(super) fn check(&self, state_dir: &Path) -> anyhow::Result<()> {
+        match Membership::load(state_dir)? {
+            Some(_) => Ok(()),
+            None => self.token().map(drop),
+        }
+    }
+
+    fn token(&self) -> anyhow::Result<&str> {
+        let remedy = "make a token with `tollgate join-tokens create` at the control plane, and give it with --join-token-file";
+        match &self.token {
+            Token::Given(token) => Ok(token),
+            Token::Missing(file) => {
+                let file = file.display();
+                bail!("this process has not joined yet, and {file} is not there: {remedy}")
+            }
+            Token::None => bail!("this process has not joined yet: {remedy}"),
+        }
+    }
 }
 
 /// A node that joined, before its engine starts.
@@ -183,9 +219,7 @@ impl Remote {
 }
 
 fn first(state_dir: &Path, how: &Membering) -> anyhow::Result<Membership> {
-    let token = how.token.as_deref().context(
-        "this process has not joined yet: make a token with `tollgate join-tokens create` at the control plane, and give it with --join-token-file",
-    )?;
+    let token = how.token()?;
     let named = || {
         let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let machine: String = machine.trim().chars().take(40).collect();

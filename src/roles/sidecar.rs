@@ -87,6 +87,7 @@ fn alone(sidecar: Sidecar) -> anyhow::Result<ExitCode> {
 
 /// With policy, identity and quota of a control plane, or what a former start held of them.
 fn joined(sidecar: Sidecar, joining: &Joining) -> anyhow::Result<ExitCode> {
+    joining.how.check(&sidecar.process.state_dir)?;
     let mut opened = Opened::open(sidecar.process.clone(), false)?;
     let joined = Joined::join(opened.process_mut(), &joining.how)?;
     joined.must_be(Kind::Service, &joining.service)?;
