@@ -81,7 +81,7 @@ struct Callers {
 
 /// Answers until nobody can ask any more.
 pub(super) async fn answer(channel: Channel, known: Arc<Known>, mut queue: mpsc::Receiver<Asked>) {
-    let mut stream = Duplex::new("callers", move |from| {
+    let mut stream = Duplex::new("callers", &known.contact, move |from| {
         let mut wire = Wire::new(channel.clone());
         async move { wire.resolve(from).await }
     });

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 /// What is known of the contact. Read on the request path: one load and one clock reading that is there anyway.
 #[derive(Debug)]
 pub struct Contact {
@@ -12,6 +14,8 @@ pub struct Contact {
     /// Silence at the start, from before it.
     before: AtomicU64,
     connected: AtomicBool,
+    /// Moves whenever it is heard again: who waits to connect need not wait any longer.
+    returns: watch::Sender<u64>,
     /// Answers given from memory.
     pub(super) remembered: AtomicU64,
     /// Questions that got no answer at all.
@@ -30,6 +34,7 @@ impl Default for Contact {
             heard: AtomicU64::new(0),
             before: AtomicU64::new(NEVER),
             connected: AtomicBool::new(false),
+            returns: watch::Sender::new(0),
             remembered: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
             frames: AtomicU64::new(0),
@@ -55,7 +60,14 @@ impl Contact {
         let now = millis(self.began.elapsed());
         self.heard.store(now, Ordering::Relaxed);
         self.before.store(0, Ordering::Relaxed);
-        self.connected.store(true, Ordering::Relaxed);
+        if !self.connected.swap(true, Ordering::Relaxed) {
+            self.returns.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Moves whenever the control plane is heard again.
+    pub(super) fn returns(&self) -> watch::Receiver<u64> {
+        self.returns.subscribe()
     }
 
     /// The stream ended.

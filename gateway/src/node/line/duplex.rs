@@ -6,10 +6,12 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Sleep, sleep, timeout};
 use tollgate_proto::stream::{Sent, sent};
 use tonic::{Status, Streaming};
+
+use super::contact::Contact;
 
 /// Messages that wait to be sent.
 const ROOM: usize = 64;
@@ -43,11 +45,16 @@ pub(super) struct Duplex<Up, Down> {
     open: Open<Up, Down>,
     state: State<Up, Down>,
     backoff: Backoff,
+    returns: watch::Receiver<u64>,
 }
 
 impl<Up: Send + 'static, Down: Send + 'static> Duplex<Up, Down> {
     /// Opened for the first time as soon as [`Duplex::next`] is waited for.
-    pub(super) fn new<F>(what: &'static str, open: impl Fn(Sent<Up>) -> F + Send + 'static) -> Self
+    pub(super) fn new<F>(
+        what: &'static str,
+        contact: &Contact,
+        open: impl Fn(Sent<Up>) -> F + Send + 'static,
+    ) -> Self
     where
         F: Future<Output = Result<tonic::Response<Streaming<Down>>, Status>> + Send + 'static,
     {
@@ -64,6 +71,7 @@ impl<Up: Send + 'static, Down: Send + 'static> Duplex<Up, Down> {
             }),
             state: State::Waiting(Box::pin(sleep(Duration::ZERO))),
             backoff: Backoff::default(),
+            returns: contact.returns(),
         }
     }
 
@@ -72,7 +80,13 @@ impl<Up: Send + 'static, Down: Send + 'static> Duplex<Up, Down> {
         loop {
             match &mut self.state {
                 State::Waiting(wait) => {
-                    wait.as_mut().await;
+                    let gone = tokio::select! {
+                        () = wait.as_mut() => false,
+                        heard = self.returns.changed() => heard.is_err(),
+                    };
+                    if gone {
+                        wait.as_mut().await;
+                    }
                     let (sender, from) = sent(ROOM);
                     self.state = State::Opening(sender, (self.open)(from));
                 }

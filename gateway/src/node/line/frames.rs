@@ -32,7 +32,7 @@ pub(super) async fn leases(
     contact: Arc<Contact>,
     mut queue: mpsc::Receiver<Asks>,
 ) {
-    let mut stream = Duplex::new("quota", move |from| {
+    let mut stream = Duplex::new("quota", &contact, move |from| {
         let mut wire = Wire::new(channel.clone());
         async move { wire.leases(from).await }
     });
@@ -75,7 +75,7 @@ pub(super) async fn usage(
     contact: Arc<Contact>,
     mut queue: mpsc::Receiver<Batch>,
 ) {
-    let mut stream = Duplex::new("usage", move |from| {
+    let mut stream = Duplex::new("usage", &contact, move |from| {
         let mut wire = Wire::new(channel.clone());
         async move { wire.report(from).await }
     });

@@ -117,6 +117,11 @@ impl Memory {
         Some(file)
     }
 
+    /// How many are known.
+    pub(super) fn len(&self) -> usize {
+        self.callers.len()
+    }
+
     /// Somebody is known.
     pub(super) fn learn(&mut self, reference: CredentialRef, caller: Arc<Caller>, now: Timestamp) {
         if self.callers.len() >= MOST && !self.callers.contains_key(&reference) {

@@ -37,10 +37,12 @@ use memory::Memory;
 
 /// Questions of one kind that wait.
 const QUEUE: usize = 4096;
-/// Between two writes of what is kept, if it changed.
-const WRITE: Duration = Duration::from_secs(2);
+/// Between two writes of what is kept, if it changed: whoever is served now is known after a death a moment later.
+const WRITE: Duration = Duration::from_millis(200);
+/// The same, for each thousand callers more: the file is written as a whole.
+const WRITE_MORE: Duration = Duration::from_millis(100);
 /// Writes after which the time of the last contact is written although nothing changed.
-const TOUCH: u32 = 30;
+const TOUCH: u32 = 300;
 
 /// What the line is made of.
 pub struct Line {
@@ -109,13 +111,14 @@ impl Line {
             self.services,
             self.registration,
             leave,
-            self.state_dir.join("services"),
+            (self.state_dir.join("services"), known.contact.clone()),
         ));
         tasks.spawn(policy::follow(
             channel.clone(),
             self.description,
             live,
             completed,
+            known.contact.clone(),
         ));
         tasks.spawn(sort(channel, known.clone(), self.server.questions));
         tasks.spawn(keep(known.clone(), path.clone()));
@@ -178,7 +181,8 @@ async fn sort(
 async fn keep(known: Arc<Known>, path: PathBuf) {
     let mut rounds = 0;
     loop {
-        tokio::time::sleep(WRITE).await;
+        let thousands = u32::try_from(known.memory.lock().len() / 1000).unwrap_or(u32::MAX);
+        tokio::time::sleep(WRITE + WRITE_MORE.saturating_mul(thousands)).await;
         rounds += 1;
         if rounds % TOUCH == 0 {
             known.memory.lock().touch();

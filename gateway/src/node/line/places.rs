@@ -12,6 +12,7 @@ use tollgate_policy::workload::WorkloadId;
 use tollgate_proto::wire::{self, control_client::ControlClient as Wire};
 use tonic::transport::Channel;
 
+use super::contact::Contact;
 use super::duplex::{Duplex, Event};
 use super::memory;
 use crate::node::{ServiceEndpoint, Services};
@@ -32,13 +33,13 @@ pub(super) async fn follow(
     services: Arc<Services>,
     registration: Option<Registration>,
     mut leaving: watch::Receiver<bool>,
-    file: PathBuf,
+    (file, contact): (PathBuf, Arc<Contact>),
 ) {
     let mut told = read(&file);
     for event in told.values() {
         take(&services, event);
     }
-    let mut stream = Duplex::new("services", move |from| {
+    let mut stream = Duplex::new("services", &contact, move |from| {
         let mut wire = Wire::new(channel.clone());
         async move { wire.watch_endpoints(from).await }
     });

@@ -10,6 +10,7 @@ use tollgate_proto::bundles::MAX_BUNDLE_MESSAGE;
 use tollgate_proto::wire::{self, control_client::ControlClient as Wire, policy_event, verdict};
 use tonic::transport::Channel;
 
+use super::contact::Contact;
 use super::duplex::{Duplex, Event};
 use crate::live::Live;
 
@@ -43,8 +44,9 @@ pub(super) async fn follow(
     description: Description,
     live: Arc<Live>,
     completed: watch::Sender<bool>,
+    contact: Arc<Contact>,
 ) {
-    let mut stream = Duplex::new("policy", move |from| {
+    let mut stream = Duplex::new("policy", &contact, move |from| {
         let wire = Wire::new(channel.clone());
         let mut wire = wire.max_decoding_message_size(MAX_BUNDLE_MESSAGE);
         async move { wire.watch_policy(from).await }
