@@ -443,7 +443,7 @@ fn current_policy<'c>(
         return Err(Denial::CredentialRevoked);
     }
     if let Some(contact) = &shared.contact
-        && !identified.standings.is_empty()
+        && !identified.identity.is_anonymous()
         && contact.silence(Instant::now()) > called.stale_ok()
     {
         return Err(Denial::PolicyUnavailable);

@@ -35,6 +35,8 @@ use affairs::Affairs;
 use callers::Known;
 use memory::Memory;
 
+/// How far a clock may be set back between two starts, in milliseconds, as time services do it.
+const SET_BACK: i64 = 300_000;
 /// Questions of one kind that wait.
 const QUEUE: usize = 4096;
 /// Between two writes of what is kept, if it changed: whoever is served now is known after a death a moment later.
@@ -80,8 +82,11 @@ impl Line {
         let memory = Memory::read(&path);
         if let Some(heard) = memory.last_heard() {
             let silence = memory::now().millis().saturating_sub(heard.millis());
-            let silence = Duration::from_millis(u64::try_from(silence).unwrap_or(0));
-            self.contact.resume(silence);
+            // A clock that was set back far cannot say how long it was: then it was too long.
+            if silence >= -SET_BACK {
+                let silence = Duration::from_millis(u64::try_from(silence).unwrap_or(0));
+                self.contact.resume(silence);
+            }
         }
         let known = Arc::new(Known {
             contact: self.contact,

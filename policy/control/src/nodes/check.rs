@@ -43,7 +43,7 @@ pub(super) fn check(control: &Control, request: CheckRequest) -> Result<CheckRes
     };
     let consumer = caller.map(|caller| caller.consumer.name.to_string());
     let (decision, (reason, detail)) = match (judged, phase) {
-        (Ok(()), _) | (Err(_), Phase::End) => (Decision::Allow, ("", String::new())),
+        (Ok(()), _) => (Decision::Allow, ("", String::new())),
         (Err(why), Phase::Start) => (Decision::Deny, why),
         (Err(why), _) => (Decision::Cut, why),
     };
