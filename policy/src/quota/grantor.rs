@@ -26,6 +26,9 @@ const SLOTS_LIFETIME: Duration = Duration::from_secs(10);
 const DRIFT: u32 = 100;
 /// How much longer than its lifetime a lease is believed to be spent from.
 const GUARD: Duration = Duration::from_millis(250);
+/// What a lease begins with beyond what is wanted, so that a burst's first calls do not wait for one another: so many tokens, and at
+/// most one part in so many of what is left.
+const BEGINNING: (u64, u64) = (64, 100);
 /// Emergency credit is one part in so many of a limit: 5 %.
 const CREDIT: u64 = 20;
 
@@ -300,8 +303,10 @@ impl Grantor {
 
     /// Hands out what is wanted and there, of all counters in one step.
     fn extend(&mut self, lease: &mut Lease, holder: HolderId, ask: &LeaseAsk, now: Timestamp) {
-        let need = ask.want.saturating_sub(lease.outstanding());
-        let mut given = need;
+        let mut given = ask.want.saturating_sub(lease.outstanding());
+        if lease.tokens == 0 && given > 0 {
+            given = given.saturating_add(self.beginning(&lease.counters));
+        }
         for counter in lease.counters.iter() {
             let Some(account) = self.accounts.get_mut(&counter.key) else {
                 continue;
@@ -313,6 +318,18 @@ impl Grantor {
         if ask.want > 0 {
             lease.ends = now.plus(lifetime(&lease.counters, &lease.windows, now));
         }
+    }
+
+    fn beginning(&self, counters: &[Counter]) -> u64 {
+        let (most, part) = BEGINNING;
+        let spare = |counter: &Counter| match counter.limit.window {
+            Window::Gauge => 0,
+            _ => self
+                .accounts
+                .get(&counter.key)
+                .map_or(0, |account| account.book.available() / part),
+        };
+        counters.iter().map(spare).min().unwrap_or(0).min(most)
     }
 
     fn grant(&self, lease: &Lease, ask: &LeaseAsk, now: Timestamp) -> LeaseGrant {

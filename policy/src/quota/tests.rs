@@ -241,6 +241,24 @@ fn many_calls_cost_few_questions() {
 }
 
 #[test]
+fn the_first_calls_of_a_burst_wait_for_one_lease() {
+    let waits = |amount: u64| {
+        let mut pair = Pair::new(vec![counter("m", minute(amount))]);
+        let mut asked = 0;
+        for _ in 0..60 {
+            if pair.cell.take(1, pair.now).is_err() {
+                asked += 1;
+                pair.call(1).unwrap();
+            }
+        }
+        asked
+    };
+    assert_eq!(waits(100_000), 1);
+    // Of a small limit nothing is set aside for one holder.
+    assert!(waits(99) > 4);
+}
+
+#[test]
 fn a_grantor_that_starts_anew_grants_nothing_twice() {
     let mut pair = Pair::new(vec![counter("m", minute(100))]);
     assert_eq!(pair.calls(60), 60);

@@ -128,6 +128,8 @@ pub(crate) struct Fleet {
     limit: Arc<Limit>,
     counters: Arc<[Counter]>,
     grantor: Grantor,
+    /// How late it is for the grantor, which never goes back while it lives.
+    grantor_clock: Timestamp,
     term: u32,
     /// What survives the grantor.
     disk: HashMap<CounterKey, Standing>,
@@ -194,6 +196,7 @@ impl Fleet {
             limit,
             counters,
             grantor: Grantor::new(0),
+            grantor_clock: Timestamp::default(),
             term: 0,
             disk: HashMap::new(),
             offset: 1_800_000_000_000,
@@ -293,6 +296,7 @@ impl Fleet {
         if self.faults.grantor_dies && self.dice.below(5_000) == 0 {
             self.term += 1;
             self.grantor = Grantor::new(self.term);
+            self.grantor_clock = Timestamp::default();
             let now = self.wall();
             for (key, standing) in &self.disk {
                 self.grantor.restore(now, key, &self.limit, *standing);
@@ -351,14 +355,7 @@ impl Fleet {
                     for (counter, standing) in self.grantor.take_changes() {
                         self.disk.insert(counter.key, standing);
                     }
-                    // The window the grantor counts in, which is not that of a clock that was set back.
-                    let standing = self.disk.values().next();
-                    if let Some(Standing::Window { window, .. }) = standing {
-                        self.turns += u64::from(window.begin < self.counted_in);
-                        self.counted_in = window.begin;
-                        let label = (self.turns, window.begin);
-                        self.windows.entry((id, grant.lease)).or_insert(label);
-                    }
+                    self.label(wall, (id, grant.lease));
                     let needed = ask.needed;
                     self.send(|| Message::Grant(holder, id, grant.clone(), needed));
                 }
@@ -370,6 +367,23 @@ impl Fleet {
                     }
                 }
             }
+        }
+    }
+
+    /// Notes the window the grantor handed a lease out in, which is not that of a clock that was set back. One that is entered again
+    /// after an earlier one is another.
+    fn label(&mut self, wall: Timestamp, lease: (HolderId, u64)) {
+        self.grantor_clock = self.grantor_clock.max(wall);
+        let balance = self.grantor.balances(wall).next();
+        if let (Window::Span(length), Some(reset)) =
+            (self.limit.window, balance.and_then(|it| it.reset))
+            && length.as_secs() >= 10
+        {
+            let ends = self.grantor_clock.millis() + i64::try_from(reset.as_millis()).unwrap();
+            let begin = ends - i64::try_from(length.as_millis()).unwrap();
+            self.turns += u64::from(begin < self.counted_in);
+            self.counted_in = begin;
+            self.windows.entry(lease).or_insert((self.turns, begin));
         }
     }
 
