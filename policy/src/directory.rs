@@ -216,6 +216,8 @@ pub enum Revoked {
         issuer: Arc<str>,
         /// `jti`.
         id: Arc<str>,
+        /// When it ends by itself, where whoever revoked it knew.
+        expires: Option<Timestamp>,
     },
     /// All tokens of a subject that were issued before a time.
     Subject {
@@ -230,4 +232,22 @@ pub enum Revoked {
     Certificate(Arc<str>),
     /// A consumer, by name: suspended or deleted.
     Consumer(Arc<str>),
+}
+
+impl Revoked {
+    /// How much longer a revoked token is remembered than it lives: clocks differ, and issuers are believed with leeway.
+    const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+
+    /// From when on it may be forgotten, as what it revokes ended by itself; `None`: never.
+    pub fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::Token { expires, .. } => expires.map(|at| at.plus(Self::REMEMBERED)),
+            Self::Key(_) | Self::Subject { .. } | Self::Certificate(_) | Self::Consumer(_) => None,
+        }
+    }
+
+    /// Whether it may be forgotten.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.until().is_some_and(|until| until <= now)
+    }
 }

@@ -8,7 +8,7 @@ use super::control::{Control, put};
 
 pub(super) const EXAMPLES: &str = "Examples:
   tollgate revocations list
-  tollgate revocations create token https://id.example.com 7f3c --reason stolen
+  tollgate revocations create token https://id.example.com 7f3c --expires 2030-01-01T00:00:00Z --reason stolen
   tollgate revocations create subject https://id.example.com alice
   tollgate revocations create consumer shop";
 
@@ -38,7 +38,13 @@ enum Act {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// A token, by issuer and `jti`
-    Token { issuer: String, id: String },
+    Token {
+        issuer: String,
+        id: String,
+        /// When it ends by itself: from a day later on nobody need remember it [default: never forgotten]
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+    },
     /// All tokens of a subject issued before a time
     Subject {
         issuer: String,
@@ -79,7 +85,17 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn body(what: What) -> Value {
     match what {
-        What::Token { issuer, id } => json!({ "kind": "token", "issuer": issuer, "id": id }),
+        What::Token {
+            issuer,
+            id,
+            expires,
+        } => {
+            let mut body = json!({ "kind": "token", "issuer": issuer, "id": id });
+            if let Some(expires) = expires {
+                put(&mut body, "expires", expires);
+            }
+            body
+        }
         What::Subject {
             issuer,
             subject,

@@ -305,7 +305,7 @@ impl Directory {
         loop {
             let asked = self.control.ask(Question::Revocations, PATIENCE).await;
             if let Ok(Answer::Revocations(all)) = asked {
-                let revoked = Arc::new(RevokedTokens::of(&all));
+                let revoked = Arc::new(RevokedTokens::of(&all, clock::now()));
                 self.revoked.store(Some(revoked.clone()));
                 // Some of them may have been missed while calls were under way.
                 self.roll.withdraw(|reference, _| match reference {
@@ -393,7 +393,7 @@ impl Directory {
     fn revoke(&self, what: &[Revoked], verified: &Tokens) {
         let current = self.revoked.load_full();
         let mut tokens = current.as_deref().cloned().unwrap_or_default();
-        if tokens.add(what) {
+        if tokens.add(what, clock::now()) {
             let tokens = Arc::new(tokens);
             // While the rest is not known, nothing is stored: no token is believed yet. Stored before calls are ended: a token
             // that is verified in between finds it.

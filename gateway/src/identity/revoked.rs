@@ -8,11 +8,15 @@ use tollgate_policy::credentials::Claims;
 use tollgate_policy::directory::Revoked;
 use tollgate_policy::time::Timestamp;
 
-/// The set, replaced as a whole when it grows. Bounded by what the control plane keeps: it drops what has expired anyway.
+/// Later than any moment.
+const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
+
+/// The set, replaced as a whole when it grows. Bounded by what the control plane tells. Of tokens that are said to end by
+/// themselves the revocation is dropped a day later.
 #[derive(Clone, Debug, Default)]
 pub struct RevokedTokens {
-    /// (issuer, identifier)
-    tokens: HashSet<(Arc<str>, Arc<str>)>,
+    /// (issuer, identifier) to the moment from which on it may be forgotten.
+    tokens: HashMap<(Arc<str>, Arc<str>), Timestamp>,
     /// (issuer, subject) to the moment up to which its tokens are revoked.
     subjects: HashMap<(Arc<str>, Arc<str>), Timestamp>,
     /// Names of certificates, of consumers or not.
@@ -21,19 +25,25 @@ pub struct RevokedTokens {
 
 impl RevokedTokens {
     /// Of all revocations.
-    pub fn of(all: &[Revoked]) -> Self {
+    pub fn of(all: &[Revoked], now: Timestamp) -> Self {
         let mut tokens = Self::default();
-        tokens.add(all);
+        tokens.add(all, now);
         tokens
     }
 
-    /// Adds those that are about tokens and certificates; `false` where none is.
-    pub fn add(&mut self, more: &[Revoked]) -> bool {
+    /// Adds those that are about tokens and certificates, and drops what is over; `false` where none is added.
+    pub fn add(&mut self, more: &[Revoked], now: Timestamp) -> bool {
+        self.tokens.retain(|_, until| *until > now);
         let mut grown = false;
-        for revoked in more {
+        for revoked in more.iter().filter(|revoked| !revoked.is_over(now)) {
             match revoked {
-                Revoked::Token { issuer, id } => {
-                    grown |= self.tokens.insert((issuer.clone(), id.clone()));
+                Revoked::Token { issuer, id, .. } => {
+                    let key = (issuer.clone(), id.clone());
+                    let until = revoked.until().unwrap_or(NEVER);
+                    grown |= !self.tokens.contains_key(&key);
+                    // Revoked twice, it counts as long as either says.
+                    let known = self.tokens.entry(key).or_insert(until);
+                    *known = (*known).max(until);
                 }
                 Revoked::Subject {
                     issuer,
@@ -58,7 +68,7 @@ impl RevokedTokens {
             return false;
         }
         let of = |what: &Arc<str>| (claims.issuer.clone(), what.clone());
-        self.tokens.contains(&of(&claims.id))
+        self.tokens.contains_key(&of(&claims.id))
             || self
                 .subjects
                 .get(&of(&claims.subject))
@@ -90,32 +100,72 @@ mod tests {
         }
     }
 
+    fn add(to: &mut RevokedTokens, what: &[Revoked]) -> bool {
+        to.add(what, Timestamp::from_seconds(1_000))
+    }
+
     #[test]
     fn a_token_is_revoked_by_identifier_or_with_its_subject() {
         let mut revoked = RevokedTokens::default();
         assert!(!revoked.hold(&claims("a", None)));
         let issuer: Arc<str> = "https://id.example".into();
-        assert!(revoked.add(&[Revoked::Token {
-            issuer: issuer.clone(),
-            id: "a".into()
-        }]));
+        assert!(add(
+            &mut revoked,
+            &[Revoked::Token {
+                issuer: issuer.clone(),
+                id: "a".into(),
+                expires: None,
+            }]
+        ));
         assert!(revoked.hold(&claims("a", Some(500))));
         assert!(!revoked.hold(&claims("b", Some(500))));
-        revoked.add(&[Revoked::Subject {
-            issuer,
-            subject: "alice".into(),
-            before: Timestamp::from_seconds(500),
-        }]);
+        add(
+            &mut revoked,
+            &[Revoked::Subject {
+                issuer,
+                subject: "alice".into(),
+                before: Timestamp::from_seconds(500),
+            }],
+        );
         assert!(revoked.hold(&claims("b", Some(499))));
         assert!(revoked.hold(&claims("b", None)));
         assert!(!revoked.hold(&claims("b", Some(500))));
-        assert!(!revoked.add(&[Revoked::Consumer("alice".into())]));
+        assert!(!add(&mut revoked, &[Revoked::Consumer("alice".into())]));
+    }
+
+    #[test]
+    fn a_token_that_ended_by_itself_is_forgotten_a_day_later() {
+        let day = 24 * 3600;
+        let at = Timestamp::from_seconds;
+        let token = |id: &str, expires| Revoked::Token {
+            issuer: "https://id.example".into(),
+            id: id.into(),
+            expires,
+        };
+        let all = [
+            token("ends", Some(at(1_000))),
+            token("stays", None),
+            // Revoked twice, the longer counts.
+            token("twice", Some(at(1_000))),
+            token("twice", Some(at(2_000))),
+        ];
+        let mut revoked = RevokedTokens::of(&all, at(1_000));
+        assert!(!revoked.add(&[Revoked::Consumer("c".into())], at(1_000 + day - 1)));
+        assert!(revoked.hold(&claims("ends", None)));
+        revoked.add(&[], at(1_000 + day));
+        assert!(!revoked.hold(&claims("ends", None)));
+        assert!(revoked.hold(&claims("twice", None)) && revoked.hold(&claims("stays", None)));
+        assert!(!revoked.add(&[token("ends", Some(at(1_000)))], at(1_000 + day)));
+        assert_eq!(revoked.tokens.len(), 2);
     }
 
     #[test]
     fn a_certificate_is_revoked_by_its_whole_name() {
         let mut revoked = RevokedTokens::default();
-        assert!(revoked.add(&[Revoked::Certificate("CN=shop,O=Example".into())]));
+        assert!(add(
+            &mut revoked,
+            &[Revoked::Certificate("CN=shop,O=Example".into())]
+        ));
         assert!(revoked.hold_certificate("CN=shop,O=Example"));
         assert!(!revoked.hold_certificate("CN=shop"));
         assert!(!revoked.hold(&claims("CN=shop,O=Example", None)));

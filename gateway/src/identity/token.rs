@@ -255,10 +255,12 @@ mod tests {
     }
 
     fn revoked(id: &str) -> RevokedTokens {
-        RevokedTokens::of(&[Revoked::Token {
+        let revoked = Revoked::Token {
             issuer: "https://id.example".into(),
             id: id.into(),
-        }])
+            expires: None,
+        };
+        RevokedTokens::of(&[revoked], Timestamp::default())
     }
 
     #[test]

@@ -270,7 +270,7 @@ impl Control {
 
     /// All that was revoked and stays so, for a data plane that begins or fell behind.
     pub fn revoked(&self) -> Vec<Revoked> {
-        self.inner.index.read().revoked()
+        self.inner.index.read().revoked(now())
     }
 
     /// Walks the audit log.
@@ -310,7 +310,7 @@ impl Control {
     fn announce_everything(&self) {
         let (generation, revoked) = {
             let index = self.inner.index.read();
-            (index.generation, index.revoked())
+            (index.generation, index.revoked(now()))
         };
         // Sending fails only when nobody listens.
         let everything = Announcement::Everything { generation };

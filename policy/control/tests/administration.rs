@@ -407,6 +407,39 @@ async fn creating_again_is_the_same_or_a_conflict() {
 }
 
 #[tokio::test]
+async fn nobody_is_told_of_a_token_that_ended_by_itself() {
+    let world = World::new().await;
+    let revoke = |id: &str, expires: &str| {
+        let body = json!({ "kind": "token", "issuer": "https://id", "id": id, "expires": expires });
+        world.post("/v1/revocations", body)
+    };
+    let (status, made) = revoke("new", "2999-01-01T00:00:00Z").await;
+    assert_eq!(status, 201, "{made}");
+    assert_eq!(made["expires"], "2999-01-01T00:00:00Z", "{made}");
+    assert_eq!(revoke("old", "2001-01-01T00:00:00Z").await.0, 201);
+    assert_eq!(revoke("bad", "soon").await.0, 422);
+    let (status, answer) = world
+        .post(
+            "/v1/revocations",
+            json!({ "kind": "certificate", "name": "c", "expires": "2999-01-01T00:00:00Z" }),
+        )
+        .await;
+    assert_eq!(status, 422, "{answer}");
+    let world = world.restart().await;
+    let told = world.client.ask(Question::Revocations, DEADLINE).await;
+    let Ok(Answer::Revocations(told)) = told else {
+        panic!("{told:?}")
+    };
+    let [Revoked::Token { id, .. }] = &*told else {
+        panic!("{told:?}")
+    };
+    assert_eq!(&**id, "new");
+    // The record stays.
+    let (_, listed) = world.get("/v1/revocations").await;
+    assert_eq!(listed["items"].as_array().unwrap().len(), 2, "{listed}");
+}
+
+#[tokio::test]
 async fn lists_come_in_pages() {
     let world = World::new().await;
     for n in 0..5 {

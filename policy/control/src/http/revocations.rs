@@ -1,4 +1,5 @@
-//! Revocations of what is no key of ours: tokens, subjects, certificates, whole consumers. They win over files and stand for ever.
+//! Revocations of what is no key of ours: tokens, subjects, certificates, whole consumers. They win over files and stand for ever; of a
+//! token that is known to have ended by itself nobody is told any more.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -33,6 +34,7 @@ struct NewRevocation {
     id: Option<String>,
     subject: Option<String>,
     before: Option<String>,
+    expires: Option<String>,
     name: Option<String>,
     #[serde(default)]
     reason: String,
@@ -57,13 +59,21 @@ impl NewRevocation {
             Some(_) => Err(Refusal::invalid(field, "this kind has none")),
             None => Ok(()),
         };
+        if !matches!(self.kind, Kind::Token) {
+            none("expires", &self.expires)?;
+        }
         match self.kind {
             Kind::Token => {
                 none("subject", &self.subject)?;
                 none("before", &self.before)?;
                 none("name", &self.name)?;
                 let (issuer, id) = (need("issuer", &self.issuer)?, need("id", &self.id)?);
-                Ok(Revoked::Token { issuer, id })
+                let expires = time("expires", self.expires.as_ref())?;
+                Ok(Revoked::Token {
+                    issuer,
+                    id,
+                    expires,
+                })
             }
             Kind::Subject => {
                 none("id", &self.id)?;
@@ -93,8 +103,16 @@ fn view(what: &Revoked) -> Value {
     match what {
         // The digest of a key is nobody's business; its public identifier stands in the audit log.
         Revoked::Key(_) => json!({ "kind": "key" }),
-        Revoked::Token { issuer, id } => {
-            json!({ "kind": "token", "issuer": &**issuer, "id": &**id })
+        Revoked::Token {
+            issuer,
+            id,
+            expires,
+        } => {
+            let mut shown = json!({ "kind": "token", "issuer": &**issuer, "id": &**id });
+            if let Some(expires) = expires {
+                put(&mut shown, "expires", expires.to_string());
+            }
+            shown
         }
         Revoked::Subject {
             issuer,

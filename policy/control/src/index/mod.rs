@@ -304,9 +304,10 @@ impl Index {
         self.revoked.contains(what)
     }
 
-    /// All that was revoked.
-    pub(crate) fn revoked(&self) -> Vec<Revoked> {
-        self.revoked.iter().cloned().collect()
+    /// All that was revoked and may still be shown. The rest stays here: a clock that ran ahead is set back one day.
+    pub(crate) fn revoked(&self, now: Timestamp) -> Vec<Revoked> {
+        let counts = self.revoked.iter().filter(|it| !it.is_over(now));
+        counts.cloned().collect()
     }
 
     /// Whom a credential belongs to.

@@ -15,6 +15,7 @@ use tonic::{Status, Streaming};
 
 use super::endpoints::Registered;
 use crate::Control;
+use crate::control::now;
 
 /// Between two signs of life on the fast lane.
 const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -148,7 +149,7 @@ async fn all_revocations(
     }
     let sets = {
         let index = control.inner.index.read();
-        convert::revoked_sets(index.generation, &index.installation, &index.revoked())
+        convert::revoked_sets(index.generation, &index.installation, &index.revoked(now()))
     };
     for (number, set) in sets.into_iter().enumerate() {
         let event = Some(match number {

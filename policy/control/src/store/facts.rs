@@ -117,9 +117,13 @@ impl RevocationRow {
         reason: &str,
         at: Timestamp,
     ) -> Done {
+        let expires = match what {
+            Revoked::Token { expires, .. } => *expires,
+            _ => None,
+        };
         let (kind, issuer, subject, before) = match what {
             Revoked::Key(digest) => ("key", "", hex(&digest.0), None),
-            Revoked::Token { issuer, id } => ("token", &**issuer, id.to_string(), None),
+            Revoked::Token { issuer, id, .. } => ("token", &**issuer, id.to_string(), None),
             Revoked::Subject {
                 issuer,
                 subject,
@@ -129,8 +133,9 @@ impl RevocationRow {
             Revoked::Consumer(name) => ("consumer", "", name.to_string(), None),
         };
         sqlx::query(
-            "INSERT INTO revocations (seq, kind, issuer, subject, before_at, reason, revoked_at)
-             SELECT COALESCE(MAX(seq), 0) + 1, $1, $2, $3, $4, $5, $6 FROM revocations",
+            "INSERT INTO revocations
+                 (seq, kind, issuer, subject, before_at, reason, revoked_at, expires_at)
+             SELECT COALESCE(MAX(seq), 0) + 1, $1, $2, $3, $4, $5, $6, $7 FROM revocations",
         )
         .bind(kind)
         .bind(issuer)
@@ -138,6 +143,7 @@ impl RevocationRow {
         .bind(before.map(Timestamp::millis))
         .bind(reason)
         .bind(at.millis())
+        .bind(expires.map(Timestamp::millis))
         .execute(on)
         .await?;
         Ok(())
@@ -165,6 +171,7 @@ impl RevocationRow {
             "token" => Revoked::Token {
                 issuer,
                 id: subject,
+                expires: optional_time(row, "expires_at")?,
             },
             "subject" => Revoked::Subject {
                 issuer,

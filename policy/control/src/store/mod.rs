@@ -191,6 +191,11 @@ impl Store {
                 "installation",
                 include_str!("../../migrations/0008_installation.sqlite.sql"),
             ),
+            step(
+                9,
+                "revoked tokens",
+                include_str!("../../migrations/0009_revoked_tokens.sql"),
+            ),
         ]);
         migrate(&self.path, self.pool.clone(), migrator).await
     }

@@ -122,9 +122,14 @@ impl From<&Revoked> for wire::Revoked {
     fn from(revoked: &Revoked) -> Self {
         let what = match revoked {
             Revoked::Key(digest) => What::Key(digest.0.to_vec()),
-            Revoked::Token { issuer, id } => What::Token(wire::RevokedToken {
+            Revoked::Token {
+                issuer,
+                id,
+                expires,
+            } => What::Token(wire::RevokedToken {
                 issuer: issuer.to_string(),
                 id: id.to_string(),
+                expires: expires.map(to_time),
             }),
             Revoked::Subject {
                 issuer,
@@ -151,6 +156,10 @@ impl TryFrom<wire::Revoked> for Revoked {
             What::Token(token) => Ok(Self::Token {
                 issuer: claim(token.issuer, "revoked_token.issuer")?,
                 id: claim(token.id, "revoked_token.id")?,
+                expires: token
+                    .expires
+                    .map(|at| time(at, "revoked_token.expires"))
+                    .transpose()?,
             }),
             What::Subject(it) => Ok(Self::Subject {
                 issuer: claim(it.issuer, "revoked_subject.issuer")?,

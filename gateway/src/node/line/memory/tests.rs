@@ -83,6 +83,7 @@ fn the_file_brings_everything_back() {
         Revoked::Token {
             issuer: "i".into(),
             id: "t".into(),
+            expires: Some(NOW),
         },
         Revoked::Subject {
             issuer: "i".into(),

@@ -158,6 +158,7 @@ pub(super) fn revoked_set() -> RevokedSet {
         revoked::What::Token(RevokedToken {
             issuer: "https://id".into(),
             id: "t1".into(),
+            expires: time(1_800_003_600),
         }),
         revoked::What::Subject(RevokedSubject {
             issuer: "https://id".into(),

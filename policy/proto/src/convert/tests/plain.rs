@@ -277,7 +277,11 @@ fn revoked() -> impl Strategy<Value = Revoked> {
     let subject = (text(), text(), time());
     prop_oneof![
         digest().prop_map(Revoked::Key),
-        (text(), text()).prop_map(|(issuer, id)| Revoked::Token { issuer, id }),
+        (text(), text(), of(time())).prop_map(|(issuer, id, expires)| Revoked::Token {
+            issuer,
+            id,
+            expires,
+        }),
         subject.prop_map(|(issuer, subject, before)| Revoked::Subject {
             issuer,
             subject,
