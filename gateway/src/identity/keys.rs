@@ -373,6 +373,35 @@ mod tests {
         assert!(changed.age().is_some());
     }
 
+    #[test]
+    fn keys_that_cannot_be_read_any_more_count_for_as_long_as_they_may() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keys");
+        let set = r#"{"keys":[{"kty":"oct","kid":"a","alg":"HS256","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}]}"#;
+        for (stale_for, kept) in [
+            (Duration::from_secs(24 * 3600), true),
+            (Duration::ZERO, false),
+        ] {
+            std::fs::write(&file, set).unwrap();
+            let config = IssuerConfig {
+                stale_for,
+                ..config(KeySource::File(file.clone()))
+            };
+            let keys = IssuerKeys::of(&config, &Trust::default());
+            let generation = keys.generation();
+            assert!(keys.current().is_some(), "{}", keys.last_error());
+            std::fs::remove_file(&file).unwrap();
+            keys.learn(read(&file));
+            assert!(!keys.last_error().is_empty());
+            assert_eq!(keys.current().is_some(), kept);
+            // What was verified with them is not believed any longer than they are.
+            assert_eq!(keys.generation() == generation, kept);
+            std::fs::write(&file, set).unwrap();
+            keys.learn(read(&file));
+            assert!(keys.current().is_some() && keys.last_error().is_empty());
+        }
+    }
+
     #[tokio::test]
     async fn nobody_follows_an_issuer_that_nobody_believes() {
         let folder = tempfile::tempdir().unwrap();
