@@ -84,6 +84,7 @@ const PROTOS: &str = "upstream: grpc://127.0.0.1:1
 grpc: { protos: [../protos/s.proto], include: [../protos, ../shared] }
 ";
 
+/// Must-have: descriptors from `.proto` files, reloaded without restart.
 #[test]
 fn a_changed_proto_file_or_import_reloads_the_api_and_a_bad_one_leaves_the_old_in_place() {
     let world = World::new(PROTOS);
@@ -112,6 +113,7 @@ fn a_changed_proto_file_or_import_reloads_the_api_and_a_bad_one_leaves_the_old_i
     assert_eq!(status(&live).state, "serving");
 }
 
+/// Must-have: descriptors from a compiled file, reloaded without restart.
 #[test]
 fn a_compiled_set_is_watched_and_a_bad_one_is_visible_in_status() {
     let world = World::new("upstream: grpc://127.0.0.1:1\ngrpc: { descriptors: ../s.binpb }\n");
@@ -290,6 +292,7 @@ async fn until(live: &Live, what: impl Fn(&ApiStatus) -> bool) -> ApiStatus {
         .unwrap_or_else(|_| panic!("{:?}", status(live)))
 }
 
+/// Must-have: descriptors by reflection, asked again without restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_is_asked_by_reflection_v1_or_v1alpha_and_again_as_it_changes() {
     for version in ["v1", "v1alpha"] {

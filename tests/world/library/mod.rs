@@ -50,6 +50,8 @@ pub struct Book {
     pub pages: i64,
     #[prost(string, repeated, tag = "4")]
     pub tags: Vec<String>,
+    #[prost(int32, tag = "6")]
+    pub format: i32,
 }
 
 /// Any request whose first field is text.
@@ -396,6 +398,7 @@ async fn get(asked: Request<Named>) -> Result<Response<Book>, Status> {
         pages: 352,
         tags: vec!["a".to_owned(), "b".to_owned()],
         name,
+        ..Book::default()
     };
     Ok(with_metadata(book, asked.metadata()))
 }
@@ -428,7 +431,7 @@ async fn upload(asked: Request<Upload>) -> Result<Response<Book>, Status> {
         name,
         title: content.content_type,
         pages: i64::try_from(content.data.len()).unwrap(),
-        tags: Vec::new(),
+        ..Book::default()
     }))
 }
 
