@@ -149,7 +149,7 @@ fn say(client: &mut Client, text: &str) {
         0..126 => vec![0x81, 0x80 | u8::try_from(length).unwrap()],
         _ => [&[0x81, 0x80 | 126], &length.to_be_bytes()[..]].concat(),
     };
-    client.send(&[&head, &[0; 4], message.as_bytes()].concat());
+    client.send(&[&head[..], &[0; 4], message.as_bytes()].concat());
 }
 
 fn hear(client: &mut Client) -> String {

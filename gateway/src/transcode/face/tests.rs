@@ -582,6 +582,47 @@ service S {
     assert_eq!(served.findings.len(), 2, "{told}");
 }
 
+/// Must-have: of templates that overlap the most specific is taken, whatever their order.
+#[test]
+fn of_templates_that_overlap_the_most_specific_is_taken() {
+    let methods = [
+        ("All", "/v1/{name=**}"),
+        ("Shelf", "/v1/{name=shelves/*}"),
+        ("Below", "/v1/{name=shelves/**}"),
+        ("Best", "/v1/{name=shelves/best}"),
+        ("Any", "/v1/{name=*/*}"),
+    ];
+    let table = [
+        ("/v1/shelves/best", "Best"),
+        ("/v1/shelves/other", "Shelf"),
+        ("/v1/shelves/a/b", "Below"),
+        ("/v1/books/1", "Any"),
+        ("/v1/books", "All"),
+        ("/v1/books/1/2", "All"),
+    ];
+    for turn in 0..methods.len() {
+        let mut ordered = methods;
+        ordered.rotate_left(turn);
+        let rules: String = ordered
+            .iter()
+            .map(|(name, path)| {
+                format!("rpc {name}(M) returns (M) {{ option (google.api.http) = {{ get: \"{path}\" }}; }}\n")
+            })
+            .collect();
+        let world = World::new();
+        let head = "syntax = \"proto3\";\npackage a;\nimport \"google/api/annotations.proto\";\n";
+        let text = format!("{head}message M {{ string name = 1; }}\nservice S {{\n{rules}}}\n");
+        world.write("shop.proto", &text);
+        let served = world.served("", "");
+        assert!(served.findings.is_empty(), "{}", told(&served.findings));
+        for (path, method) in table {
+            let name = path.trim_start_matches("/v1/");
+            let expected = format!(r#"{method} {{"name":"{name}"}}"#);
+            assert_eq!(served.call("GET", path, "").unwrap(), expected, "{turn}");
+        }
+    }
+}
+
 /// Must-have: `response_body` of any type.
 #[test]
 fn the_answer_may_be_a_field_of_any_type() {

@@ -81,6 +81,26 @@ fn either_spelling_of_a_name_is_read() {
     assert_eq!(wire(r#"{"f\u0049nt32":1}"#), wire(r#"{"fInt32":1}"#));
 }
 
+/// Must-have: numbers or texts for all numbers, exponents also in quotes; either base64; enums by name or number.
+#[test]
+fn what_means_the_same_is_read_the_same() {
+    for (one, other) in [
+        (r#"{"fInt32":15}"#, r#"{"fInt32":"1.5e1"}"#),
+        (r#"{"fInt32":15}"#, r#"{"fInt32":1500e-2}"#),
+        (r#"{"fUint64":"10000"}"#, r#"{"fUint64":1e4}"#),
+        (r#"{"fSfixed64":-2}"#, r#"{"fSfixed64":"-2.0"}"#),
+        (r#"{"fDouble":1000}"#, r#"{"fDouble":"1E3"}"#),
+        (r#"{"fFloat":0.5}"#, r#"{"fFloat":"5e-1"}"#),
+        (r#"{"fBytes":"+/8="}"#, r#"{"fBytes":"-_8"}"#),
+        (r#"{"fColor":"COLOR_BLUE"}"#, r#"{"fColor":2}"#),
+        (r#"{"mInt64":{"1":"2"}}"#, r#"{"mInt64":{"1":2e0}}"#),
+        (r#"{"wInt64":"3"}"#, r#"{"wInt64":3.0}"#),
+    ] {
+        assert_eq!(wire(one), wire(other), "{one} {other}");
+        assert!(!wire(one).is_empty());
+    }
+}
+
 /// Must-have: null is unset, but for Value and NullValue.
 #[test]
 fn defaults_and_nulls_write_nothing_where_nothing_tells_them_apart() {
