@@ -115,7 +115,8 @@ fn grpc_web_streams_and_tells_errors_in_its_trailers() {
         "{told}"
     );
     assert!(told.contains("x-why: burnt\r\n"), "{told}");
-    for body in [&b"garbage"[..], &frame(0, &[])[..3]] {
+    let two = [frame(0, b""), frame(0, b"")].concat();
+    for body in [&b"garbage"[..], &frame(0, &[])[..3], &two] {
         let answer = post(&world, GET_BOOK, &fields, body);
         let told = text(&frames(&answer.body)[0].1);
         assert!(told.contains("grpc-status: 3\r\n"), "{told}");

@@ -156,11 +156,7 @@ impl Plan {
 
     /// Whether the caller's messages come one by one, while answers may go out.
     pub(super) fn hears_stream(&self) -> bool {
-        match self.dialect {
-            Dialect::Web { .. } | Dialect::ConnectStream(_) => true,
-            Dialect::Rest | Dialect::Socket => self.method().is_ok_and(|it| it.client_streaming),
-            Dialect::Connect(_) | Dialect::ConnectGet(_) | Dialect::Grpc => false,
-        }
+        self.method().is_ok_and(|it| it.client_streaming)
     }
 }
 

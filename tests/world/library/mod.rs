@@ -181,6 +181,7 @@ impl Library {
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 notes.connections.fetch_add(1, Ordering::SeqCst);
+                stream.set_nodelay(true).unwrap();
                 let notes = Arc::clone(&notes);
                 let tls = tls.clone();
                 tokio::spawn(async move {
