@@ -72,6 +72,16 @@ def cpu_so_far_ms(root):
     return total / 1e6
 
 
+def pin(root, cores):
+    """Has all threads of a process tree run on these cores."""
+    for process in tree(root):
+        for thread in Path(f"/proc/{process}/task").glob("*"):
+            try:
+                os.sched_setaffinity(int(thread.name), cores)
+            except OSError:
+                continue
+
+
 def memory_mib(root, kind="Pss"):
     """Proportional set size of a process tree (shared pages are counted once), or another of the sums of smaps_rollup."""
     total = 0
@@ -99,15 +109,17 @@ class Server:
     """A process group that serves on a port and ends with its owner."""
 
     def __init__(self, name, port, command, directory, path, cpu=None, patience=PATIENCE, field="",
-                 host="bench", **other_ports):
+                 host="bench", ready=None, **other_ports):
         self.name, self.port, self.field, self.other_ports = name, port, field, other_ports
+        self.directory = directory
+        ready = ready or (lambda: ask(port, path, field, host) == 200)
         self.log = open(directory / f"{name.replace('/', '-')}.log", "wb")
         begun = time.monotonic()
         self.process = subprocess.Popen(
             [str(word) for word in command], stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL,
             start_new_session=True, preexec_fn=None if cpu is None else lambda: os.sched_setaffinity(0, {cpu}),
         )
-        while ask(port, path, field, host) != 200:
+        while not ready():
             if self.process.poll() is not None or time.monotonic() - begun > patience:
                 self.stop()
                 sys.exit(f"{name} does not serve:\n" + Path(self.log.name).read_text(errors="replace"))

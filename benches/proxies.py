@@ -5,6 +5,7 @@ pingora has none) and offer TLS (`tls`) and HTTP/2 with prior knowledge (`h2`) w
 """
 
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -31,14 +32,16 @@ class Stage:
         self.service = self.nginx("service", 1, "access_log off;",
                                   f"server {{ listen 127.0.0.1:{self.port}; location / {{ return 200 '{BODY.decode()}'; }} }}",
                                   port=self.port)
+        self.services = [self.service]
 
     def nginx(self, name, workers, log, servers, cpu=None, **ports):
-        conf = self.directory / f"{name}.conf"
+        plain = name.replace("/", "-")
+        conf = self.directory / f"{plain}.conf"
         temporary = "".join(f"{kind}_temp_path {self.directory}/tmp; "
                             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         # One process under a tool that follows only one.
         master = "master_process off;" if self.wrapper else f"worker_processes {workers};"
-        conf.write_text(f"daemon off; {master} pid {self.directory}/{name}.pid; error_log stderr crit;\n"
+        conf.write_text(f"daemon off; {master} pid {self.directory}/{plain}.pid; error_log stderr crit;\n"
                         f"events {{ worker_connections 16384; }}\n"
                         f"http {{ {log} keepalive_requests 100000000; keepalive_timeout 600; {temporary}\n{servers} }}\n")
         return self.start(name, ports.pop("port"), [shutil.which("nginx"), "-c", conf], cpu, **ports)
@@ -98,7 +101,8 @@ def bare(stage, workers, cpu, _operations):
     return stage.start("pingora", port, command, cpu)
 
 
-def tollgate(stage, workers, cpu, operations, name="tollgate", binary=None, security="", auth="", field="", files=None):
+def tollgate(stage, workers, cpu, operations, name="tollgate", binary=None, security="", auth="", field="", files=None,
+             api=None, ready=None):
     port, tls, admin = free_port(), free_port(), free_port()
     home = stage.directory / f"tollgate-{port}"
     (home / "apis").mkdir(parents=True)
@@ -108,7 +112,7 @@ def tollgate(stage, workers, cpu, operations, name="tollgate", binary=None, secu
     paths.append(security)
     (home / "bench.yaml").write_text("openapi: 3.1.0\ninfo: { title: Bench, version: '1' }\n"
                                      "servers: [{ url: /v1 }]\npaths:\n" + "".join(paths))
-    (home / "apis/bench.yaml").write_text(f"spec: ../bench.yaml\nupstream: http://127.0.0.1:{stage.port}\n{auth}")
+    (home / "apis/bench.yaml").write_text(api or f"spec: ../bench.yaml\nupstream: http://127.0.0.1:{stage.port}\n{auth}")
     (home / "tollgate.yaml").write_text(f"""
 listeners:
   - address: 127.0.0.1:{port}
@@ -127,7 +131,34 @@ limits: {{ keep_alive: 600s, connections_per_address: 20000, requests_per_connec
     name = name if operations == 1 else f"{name}/{operations}"
     command = [binary or os.environ["TOLLGATE"], "gateway", "--config", home]
     # Cleartext listeners know HTTP/2 by its preface.
-    return stage.start(name, port, command, cpu, tls=tls, h2=port, field=field)
+    return stage.start(name, port, command, cpu, tls=tls, h2=port, field=field, ready=ready and functools.partial(ready, port))
+
+
+def envoy(stage, workers, cpu, name, filters, upstream=None, http2=False, field="", ready=None):
+    """Envoy with these filters before its router; by HTTP/2 to the service where it speaks that."""
+    port, plain = free_port(), name.replace("/", "-")
+    extensions = "type.googleapis.com/envoy.extensions"
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": upstream or stage.port}}
+    cluster = {"name": "service", "type": "STATIC", "load_assignment": {"cluster_name": "service", "endpoints": [
+        {"lb_endpoints": [{"endpoint": {"address": address}}]}]}}
+    if http2:
+        cluster["typed_extension_protocol_options"] = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": f"{extensions}.upstreams.http.v3.HttpProtocolOptions", "explicit_http_config": {"http2_protocol_options": {}}}}
+    config = {"static_resources": {
+        "listeners": [{"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}, "filter_chains": [{"filters": [{
+            "name": "http", "typed_config": {
+                "@type": f"{extensions}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                "stat_prefix": "bench", "access_log": [{"name": "file", "typed_config": {
+                    "@type": f"{extensions}.access_loggers.file.v3.FileAccessLog", "path": f"{stage.directory}/{plain}.access"}}],
+                "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
+                    {"match": {"prefix": "/"}, "route": {"cluster": "service"}}]}]},
+                "http_filters": [*filters, {"name": "router", "typed_config": {"@type": f"{extensions}.filters.http.router.v3.Router"}}],
+            }}]}]}],
+        "clusters": [cluster]}}
+    conf = stage.directory / f"{plain}.json"
+    conf.write_text(json.dumps(config))
+    command = [shutil.which("envoy"), "-c", conf, "--concurrency", workers, "--log-level", "error", "--use-dynamic-base-id"]
+    return stage.start(name, port, command, cpu, field=field, ready=ready and functools.partial(ready, port))
 
 
 PROXIES = {

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from proxies import PROXIES, Stage, another
 import fleet
+import rpc
 from tables import TABLES as ONE, missing
 
-TABLES = ONE | fleet.TABLES
+TABLES = ONE | fleet.TABLES | rpc.TABLES
 HERE = Path(__file__).resolve().parent
 
 
@@ -55,7 +56,8 @@ def main():
             for table in options.tables or TABLES:
                 TABLES[table](stage, options)
         finally:
-            stage.service.stop()
+            for service in stage.services:
+                service.stop()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import load
-from processes import memory_mib
+from processes import memory_mib, pin
 from proxies import PROXIES, example
 from tokens import fresh, judges, limited, many
 
@@ -21,7 +21,7 @@ def chosen(options, *leave_out):
     return {name: made for name, made in PROXIES.items() if name in wanted and name not in leave_out}
 
 
-def rounds(stage, options, workers, proxies, measure):
+def rounds(stage, options, workers, proxies, measure, warm=load.full):
     """`measure(server)` of every proxy in every round, by name."""
     # One worker has a core to itself where there are two; load and service have the others.
     cores = sorted(os.sched_getaffinity(0))
@@ -32,9 +32,10 @@ def rounds(stage, options, workers, proxies, measure):
             servers.append(make(stage, workers, cores[0] if apart else None, operations))
         if apart:
             os.sched_setaffinity(0, set(cores[1:]))
-            os.sched_setaffinity(stage.service.pid, set(cores[1:]))
+            for service in stage.services:
+                pin(service.pid, set(cores[1:]))
         for server in servers:
-            load.full(server, 1, options.connections)
+            warm(server, 1, options.connections)
         results = {server.name: [] for server in servers}
         for turn in range(options.rounds):
             first = turn % len(servers)
@@ -53,6 +54,11 @@ def head(title, *columns):
 
 def row(name, *values):
     print(f"{name:16}" + "".join(f"{value:>14}" for value in values), flush=True)
+
+
+def median_ratio(measured, rival):
+    """Of the same round, so that what disturbed one disturbed the other; `-` where there is no rival."""
+    return f"{statistics.median(one[0] / other[0] for one, other in zip(measured, rival)):.2f}" if rival else "-"
 
 
 def cpu(stage, options):
@@ -234,5 +240,5 @@ TABLES = {"cpu": cpu, "jwt": jwt, "jwt-new": jwt_new, "quota": quota, "latency":
 
 def missing():
     """What the tables cannot do without."""
-    tools = [tool for tool in ("nginx", "haproxy", "wrk", "h2load", "openssl") if not shutil.which(tool)]
-    return tools + [name for name in ("bare_forward", "admit") if not example(name).exists()]
+    tools = [tool for tool in ("nginx", "haproxy", "wrk", "h2load", "nghttp", "openssl") if not shutil.which(tool)]
+    return tools + [name for name in ("bare_forward", "admit", "grpc_service") if not example(name).exists()]

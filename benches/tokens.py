@@ -12,8 +12,7 @@ import shutil
 import subprocess
 import time
 
-from processes import free_port
-from proxies import haproxy, tollgate
+from proxies import envoy, haproxy, tollgate
 
 ISSUER = "https://id.bench"
 SECRET = b"0123456789abcdef0123456789abcdef"
@@ -107,31 +106,12 @@ def by_haproxy(key, field, stage, workers, cpu, operations, name="haproxy", limi
 
 
 def by_envoy(key, field, stage, workers, cpu, _operations, name="envoy", limits=()):
-    port = free_port()
-    filters = "envoy.extensions.filters"
-    config = {"static_resources": {
-        "listeners": [{"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}, "filter_chains": [{"filters": [{
-            "name": "http", "typed_config": {
-                "@type": f"type.googleapis.com/{filters}.network.http_connection_manager.v3.HttpConnectionManager",
-                "stat_prefix": "bench", "access_log": [{"name": "file", "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-                    "path": f"{stage.directory}/{name}-{key.algorithm}.access"}}],
-                "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
-                    {"match": {"prefix": "/v1/"}, "route": {"cluster": "service"}}]}]},
-                "http_filters": [
-                    {"name": "jwt", "typed_config": {
-                        "@type": f"type.googleapis.com/{filters}.http.jwt_authn.v3.JwtAuthentication",
-                        "providers": {"bench": {"issuer": ISSUER, "audiences": ["books"], "jwt_cache_config": {"jwt_cache_size": 1000},
-                                                "local_jwks": {"inline_string": key.jwks.read_text()}}},
-                        "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "bench"}}]}},
-                    *limits,
-                    {"name": "router", "typed_config": {"@type": f"type.googleapis.com/{filters}.http.router.v3.Router"}}]}}]}]}],
-        "clusters": [{"name": "service", "type": "STATIC", "load_assignment": {"cluster_name": "service", "endpoints": [{"lb_endpoints": [
-            {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": stage.port}}}}]}]}}]}}
-    conf = stage.directory / f"{name}-{key.algorithm}.json"
-    conf.write_text(json.dumps(config))
-    command = [shutil.which("envoy"), "-c", conf, "--concurrency", workers, "--log-level", "error", "--use-dynamic-base-id"]
-    return stage.start(f"{name}/{key.algorithm}", port, command, cpu, field=field)
+    judge = {"name": "jwt", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
+        "providers": {"bench": {"issuer": ISSUER, "audiences": ["books"], "jwt_cache_config": {"jwt_cache_size": 1000},
+                                "local_jwks": {"inline_string": key.jwks.read_text()}}},
+        "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "bench"}}]}}
+    return envoy(stage, workers, cpu, f"{name}/{key.algorithm}", [judge, *limits], field=field)
 
 
 def by_tollgate(key, field, stage, workers, cpu, operations, name="tollgate", files=None):

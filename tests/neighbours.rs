@@ -54,6 +54,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Must-have: gRPC-Web on the same port.
 #[test]
 fn grpc_web_is_served_in_binary_and_as_text() {
     let library = Library::new();
@@ -114,7 +115,8 @@ fn grpc_web_streams_and_tells_errors_in_its_trailers() {
         "{told}"
     );
     assert!(told.contains("x-why: burnt\r\n"), "{told}");
-    for body in [&b"garbage"[..], &frame(0, &[])[..3]] {
+    let two = [frame(0, b""), frame(0, b"")].concat();
+    for body in [&b"garbage"[..], &frame(0, &[])[..3], &two] {
         let answer = post(&world, GET_BOOK, &fields, body);
         let told = text(&frames(&answer.body)[0].1);
         assert!(told.contains("grpc-status: 3\r\n"), "{told}");
@@ -124,6 +126,7 @@ fn grpc_web_streams_and_tells_errors_in_its_trailers() {
 const CONNECT: (&str, &str) = ("connect-protocol-version", "1");
 const JSON: (&str, &str) = ("content-type", "application/json");
 
+/// Must-have: Connect on the same port.
 #[test]
 fn connect_calls_are_served_as_json_proto_and_get() {
     let library = Library::new();
@@ -278,6 +281,32 @@ fn a_page_of_another_site_opens_no_websocket() {
     }
 }
 
+#[test]
+fn pages_of_other_sites_open_a_websocket_where_the_api_file_names_them() {
+    let library = Library::new();
+    let world = library.world("websocket_origins: ['https://app.example', 'https://*.shop.example']\n");
+    for (origin, status) in [
+        (format!("http://{HOST}"), 101),
+        ("https://app.example".to_owned(), 101),
+        ("https://de.shop.example".to_owned(), 101),
+        ("https://shop.example".to_owned(), 403),
+        ("http://app.example".to_owned(), 403),
+        ("https://app.example.evil.example".to_owned(), 403),
+    ] {
+        let mut fields = UPGRADE.to_vec();
+        fields.push(("origin", &origin));
+        let mut client = world.client();
+        client.request("GET", "/v1/talk", &fields, b"");
+        assert_eq!(client.head().unwrap().status, status, "{origin}");
+    }
+    // Two are told as one: the worse.
+    let mut fields = UPGRADE.to_vec();
+    fields.extend([("origin", "https://app.example"), ("origin", "https://evil.example")]);
+    let mut client = world.client();
+    client.request("GET", "/v1/talk", &fields, b"");
+    assert_eq!(client.head().unwrap().status, 403);
+}
+
 fn open(world: &World, path: &str) -> Client {
     let mut client = world.client();
     client.request("GET", path, &UPGRADE, b"");
@@ -290,6 +319,7 @@ fn open(world: &World, path: &str) -> Client {
     client
 }
 
+/// Must-have: both directions of a stream at once, by WebSocket.
 #[test]
 fn a_websocket_carries_both_directions_of_a_stream() {
     let library = Library::new();
@@ -348,6 +378,7 @@ fn a_websocket_that_is_left_cancels_its_call() {
     library.gave_up(2);
 }
 
+/// Must-have: refusals are native gRPC errors for gRPC clients, and their own for the others.
 #[test]
 fn each_caller_is_refused_in_its_own_language() {
     let library = Library::new();

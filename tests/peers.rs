@@ -129,6 +129,7 @@ fn a_grpcio_server_is_called_by_rest() {
     );
 }
 
+/// Must-have: a malformed grpc-timeout is never passed on.
 #[test]
 fn a_malformed_deadline_never_reaches_a_grpcio_server() {
     let Some(python) = peer("venv/bin/python") else {

@@ -12,10 +12,13 @@ use std::io::{Read as _, Write as _};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hyper::Request;
 use world::http2::{self, GrpcService};
 use world::service::chunk;
-use world::{Broken, HOST, PATIENCE, Plan, Service, Then, World, eventually};
+use world::shop::{shop, shop_with};
+use world::{Answer, Broken, HOST, PATIENCE, Plan, Service, Then, World, eventually};
 
 const GRPC: &str = "
 openapi: 3.1.0
@@ -99,6 +102,64 @@ fn websockets_open_where_the_operation_allows_it() {
     for message in [b"\x81\x05hello".as_slice(), b"\x82\x03\x00\xff\x7f"] {
         client.send(message);
         assert_eq!(client.exactly(message.len()).as_deref(), Some(message));
+    }
+}
+
+/// How a chat is asked for with the key in this place, by a page of this origin.
+fn chat(world: &World, shown: (&str, &str), origin: Option<&str>) -> Answer {
+    let mut fields = UPGRADE.to_vec();
+    fields.push(shown);
+    fields.extend(origin.map(|origin| ("origin", origin)));
+    let mut client = world.client();
+    client.request("GET", "/v1/chat", &fields, b"");
+    client.answer().unwrap()
+}
+
+#[test]
+fn a_page_of_another_site_opens_no_websocket_with_what_a_browser_adds() {
+    let service = echoing();
+    let world = shop(&service).start();
+    let key = world.key("desk").secret;
+    let own = format!("https://{HOST}");
+    let cookie = format!("session={key}");
+    let basic = format!("Basic {}", STANDARD.encode(format!("{key}:")));
+    for shown in [("cookie", &*cookie), ("authorization", &basic)] {
+        for (origin, status) in [
+            (None, 101),
+            (Some(&*own), 101),
+            (Some("https://evil.example"), 403),
+            (Some("null"), 403),
+        ] {
+            let answer = chat(&world, shown, origin);
+            assert_eq!(answer.status, status, "{shown:?} {origin:?}: {answer:?}");
+            if status == 403 {
+                answer.is_problem(403, "origin_not_allowed");
+            }
+        }
+    }
+    assert_eq!(service.calls().len(), 4, "the refused reach nobody");
+    // What a script has to be given by its page is no trap; and without an upgrade the page cannot read the answer.
+    let header = ("x-api-key", &*key);
+    assert_eq!(chat(&world, header, Some("https://evil.example")).status, 101);
+    let fields = [("cookie", &*cookie), ("origin", "https://evil.example")];
+    assert_eq!(world.ask("GET", "/v1/chat", &fields, b"").status, 200);
+}
+
+#[test]
+fn where_origins_are_named_every_websocket_is_judged_by_them() {
+    let service = echoing();
+    let world = shop_with(&service, "websocket_origins: ['https://app.example']\n").start();
+    let key = world.key("desk").secret;
+    let cookie = format!("session={key}");
+    for shown in [("cookie", &*cookie), ("x-api-key", &key)] {
+        for (origin, status) in [
+            (None, 101),
+            (Some("https://app.example"), 101),
+            (Some("https://other.example"), 403),
+        ] {
+            let answer = chat(&world, shown, origin);
+            assert_eq!(answer.status, status, "{shown:?} {origin:?}: {answer:?}");
+        }
     }
 }
 

@@ -129,6 +129,7 @@ fn connections_are_kept_and_shared_by_all_callers() {
     assert!(library.connections() <= 8, "{}", library.connections());
 }
 
+/// Must-have: HttpBody as request and answer, and `response_body` of a single field.
 #[test]
 fn a_single_field_or_raw_bytes_may_be_the_body() {
     let library = Library::new();
@@ -157,6 +158,7 @@ fn a_single_field_or_raw_bytes_may_be_the_body() {
     );
 }
 
+/// Must-have: HttpBody in a stream.
 #[test]
 fn raw_bytes_of_any_length_are_a_stream_to_a_service_that_takes_one() {
     let library = Library::new();
@@ -191,6 +193,7 @@ fn raw_bytes_that_break_off_are_seen_to_break_off() {
     assert!(matches!(torn, Broken::Torn(_)), "{torn:?}");
 }
 
+/// Must-have: the status, message and details of the service, in either shape.
 #[test]
 fn an_error_of_the_service_has_its_status_message_and_details() {
     let library = Library::new();
@@ -214,6 +217,7 @@ fn an_error_of_the_service_has_its_status_message_and_details() {
     assert_eq!(answer.json()["error"]["code"], 404);
 }
 
+/// Must-have: a single answer is complete before its status, so every fault is a clean error.
 #[test]
 fn whatever_the_service_does_wrong_is_a_clean_error_and_hurts_no_other_call() {
     let library = Library::new();
@@ -249,6 +253,7 @@ fn whatever_the_service_does_wrong_is_a_clean_error_and_hurts_no_other_call() {
     }
 }
 
+/// Must-have: compressed frames are read though nobody asked for them; a coded request is decoded or 415.
 #[test]
 fn compressed_answers_are_read_and_passed_on_compressed_to_who_reads_that() {
     let library = Library::new();
@@ -277,6 +282,7 @@ fn compressed_answers_are_read_and_passed_on_compressed_to_who_reads_that() {
     is_error(&answer, 415, 3);
 }
 
+/// Must-have: JSON errors in one shape with the path of the field.
 #[test]
 fn a_mistake_of_the_caller_is_a_json_error_that_names_the_field() {
     let library = Library::new();
@@ -303,6 +309,10 @@ fn a_mistake_of_the_caller_is_a_json_error_that_names_the_field() {
         let message = error["message"].as_str().unwrap();
         assert!(message.contains(field), "{message} does not name {field}");
         assert_eq!(error["details"][0]["reason"], "INVALID_MESSAGE", "{error}");
+        if !field.is_empty() {
+            let violated = &error["details"][1]["fieldViolations"][0]["field"];
+            assert!(violated.as_str().unwrap().contains(field), "{error}");
+        }
     }
     is_error(&get(&world, "/v1/shelves/a/books/b?colour=red"), 400, 3);
     is_error(&get(&world, "/v1/nothing"), 404, 12);
@@ -318,6 +328,33 @@ fn a_mistake_of_the_caller_is_a_json_error_that_names_the_field() {
         library.reached().is_empty(),
         "nothing of this reached the service"
     );
+}
+
+#[test]
+fn a_body_whose_framing_breaks_or_that_breaks_off_reaches_nobody() {
+    let library = Library::new();
+    let world = library.world("");
+    let head = format!("POST /v1/shelves/a/books HTTP/1.1\r\nhost: {HOST}\r\n");
+    for broken in [
+        "zz\r\n{}\r\n0\r\n\r\n",
+        "-2\r\n{}\r\n0\r\n\r\n",
+        "fffffffffffffffff\r\n{}\r\n",
+        "2\r\n{}xx0\r\n\r\n",
+    ] {
+        let mut client = world.client();
+        client.send(format!("{head}transfer-encoding: chunked\r\n\r\n{broken}").as_bytes());
+        is_error(&client.answer().expect(broken), 400, 3);
+        assert!(client.is_closed(), "{broken}");
+    }
+    for half in ["content-length: 100\r\n\r\n{}", "transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n"] {
+        let mut client = world.client();
+        client.send(format!("{head}{half}").as_bytes());
+        drop(client);
+    }
+    // All six have ended, and their records are written.
+    assert_eq!(world.access_log(6).len(), 6);
+    assert!(library.reached().is_empty());
+    assert_eq!(get(&world, "/v1/shelves/a/books/b").status, 200);
 }
 
 #[test]
@@ -356,6 +393,7 @@ fn a_body_that_never_ends_is_refused_at_its_limit() {
     }
 }
 
+/// Must-have: header hygiene, both ways.
 #[test]
 fn metadata_passes_both_ways_and_the_protocols_own_fields_do_not() {
     let library = Library::new();
@@ -398,6 +436,7 @@ fn metadata_passes_both_ways_and_the_protocols_own_fields_do_not() {
     is_error(&answer, 400, 3);
 }
 
+/// Must-have: grpc-timeout validated, capped by the operation, passed on.
 #[test]
 fn a_deadline_is_checked_capped_and_passed_on() {
     let library = Library::new();
@@ -461,6 +500,7 @@ fn a_service_that_is_away_is_told_of_in_the_same_shape() {
 const NDJSON: (&str, &str) = ("accept", "application/x-ndjson");
 const EVENTS: (&str, &str) = ("accept", "text/event-stream");
 
+/// Must-have: stream forms chosen by `Accept`: JSON array, NDJSON, SSE.
 #[test]
 fn a_stream_is_an_array_lines_or_events_as_the_caller_likes() {
     let library = Library::new();
@@ -491,6 +531,7 @@ fn a_stream_is_an_array_lines_or_events_as_the_caller_likes() {
     );
 }
 
+/// Must-have: flushed per message.
 #[test]
 fn messages_of_a_stream_arrive_one_by_one() {
     let library = Library::new();
@@ -513,6 +554,7 @@ fn messages_of_a_stream_arrive_one_by_one() {
     assert_eq!(head.header("content-type"), Some("application/x-ndjson"));
 }
 
+/// Must-have: late errors are visible in each stream form, and an array is not closed as if all were well.
 #[test]
 fn an_error_in_a_stream_is_clean_before_the_first_message_and_visible_after_it() {
     let library = Library::new();
@@ -547,6 +589,7 @@ fn an_error_in_a_stream_is_clean_before_the_first_message_and_visible_after_it()
     );
 }
 
+/// Must-have: client streams from a JSON array or NDJSON.
 #[test]
 fn a_callers_stream_is_read_element_by_element() {
     let library = Library::new();
@@ -578,6 +621,7 @@ fn a_callers_stream_is_read_element_by_element() {
     );
 }
 
+/// Must-have: both directions in one exchange.
 #[test]
 fn both_directions_of_a_stream_work_in_one_exchange() {
     let library = Library::new();
@@ -611,6 +655,7 @@ fn callers_over_http2_are_served_alike_and_one_refused_hurts_no_other() {
     assert_eq!(ask("/v1/shelves/a/books/b").unwrap().status, 200);
 }
 
+/// Must-have: native gRPC on the same port.
 #[test]
 fn native_grpc_passes_through_and_its_deadline_is_checked_too() {
     let library = Library::new();
@@ -727,4 +772,64 @@ fn a_revoked_key_ends_its_streams_and_they_say_why() {
             .unwrap()
             .contains("revoked")
     );
+}
+
+/// Must-have: strict by default, and every leniency and every way of printing is a setting of an API or of one method.
+#[test]
+fn a_profile_changes_how_json_is_read_and_printed_and_the_default_is_strict() {
+    let library = Library::new();
+    let named = |more: Value| {
+        let mut book = json!({"name": "shelves/a/books/new"});
+        let book_fields = book.as_object_mut().unwrap();
+        book_fields.extend(more.as_object().unwrap().clone());
+        book
+    };
+    let unset = json!({"title": "", "pages": "0", "tags": [], "chapters": [], "format": "FORMAT_UNSPECIFIED"});
+    // What the file says, what is sent, and the answer; `null`: the default refuses it.
+    let table = [
+        ("", r#"{"titel": "x"}"#, Value::Null),
+        ("unknown_fields: ignore", r#"{"titel": "x"}"#, named(json!({}))),
+        ("", "{}", named(json!({}))),
+        ("print_unset: primitives", "{}", named(unset)),
+        ("", r#"{"format": 1}"#, named(json!({"format": "FORMAT_AUDIO"}))),
+        ("enums: number", r#"{"format": "FORMAT_AUDIO"}"#, named(json!({"format": 1}))),
+        ("", r#"{"format": "AUDIO"}"#, Value::Null),
+        ("strip_enum_prefix: on", r#"{"format": "AUDIO"}"#, named(json!({"format": "AUDIO"}))),
+        ("", r#"{"format": "format_audio"}"#, Value::Null),
+        ("enums_any_case: on", r#"{"format": "format_audio"}"#, named(json!({"format": "FORMAT_AUDIO"}))),
+        ("", r#"{"pages": 7}"#, named(json!({"pages": "7"}))),
+        ("int64: number", r#"{"pages": "7"}"#, named(json!({"pages": 7}))),
+    ];
+    let mut plan = world::Plan::before("");
+    for (number, (profile, _, _)) in table.iter().enumerate() {
+        let file = format!(
+            "base_path: /p{number}\nupstream: {}\ngrpc:\n  protos: [{}]\n  callers: anyone\n  profile: {{ {profile} }}\n",
+            library.url(),
+            library::proto().display()
+        );
+        plan = plan.api(&format!("p{number}"), file);
+    }
+    let of_one_method = format!(
+        "base_path: /one\nupstream: {}\ngrpc:\n  protos: [{}]\n  callers: anyone\n  methods:\n    \
+         library.v1.Library/CreateBook: {{ unknown_fields: ignore }}\n    \
+         library.v1.Library/UpdateBook: {{ names: proto, update_mask: derive }}\n",
+        library.url(),
+        library::proto().display()
+    );
+    let world = plan.api("one", of_one_method).start();
+    for (number, (profile, body, expected)) in table.iter().enumerate() {
+        let path = format!("/p{number}/v1/shelves/a/books");
+        let answer = call(&world, "POST", &path, &[], body.as_bytes());
+        match expected {
+            Value::Null => drop(is_error(&answer, 400, 3)),
+            expected => assert_eq!(&answer.json(), expected, "{profile} {body}"),
+        }
+    }
+    let unknown = br#"{"title": "T", "titel": "x"}"#;
+    let lenient = call(&world, "POST", "/one/v1/shelves/a/books", &[], unknown);
+    assert_eq!(lenient.status, 200, "{lenient:?}");
+    let path = "/one/v1/shelves/a/books/b";
+    is_error(&call(&world, "PATCH", path, &[], unknown), 400, 3);
+    let derived = call(&world, "PATCH", path, &[], br#"{"title": "T"}"#);
+    assert_eq!(derived.json()["update_mask"], "title", "{derived:?}");
 }

@@ -8,6 +8,7 @@ mod authorise;
 mod classified;
 mod consumer;
 mod cut_off;
+mod origin;
 mod reserve;
 
 use std::borrow::Cow;
@@ -249,6 +250,7 @@ impl Exchange {
     ) -> Result<Grant, Denial> {
         self.ear.show_to(identified);
         acceptable(asked.request.head, called.max_body(&self.shared))?;
+        origin::judge(called, identified, asked.request)?;
         let policy = current_policy(&self.shared, called, identified);
         self.step("current_policy");
         let grant = decide(&policy?, asked, &mut self.ear);

@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tollgate_gateway::live::{ApiStatus, Live, Origin};
 use tollgate_gateway::telemetry::Metrics;
 
@@ -84,6 +85,7 @@ const PROTOS: &str = "upstream: grpc://127.0.0.1:1
 grpc: { protos: [../protos/s.proto], include: [../protos, ../shared] }
 ";
 
+/// Must-have: descriptors from `.proto` files, reloaded without restart.
 #[test]
 fn a_changed_proto_file_or_import_reloads_the_api_and_a_bad_one_leaves_the_old_in_place() {
     let world = World::new(PROTOS);
@@ -112,6 +114,7 @@ fn a_changed_proto_file_or_import_reloads_the_api_and_a_bad_one_leaves_the_old_i
     assert_eq!(status(&live).state, "serving");
 }
 
+/// Must-have: descriptors from a compiled file, reloaded without restart.
 #[test]
 fn a_compiled_set_is_watched_and_a_bad_one_is_visible_in_status() {
     let world = World::new("upstream: grpc://127.0.0.1:1\ngrpc: { descriptors: ../s.binpb }\n");
@@ -200,6 +203,10 @@ struct Service {
 
 impl Service {
     async fn start(version: &'static str, set: Vec<u8>) -> Self {
+        Self::start_with(version, set, None).await
+    }
+
+    async fn start_with(version: &'static str, set: Vec<u8>, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (files, asked) = (Arc::new(Mutex::new(set)), Arc::new(AtomicUsize::new(0)));
@@ -217,7 +224,17 @@ impl Service {
                     answer(request, version, files.lock().clone())
                 });
                 let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                tokio::spawn(http.serve_connection(TokioIo::new(stream), answer));
+                let tls = tls.clone();
+                tokio::spawn(async move {
+                    let Some(tls) = tls else {
+                        return http.serve_connection(TokioIo::new(stream), answer).await;
+                    };
+                    match tls.accept(stream).await {
+                        Ok(stream) => http.serve_connection(TokioIo::new(stream), answer).await,
+                        // Whoever asks does not believe us.
+                        Err(_) => Ok(()),
+                    }
+                });
             }
         });
         service
@@ -290,6 +307,7 @@ async fn until(live: &Live, what: impl Fn(&ApiStatus) -> bool) -> ApiStatus {
         .unwrap_or_else(|_| panic!("{:?}", status(live)))
 }
 
+/// Must-have: descriptors by reflection, asked again without restart.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_is_asked_by_reflection_v1_or_v1alpha_and_again_as_it_changes() {
     for version in ["v1", "v1alpha"] {
@@ -319,6 +337,47 @@ async fn a_service_is_asked_by_reflection_v1_or_v1alpha_and_again_as_it_changes(
             bad.last_error
         );
         assert!(service.asked.load(Ordering::SeqCst) > 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_is_asked_by_reflection_over_tls_only_where_its_certificate_is_believed() {
+    let own = rcgen::generate_simple_self_signed(vec!["books.test".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(vec!["books.test".to_owned()]).unwrap();
+    let key = rustls_pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let compiled = World::new("").compiled();
+    let service = Service::start_with("v1", compiled, Some(acceptor)).await;
+    let table = [
+        (own.cert.pem(), "books.test", true),
+        (other.cert.pem(), "books.test", false),
+        (own.cert.pem(), "other.test", false),
+    ];
+    for (ca, name, believed) in table {
+        let asked = service.asked.load(Ordering::SeqCst);
+        let world = World::new(&format!(
+            "upstream: {{ url: 'grpcs://127.0.0.1:{}', tls: {{ ca: ../ca.pem, server_name: {name} }} }}\n\
+             grpc: {{ reflection: on }}\n",
+            service.port
+        ));
+        world.write("ca.pem", ca);
+        let live = blocking(move || world.start()).await;
+        let told = status(&live);
+        if believed {
+            assert_eq!(told.operations, 1, "{}", told.last_error);
+            continue;
+        }
+        assert_eq!(told.state, "refused");
+        assert!(told.last_error.contains("error[reflection]"), "{}", told.last_error);
+        assert_eq!(service.asked.load(Ordering::SeqCst), asked, "nothing was asked");
     }
 }
 

@@ -17,11 +17,8 @@ pub struct Footprint {
 
 impl World {
     pub fn footprint(&self) -> Footprint {
-        let status = self.proc("status");
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let resident = resident.and_then(|rest| rest.split_whitespace().next());
         Footprint {
-            resident_kib: resident.and_then(|kib| kib.parse().ok()).expect("VmRSS"),
+            resident_kib: self.memory_kib("VmRSS:"),
             descriptors: self.descriptors(),
             series: self
                 .metrics()
@@ -29,6 +26,18 @@ impl World {
                 .filter(|line| !line.starts_with('#'))
                 .count(),
         }
+    }
+
+    /// The most it ever held.
+    pub fn peak_kib(&self) -> u64 {
+        self.memory_kib("VmHWM:")
+    }
+
+    fn memory_kib(&self, field: &str) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kib = line.and_then(|rest| rest.split_whitespace().next());
+        kib.and_then(|kib| kib.parse().ok()).expect("a size")
     }
 
     pub fn descriptors(&self) -> usize {
@@ -55,7 +64,8 @@ impl World {
         self.cpu_time() - before
     }
 
-    fn cpu_time(&self) -> Duration {
+    /// User and system time so far.
+    pub fn cpu_time(&self) -> Duration {
         let stat = self.proc("stat");
         // After the name, which may hold spaces: state is field 3, user and system time are 14 and 15.
         let rest = stat.rsplit_once(')').expect("a name").1;

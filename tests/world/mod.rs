@@ -20,6 +20,7 @@
 pub mod client;
 pub mod disk;
 pub mod fleet;
+pub mod frames;
 pub mod http2;
 pub mod load;
 pub mod measure;
@@ -32,7 +33,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, Broken, Client};
@@ -45,8 +46,13 @@ pub const HOST: &str = "bookstore.test";
 /// A secret that may show up nowhere.
 pub const SECRET: &str = "s3cr3t-d0-n0t-l0g";
 
+/// The gateway under test: `TOLLGATE_TEST_BINARY` names another build of it.
 pub fn binary() -> &'static str {
-    env!("CARGO_BIN_EXE_tollgate")
+    static BINARY: LazyLock<String> = LazyLock::new(|| {
+        std::env::var("TOLLGATE_TEST_BINARY")
+            .unwrap_or_else(|_| env!("CARGO_BIN_EXE_tollgate").to_owned())
+    });
+    &BINARY
 }
 
 pub fn bookstore() -> PathBuf {

@@ -34,6 +34,7 @@ paths:
   /chat:
     get:
       operationId: chat
+      security: [{ header: [] }, { basic: [] }, { cookie: [] }]
       x-tollgate: { upgrade: [websocket] }
       responses: { "101": { description: fine } }
 components:

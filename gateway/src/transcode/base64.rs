@@ -44,6 +44,7 @@ mod tests {
         decode(text, &mut out).then(|| out.split_off(1))
     }
 
+    /// Must-have: either alphabet of base64, padding optional.
     #[test]
     fn either_alphabet_is_read_with_padding_or_without() {
         for text in ["+/8=", "-_8=", "+/8", "-_8"] {

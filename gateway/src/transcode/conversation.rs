@@ -21,6 +21,7 @@ use super::outlet::{Outlet, Written};
 use super::plan::{Form, Plan};
 use super::status::Status;
 use super::talk::Talk;
+use super::unfit::Unfit;
 use super::{metadata, refusal, socket};
 use crate::denial::Denial;
 use crate::door::asked::is_grpc;
@@ -211,11 +212,19 @@ impl Forwarder {
         passage: &mut Passage,
         plan: &Plan,
     ) -> std::result::Result<Option<Bytes>, Trouble> {
+        let mut framed = None;
         while !caller.spoken {
             let piece = caller.hear(true).await.map_err(Trouble::Gone)?;
             caller.heard(passage, piece)?;
+            while let Some(message) = caller.inlet.take(plan)? {
+                if framed.replace(message).is_some() {
+                    let text = "a second message, where the method takes one";
+                    return Err(Denial::Unfit(Box::new(Unfit::whole(text))).into());
+                }
+            }
         }
-        Ok(caller.inlet.finish(plan)?)
+        let last = caller.inlet.finish(plan)?;
+        Ok(framed.or(last))
     }
 
     async fn open_socket(

@@ -57,6 +57,7 @@ fn number(digits: &[u8], most: usize) -> Option<u64> {
 mod tests {
     use super::*;
 
+    /// Must-have: grpc-timeout is validated.
     #[test]
     fn a_timeout_is_taken_strictly() {
         let table: [(&str, Option<Duration>); 14] = [

@@ -117,6 +117,7 @@ fn exponent_of(exponent: &str) -> i64 {
 mod tests {
     use super::*;
 
+    /// Must-have: integers are free of fractions by value, exponents allowed.
     #[test]
     fn numbers_are_whole_by_value_and_not_by_spelling() {
         let whole = [
@@ -156,6 +157,7 @@ mod tests {
         }
     }
 
+    /// Must-have: integers are held to their range.
     #[test]
     fn ranges_are_kept() {
         let signed = |number| Whole::of(number).unwrap().signed(-128, 127);

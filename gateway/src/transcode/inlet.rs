@@ -26,6 +26,8 @@ const RAW_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Inlet {
     source: Source,
+    /// The method takes one message.
+    single: bool,
     limit: usize,
     /// Messages taken so far.
     taken: usize,
@@ -82,6 +84,7 @@ impl Inlet {
         };
         Self {
             source,
+            single: plan.method().is_ok_and(|it| !it.client_streaming),
             limit,
             taken: 0,
             heard_all: false,
@@ -90,9 +93,13 @@ impl Inlet {
         }
     }
 
-    /// Whether the body has to be there before the service is called.
+    /// Whether the body has to be there before the service is called: it then can be called once more.
     pub(super) fn is_whole(&self) -> bool {
-        matches!(self.source, Source::Whole { .. })
+        match self.source {
+            Source::Whole { .. } => true,
+            Source::Frames { .. } => self.single,
+            Source::Elements(_) | Source::Raw(_) | Source::Socket(_) => false,
+        }
     }
 
     /// Whether all that was said has been taken, and nothing more will be.

@@ -172,6 +172,7 @@ mod tests {
         names
     }
 
+    /// Must-have: header hygiene: custom fields pass, those of hop and protocol do not.
     #[test]
     fn protocol_and_hop_fields_stay_and_the_rest_passes() {
         let mut sent = fields(&[
@@ -219,6 +220,7 @@ mod tests {
         assert_eq!(names(&seen), ["trailer-x-a"]);
     }
 
+    /// Must-have: header hygiene: `-bin` fields are base64.
     #[test]
     fn what_is_malformed_does_not_pass() {
         for good in [

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, ORIGIN};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use pingora_http::RequestHeader;
 use tollgate_policy::settings::StreamShape;
 
@@ -11,8 +11,8 @@ use super::dialect::{Dialect, Encoding};
 use super::face::{Binding, Face, FaceMethod, Way};
 use super::gzip;
 use super::unfit::Unfit;
-use crate::denial::{Denial, Forbidden};
-use crate::door::asked::{raw_host, target_of};
+use crate::denial::Denial;
+use crate::door::asked::target_of;
 use crate::journey::Admitted;
 
 /// In which form an answer goes out.
@@ -77,9 +77,6 @@ impl Plan {
             Dialect::Grpc => return Ok(None),
             other => meant(other, method, admitted.route, &head.method)?,
         };
-        if dialect == Dialect::Socket && !is_same_site(head) {
-            return Err(Denial::NotPermitted(Forbidden::Origin));
-        }
         let target = target_of(head)?;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let path = path.get(admitted.base_length..).unwrap_or(path).to_owned();
@@ -159,11 +156,7 @@ impl Plan {
 
     /// Whether the caller's messages come one by one, while answers may go out.
     pub(super) fn hears_stream(&self) -> bool {
-        match self.dialect {
-            Dialect::Web { .. } | Dialect::ConnectStream(_) => true,
-            Dialect::Rest | Dialect::Socket => self.method().is_ok_and(|it| it.client_streaming),
-            Dialect::Connect(_) | Dialect::ConnectGet(_) | Dialect::Grpc => false,
-        }
+        self.method().is_ok_and(|it| it.client_streaming)
     }
 }
 
@@ -247,17 +240,6 @@ fn form_of(dialect: Dialect, method: &FaceMethod, route: usize, accept: &str) ->
         }
         Dialect::Rest | Dialect::Grpc => Form::Single,
     }
-}
-
-/// Whether nobody asks for a page of another site: browsers let any page open a WebSocket, and send their cookies along (RFC 6455,
-/// section 10.2).
-fn is_same_site(head: &RequestHeader) -> bool {
-    let Some(origin) = head.headers.get(ORIGIN) else {
-        return true;
-    };
-    let origin = origin.to_str().ok().and_then(|it| it.split_once("://"));
-    let authority = origin.map(|(_, authority)| authority);
-    authority.is_some_and(|it| raw_host(head).is_some_and(|host| it.eq_ignore_ascii_case(host)))
 }
 
 /// The first shape that the caller names.

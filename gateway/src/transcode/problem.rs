@@ -151,6 +151,7 @@ mod tests {
         rpc::status_of(&Denial::Unfit(Box::new(unfit)), "id")
     }
 
+    /// Must-have: JSON errors in one shape with the path of the field, as google.rpc.Status or AIP-193.
     #[test]
     fn an_error_has_one_shape_in_each_protocol_and_names_the_field() {
         let status = refused();
@@ -181,6 +182,7 @@ mod tests {
         }
     }
 
+    /// Must-have: details of unknown types do not hide the error.
     #[test]
     fn a_detail_of_an_unknown_type_or_that_is_garbage_does_not_hide_the_error() {
         let mut status = Status::new(Code::NotFound, "no \"such\" book");

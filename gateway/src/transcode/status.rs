@@ -322,6 +322,7 @@ mod tests {
         fields
     }
 
+    /// Must-have: gRPC status to HTTP as tabled: 9 and 11 are 400.
     #[test]
     fn each_code_has_its_number_and_http_status() {
         let expected = [
@@ -337,6 +338,7 @@ mod tests {
         }
     }
 
+    /// Must-have: a status outside of the enumeration is UNKNOWN, 500.
     #[test]
     fn a_status_outside_the_enumeration_or_malformed_is_unknown() {
         for text in ["17", "-1", "abc", "", "99999999999999999999999"] {
@@ -346,6 +348,7 @@ mod tests {
         assert_eq!(Status::read(&HeaderMap::new()), None);
     }
 
+    /// Must-have: grpc-message is percent-decoded.
     #[test]
     fn a_message_is_percent_decoded_and_what_is_malformed_stays() {
         let table = [
@@ -365,6 +368,7 @@ mod tests {
         }
     }
 
+    /// Must-have: details with and without padding.
     #[test]
     fn details_are_read_with_and_without_padding_and_never_hide_the_error() {
         let mut status = Status::new(Code::NotFound, "gone");

@@ -220,6 +220,7 @@ mod tests {
         print_duration(seconds, nanos, &mut out).then(|| String::from_utf8(out).unwrap())
     }
 
+    /// Must-have: Timestamp in RFC 3339 with `Z` and 0, 3, 6 or 9 digits.
     #[test]
     fn timestamps_are_read_and_written() {
         for (text, seconds, nanos) in [
@@ -276,6 +277,7 @@ mod tests {
         assert_eq!(timestamp(0, NANOS), None);
     }
 
+    /// Must-have: Duration with `s` and 0, 3, 6 or 9 digits.
     #[test]
     fn durations_are_read_and_written() {
         for (text, seconds, nanos) in [

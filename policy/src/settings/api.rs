@@ -8,7 +8,8 @@ use std::time::Duration;
 use crate::quota::Limit;
 
 use super::{
-    AuthConfig, AuthoriserConfig, GrpcConfig, NetworkLists, OperationSettings, RuleConfig,
+    AuthConfig, AuthoriserConfig, GrpcConfig, NetworkLists, OperationSettings, OriginPattern,
+    RuleConfig,
 };
 
 /// One API, as meant: complete and checked.
@@ -40,6 +41,8 @@ pub struct ApiConfig {
     pub acl: Vec<RuleConfig>,
     /// Addresses that may call.
     pub networks: NetworkLists,
+    /// Pages of other sites that may open WebSockets; none: those of the host itself where a browser adds the credential.
+    pub websocket_origins: Vec<OriginPattern>,
     /// Limits on this API's calls, whatever plan they are made under.
     pub limits: Vec<Arc<Limit>>,
     /// An external judge; `None`: none.

@@ -13,6 +13,7 @@ use super::decode::Text;
 use super::grpc_file::{self, WrittenGrpc};
 use super::limit_file::{Owner, WrittenLimit, api_limit, limits};
 use super::operation_file::{WrittenOperation, settings};
+use super::origin::origin;
 use super::reader::Reader;
 use super::upstream_file::{WrittenUpstream, plain, target, upstream};
 use super::value::{self, Wrong};
@@ -38,6 +39,7 @@ struct Written {
     auth: Option<WrittenAuth>,
     acl: Option<Vec<WrittenRule>>,
     networks: Option<WrittenNetworks>,
+    websocket_origins: Option<Vec<Text>>,
     limits: Option<Vec<WrittenLimit>>,
     authoriser: Option<WrittenAuthoriser>,
     rewrite: Option<WrittenRewrite>,
@@ -155,6 +157,8 @@ fn config(reader: &mut Reader, path: &Path, written: &Written) -> Option<Placed>
     let acl = written.acl.as_deref().unwrap_or_default();
     let acl = rules(reader, "acl", acl, Scope::Api);
     let networks = networks(reader, written.networks.as_ref());
+    let origins = written.websocket_origins.as_ref();
+    let websocket_origins = reader.list("websocket_origins", origins, origin);
     let limits = written.limits.as_deref().unwrap_or_default();
     let owner = Owner::Api(name.as_deref().unwrap_or_default());
     let limits = self::limits(reader, "limits", limits, owner);
@@ -179,6 +183,7 @@ fn config(reader: &mut Reader, path: &Path, written: &Written) -> Option<Placed>
         auth,
         acl,
         networks,
+        websocket_origins,
         limits,
         authoriser,
         rewrite,
@@ -367,6 +372,7 @@ impl ApiConfig {
             auth: AuthConfig::default(),
             acl: Vec::new(),
             networks: NetworkLists::default(),
+            websocket_origins: Vec::new(),
             limits: Vec::new(),
             authoriser: None,
             rewrite: Rewrite::default(),

@@ -186,7 +186,8 @@ pub(super) fn host(text: &str) -> Result<HostPattern, Wrong> {
     }
 }
 
-fn ipv6(text: &str) -> bool {
+/// In brackets, as in a URL.
+pub(super) fn ipv6(text: &str) -> bool {
     let inner = text
         .strip_prefix('[')
         .and_then(|text| text.strip_suffix(']'));

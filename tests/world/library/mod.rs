@@ -50,6 +50,8 @@ pub struct Book {
     pub pages: i64,
     #[prost(string, repeated, tag = "4")]
     pub tags: Vec<String>,
+    #[prost(int32, tag = "6")]
+    pub format: i32,
 }
 
 /// Any request whose first field is text.
@@ -179,6 +181,7 @@ impl Library {
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 notes.connections.fetch_add(1, Ordering::SeqCst);
+                stream.set_nodelay(true).unwrap();
                 let notes = Arc::clone(&notes);
                 let tls = tls.clone();
                 tokio::spawn(async move {
@@ -396,6 +399,7 @@ async fn get(asked: Request<Named>) -> Result<Response<Book>, Status> {
         pages: 352,
         tags: vec!["a".to_owned(), "b".to_owned()],
         name,
+        ..Book::default()
     };
     Ok(with_metadata(book, asked.metadata()))
 }
@@ -428,7 +432,7 @@ async fn upload(asked: Request<Upload>) -> Result<Response<Book>, Status> {
         name,
         title: content.content_type,
         pages: i64::try_from(content.data.len()).unwrap(),
-        tags: Vec::new(),
+        ..Book::default()
     }))
 }
 

@@ -426,6 +426,7 @@ mod tests {
         routes.map(|route| route.route.to_string()).collect()
     }
 
+    /// Must-have: path templates with `*`, `**`, nested variables and verbs, as AIP-127 has them.
     #[test]
     fn the_grammar_of_aip_127_becomes_routes_of_the_classifier() {
         for (text, expected) in [
@@ -457,6 +458,7 @@ mod tests {
         }
     }
 
+    /// Must-have: what is no template is told, and not served.
     #[test]
     fn what_is_no_template_is_refused_with_the_reason() {
         for (text, why) in [
@@ -499,6 +501,7 @@ mod tests {
         Some(decoded.collect())
     }
 
+    /// Must-have: one segment is decoded in full, several keep `%2F`, and nothing is decoded twice.
     #[test]
     fn a_variable_of_one_segment_is_fully_decoded_and_one_of_several_keeps_its_encoded_slash() {
         for (template, path, expected) in [
@@ -523,6 +526,7 @@ mod tests {
         }
     }
 
+    /// Must-have: a variable never takes the leading slash.
     #[test]
     fn a_variable_takes_the_segments_it_spans_without_the_slash_before_them() {
         for (template, path, expected) in [

@@ -168,6 +168,7 @@ fn told(findings: &[Finding]) -> String {
     findings.iter().map(|it| format!("{it}\n")).collect()
 }
 
+/// Must-have: what is neither in the path nor in the body comes from the query.
 #[test]
 fn fields_come_from_the_path_the_body_and_the_rest_from_the_query() {
     let served = World::new().served("", "");
@@ -203,6 +204,7 @@ fn fields_come_from_the_path_the_body_and_the_rest_from_the_query() {
     ]);
 }
 
+/// Must-have: `body: "*"` leaves no query parameters, no `body` no body.
 #[test]
 fn a_whole_body_leaves_no_query_parameters_and_without_a_body_none_may_come() {
     let served = World::new().served("", "");
@@ -229,6 +231,7 @@ fn a_whole_body_leaves_no_query_parameters_and_without_a_body_none_may_come() {
     ]);
 }
 
+/// Must-have: `additional_bindings`, and `custom` kinds with `*` for any method.
 #[test]
 fn additional_bindings_and_custom_kinds_lead_to_the_same_method() {
     let served = World::new().served("", "");
@@ -268,6 +271,7 @@ fn additional_bindings_and_custom_kinds_lead_to_the_same_method() {
     );
 }
 
+/// Must-have: a method without a rule is POST /package.Service/Method.
 #[test]
 fn a_method_without_a_rule_is_called_by_post_under_its_own_name() {
     let served = World::new().served("", "");
@@ -279,6 +283,7 @@ fn a_method_without_a_rule_is_called_by_post_under_its_own_name() {
     )]);
 }
 
+/// Must-have: query parameters are nested by dots, repeated, and spelled either way or by json_name.
 #[test]
 fn query_parameters_are_nested_repeated_in_both_spellings_and_of_well_known_types() {
     let served = World::new().served("", "");
@@ -328,6 +333,7 @@ fn query_parameters_are_nested_repeated_in_both_spellings_and_of_well_known_type
     ]);
 }
 
+/// Must-have: unknown query parameters are refused, or ignored by API or method.
 #[test]
 fn unknown_query_parameters_are_ignored_where_the_profile_says_so() {
     let served = World::new().served("  profile: { unknown_query: ignore }", "");
@@ -362,6 +368,7 @@ fn unknown_query_parameters_are_ignored_where_the_profile_says_so() {
     );
 }
 
+/// Must-have: path beats body and query, and a collision is refused.
 #[test]
 fn the_path_beats_query_and_body_and_a_collision_is_refused() {
     let served = World::new().served("", "");
@@ -394,6 +401,8 @@ fn the_path_beats_query_and_body_and_a_collision_is_refused() {
     ]);
 }
 
+/// Must-have: the raw path is split before it is decoded, so `%2F` and `%3A` separate nothing; `fully_decode_reserved_expansion` changes
+/// the default.
 #[test]
 fn values_of_the_path_are_decoded_exactly_once_and_keep_an_encoded_slash_where_they_span_segments()
 {
@@ -425,6 +434,7 @@ fn values_of_the_path_are_decoded_exactly_once_and_keep_an_encoded_slash_where_t
     fully.calls(&[("GET", "/v1/files/a%2Fb/c", "", r#"Read {"name":"a/b/c"}"#)]);
 }
 
+/// Must-have: rules of a service configuration win over annotations, the last one over the others.
 #[test]
 fn a_service_configuration_wins_over_annotations_and_its_last_rule_over_the_others() {
     let world = World::new();
@@ -468,6 +478,8 @@ http:
     }
 }
 
+/// Must-have: lists, maps and messages are no path variables, `additional_bindings` go one level deep, and each mistake is told with its
+/// line.
 #[test]
 fn every_rule_that_fits_nothing_is_told_with_its_line() {
     let table = [
@@ -541,6 +553,7 @@ fn every_rule_that_fits_nothing_is_told_with_its_line() {
     }
 }
 
+/// Must-have: templates that tie are told at load.
 #[test]
 fn a_client_stream_needs_a_body_and_templates_that_tie_are_told() {
     let world = World::new();
@@ -569,6 +582,48 @@ service S {
     assert_eq!(served.findings.len(), 2, "{told}");
 }
 
+/// Must-have: of templates that overlap the most specific is taken, whatever their order.
+#[test]
+fn of_templates_that_overlap_the_most_specific_is_taken() {
+    let methods = [
+        ("All", "/v1/{name=**}"),
+        ("Shelf", "/v1/{name=shelves/*}"),
+        ("Below", "/v1/{name=shelves/**}"),
+        ("Best", "/v1/{name=shelves/best}"),
+        ("Any", "/v1/{name=*/*}"),
+    ];
+    let table = [
+        ("/v1/shelves/best", "Best"),
+        ("/v1/shelves/other", "Shelf"),
+        ("/v1/shelves/a/b", "Below"),
+        ("/v1/books/1", "Any"),
+        ("/v1/books", "All"),
+        ("/v1/books/1/2", "All"),
+    ];
+    for turn in 0..methods.len() {
+        let mut ordered = methods;
+        ordered.rotate_left(turn);
+        let rules: String = ordered
+            .iter()
+            .map(|(name, path)| {
+                format!("rpc {name}(M) returns (M) {{ option (google.api.http) = {{ get: \"{path}\" }}; }}\n")
+            })
+            .collect();
+        let world = World::new();
+        let head = "syntax = \"proto3\";\npackage a;\nimport \"google/api/annotations.proto\";\n";
+        let text = format!("{head}message M {{ string name = 1; }}\nservice S {{\n{rules}}}\n");
+        world.write("shop.proto", &text);
+        let served = world.served("", "");
+        assert!(served.findings.is_empty(), "{}", told(&served.findings));
+        for (path, method) in table {
+            let name = path.trim_start_matches("/v1/");
+            let expected = format!(r#"{method} {{"name":"{name}"}}"#);
+            assert_eq!(served.call("GET", path, "").unwrap(), expected, "{turn}");
+        }
+    }
+}
+
+/// Must-have: `response_body` of any type.
 #[test]
 fn the_answer_may_be_a_field_of_any_type() {
     let served = World::new().served("", "");
@@ -587,6 +642,7 @@ fn the_answer_may_be_a_field_of_any_type() {
     assert_eq!(field("/v1/files/x"), (None, true));
 }
 
+/// Must-have: HttpBody as request and as a field, never filled from the query.
 #[test]
 fn a_raw_body_is_taken_as_it_is_and_never_from_the_query() {
     let served = World::new().served("", "");
@@ -620,6 +676,7 @@ fn a_raw_body_is_taken_as_it_is_and_never_from_the_query() {
     ]);
 }
 
+/// Must-have: `update_mask` passes as given, and is derived on PATCH as an option.
 #[test]
 fn an_update_mask_is_derived_from_the_fields_of_a_patch_where_the_profile_says_so() {
     let derive = World::new().served("  profile: { update_mask: derive }", "");

@@ -73,6 +73,7 @@ fn every_kind_has_its_bytes() {
     }
 }
 
+/// Must-have: either spelling of a name is read.
 #[test]
 fn either_spelling_of_a_name_is_read() {
     assert_eq!(wire(r#"{"f_int32":1}"#), wire(r#"{"fInt32":1}"#));
@@ -80,6 +81,27 @@ fn either_spelling_of_a_name_is_read() {
     assert_eq!(wire(r#"{"f\u0049nt32":1}"#), wire(r#"{"fInt32":1}"#));
 }
 
+/// Must-have: numbers or texts for all numbers, exponents also in quotes; either base64; enums by name or number.
+#[test]
+fn what_means_the_same_is_read_the_same() {
+    for (one, other) in [
+        (r#"{"fInt32":15}"#, r#"{"fInt32":"1.5e1"}"#),
+        (r#"{"fInt32":15}"#, r#"{"fInt32":1500e-2}"#),
+        (r#"{"fUint64":"10000"}"#, r#"{"fUint64":1e4}"#),
+        (r#"{"fSfixed64":-2}"#, r#"{"fSfixed64":"-2.0"}"#),
+        (r#"{"fDouble":1000}"#, r#"{"fDouble":"1E3"}"#),
+        (r#"{"fFloat":0.5}"#, r#"{"fFloat":"5e-1"}"#),
+        (r#"{"fBytes":"+/8="}"#, r#"{"fBytes":"-_8"}"#),
+        (r#"{"fColor":"COLOR_BLUE"}"#, r#"{"fColor":2}"#),
+        (r#"{"mInt64":{"1":"2"}}"#, r#"{"mInt64":{"1":2e0}}"#),
+        (r#"{"wInt64":"3"}"#, r#"{"wInt64":3.0}"#),
+    ] {
+        assert_eq!(wire(one), wire(other), "{one} {other}");
+        assert!(!wire(one).is_empty());
+    }
+}
+
+/// Must-have: null is unset, but for Value and NullValue.
 #[test]
 fn defaults_and_nulls_write_nothing_where_nothing_tells_them_apart() {
     for json in [
@@ -122,6 +144,7 @@ fn lengths_are_right_whatever_is_inside() {
     }
 }
 
+/// Must-have: two members of a oneof, duplicates, unknown fields, null in lists and maps are refused with the path of the field.
 #[test]
 fn refusals_name_the_field() {
     for (json, told) in [
@@ -235,6 +258,7 @@ fn refusals_name_the_field() {
     }
 }
 
+/// Must-have: lone surrogates, invalid UTF-8, trailing text and raw control characters are refused.
 #[test]
 fn what_is_no_json_is_refused_with_its_place() {
     for (json, told) in [
@@ -292,6 +316,7 @@ fn many_keys_are_compared_as_well_as_few() {
     assert!(refused(ALL, &escaped).ends_with("is there twice"));
 }
 
+/// Must-have: depth 100, also inside Value, Any and what is unknown.
 #[test]
 fn a_hundred_levels_are_read_and_no_more() {
     let nested = |levels: usize| {
@@ -329,6 +354,7 @@ fn a_hundred_levels_are_read_and_no_more() {
     assert!(read(ALL, &ignoring, &"[".repeat(5_000_000)).is_err());
 }
 
+/// Must-have: unknown fields are refused, or ignored as an option.
 #[test]
 fn unknown_members_are_passed_over_where_the_profile_says_so() {
     let profile = Profile {
@@ -347,6 +373,7 @@ fn unknown_members_are_passed_over_where_the_profile_says_so() {
     assert!(read(ALL, &profile, r#"{"x":"\ud800"}"#).is_err());
 }
 
+/// Must-have: enum names in any case, and without their prefix, as an option.
 #[test]
 fn enum_names_are_read_as_the_profile_says() {
     let reads = |profile: &Profile, name: &str| {
@@ -385,6 +412,7 @@ fn enum_names_are_read_as_the_profile_says() {
     assert!(reads(&numbers, "COLOR_RED"));
 }
 
+/// Must-have: Any with `@type` anywhere, its fields or `value`.
 #[test]
 fn an_any_is_read_wherever_its_type_stands() {
     let first =
@@ -555,6 +583,7 @@ fn bound_values_go_inside_what_the_body_has_written() {
     assert_eq!(wire, read(ALL, &Profile::default(), &whole).unwrap());
 }
 
+/// Must-have: path beats body and query, field by field.
 #[test]
 fn contradictions_are_refused_wherever_they_come_from() {
     let body = r#"{"fString":"body","fChild":{"name":"body"},"rInt32":[1],"cInt32":1}"#;
@@ -676,6 +705,7 @@ fn a_body_can_be_one_field_of_any_kind() {
     assert!(writer.body(b"{}").is_err());
 }
 
+/// Must-have: lists of messages, messages and maps are no query parameters.
 #[test]
 fn what_can_be_bound_is_known_before() {
     let bindable = |name: &str| {

@@ -26,6 +26,8 @@ fn part(number: u32, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Must-have: lowerCamelCase or json_name, enum names, 64 bits as text, base64, NaN and Infinity, -0, wrappers bare, Struct and Value
+/// plain, keys of maps as text.
 #[test]
 fn every_kind_is_printed_as_protojson_has_it() {
     for text in [
@@ -50,6 +52,7 @@ fn every_kind_is_printed_as_protojson_has_it() {
     }
 }
 
+/// Must-have: exact doubles.
 #[test]
 fn doubles_are_exact() {
     for number in [
@@ -76,6 +79,7 @@ fn doubles_are_exact() {
     assert_eq!(printed, r#"{"fFloat":1.0000001}"#);
 }
 
+/// Must-have: the last value wins, and a message in several pieces is merged.
 #[test]
 fn the_last_value_of_a_field_wins_and_messages_merge() {
     assert_eq!(json(b"\x28\x01\x28\x02"), r#"{"fInt32":2}"#);
@@ -101,6 +105,7 @@ fn the_last_value_of_a_field_wins_and_messages_merge() {
     );
 }
 
+/// Must-have: the last member of a oneof wins.
 #[test]
 fn the_last_member_of_a_oneof_wins() {
     assert_eq!(json(b"\xb8\x04\x01\xc2\x04\x01x"), r#"{"cString":"x"}"#);
@@ -119,6 +124,7 @@ fn the_last_member_of_a_oneof_wins() {
     );
 }
 
+/// Must-have: lists packed, unpacked, and among other fields.
 #[test]
 fn lists_are_read_packed_and_not() {
     assert_eq!(
@@ -139,6 +145,7 @@ fn lists_are_read_packed_and_not() {
     assert!(refused(b"\xfa\x01\x03\0\0\0").starts_with("r_double: "));
 }
 
+/// Must-have: entries of maps without key or value, or reversed.
 #[test]
 fn entries_of_maps_may_lack_a_half() {
     for (entry, printed) in [
@@ -180,6 +187,7 @@ fn of_equal_keys_the_last_entry_wins() {
     }
 }
 
+/// Must-have: unknown fields and groups, and a wrong wire type, are passed over.
 #[test]
 fn what_the_message_does_not_have_is_passed_over() {
     let unknown: [&[u8]; 5] = [
@@ -209,6 +217,7 @@ fn what_the_message_does_not_have_is_passed_over() {
     }
 }
 
+/// Must-have: over-long varints.
 #[test]
 fn numbers_may_be_longer_than_they_need() {
     assert_eq!(json(b"\x28\x81\x80\x80\x80\x00"), r#"{"fInt32":1}"#);
@@ -275,6 +284,7 @@ fn what_cannot_be_json_is_refused_with_its_field() {
     }
 }
 
+/// Must-have: depth 100 in answers too.
 #[test]
 fn a_hundred_levels_are_printed_and_no_more() {
     let nested = |levels: usize| {
@@ -303,6 +313,7 @@ fn huge_lengths_take_no_memory() {
     }
 }
 
+/// Must-have: unset fields are left out, or printed: all, or primitives.
 #[test]
 fn unset_fields_are_printed_as_the_profile_says() {
     let of = |name: &str, unset: Unset, json: &str| {
@@ -343,6 +354,7 @@ fn unset_fields_are_printed_as_the_profile_says() {
     }
 }
 
+/// Must-have: names of the proto file, enums as numbers or without their prefix, 64 bits as numbers.
 #[test]
 fn names_enums_and_wide_numbers_follow_the_profile() {
     let text = r#"{"fInt64":"-5","fColor":"COLOR_RED","rUint64":["7"],"mInt64":{"1":"2"},"mColor":{"a":"COLOR_BLUE"},"wInt64":"3"}"#;
@@ -419,6 +431,7 @@ fn a_value_of_nothing_is_null() {
     assert_eq!(json(&part(83, b"\x20\x01\x1a\x01x")), r#"{"wValue":"x"}"#);
 }
 
+/// Must-have: `response_body` of any type: a text, a number, a list, a map, a message.
 #[test]
 fn one_field_is_printed_alone() {
     let wire = read(
