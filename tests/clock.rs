@@ -10,63 +10,19 @@
 mod issuer;
 mod world;
 
-use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use issuer::{ISSUER, SHARED, bearer, coded, now, with};
 use serde_json::{Value, json};
+use world::clock::Clock;
 use world::shop::{self, Key, shop_with};
 use world::{Plan, Service, World, eventually};
 
-/// The wall clock of a gateway. Time goes on as it does; only what the clock shows is set.
-struct Clock {
-    library: PathBuf,
-    directory: tempfile::TempDir,
-}
-
-impl Clock {
-    /// `None`, said aloud, where there is no libfaketime; in CI that is a failure.
-    fn new() -> Option<Self> {
-        let places = ["x86_64-linux-gnu", "aarch64-linux-gnu"];
-        let library = places
-            .map(|place| {
-                Path::new("/usr/lib")
-                    .join(place)
-                    .join("faketime/libfaketimeMT.so.1")
-            })
-            .into_iter()
-            .find(|library| library.exists());
-        let Some(library) = library else {
-            assert!(std::env::var_os("CI").is_none(), "faketime is missing");
-            eprintln!("skipped: libfaketime is missing: apt-get install faketime");
-            return None;
-        };
-        let clock = Self {
-            library,
-            directory: tempfile::tempdir().unwrap(),
-        };
-        clock.set("+0");
-        Some(clock)
-    }
-
-    fn file(&self) -> PathBuf {
-        self.directory.path().join("clock")
-    }
-
-    /// So much off the right time: `+1h`, `-1h`, `+400d`.
-    fn set(&self, off: &str) {
-        let new = self.directory.path().join("new");
-        std::fs::write(&new, off).unwrap();
-        std::fs::rename(new, self.file()).unwrap();
-    }
-
-    fn hang_on(&self, plan: Plan) -> Plan {
-        plan.environment("LD_PRELOAD", self.library.to_str().unwrap())
-            .environment("FAKETIME_TIMESTAMP_FILE", self.file().to_str().unwrap())
-            .environment("FAKETIME_NO_CACHE", "1")
-            .environment("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-    }
+/// The plan, by this clock.
+fn hang_on(clock: &Clock, plan: Plan) -> Plan {
+    let variables = clock.environment().into_iter();
+    variables.fold(plan, |plan, (name, value)| plan.environment(&name, &value))
 }
 
 /// The shop, which also takes tokens of an issuer, and whose plan `all` has these limits.
@@ -103,7 +59,7 @@ fn calls(world: &World, key: &Key, number: usize) -> usize {
 fn a_clock_set_back_extends_no_token_and_one_set_forward_ends_them() {
     let Some(clock) = Clock::new() else { return };
     let service = Service::new();
-    let world = clock.hang_on(plan(&service, "[]")).start();
+    let world = hang_on(&clock, plan(&service, "[]")).start();
     let (short, long) = (token(now() + 2), token(now() + 600));
     assert_eq!((show(&world, &short), show(&world, &long)), (200, 200));
     eventually("it is over", || show(&world, &short) == 401);
@@ -127,7 +83,7 @@ fn quota_and_usage_stay_right_whatever_the_clock_shows() {
     let service = Service::new();
     let limits =
         "[{ name: hourly, amount: 6, window: 1h }, { name: daily, amount: 100, window: 1d }]";
-    let world = clock.hang_on(plan(&service, limits)).start();
+    let world = hang_on(&clock, plan(&service, limits)).start();
     let key = world.key("desk");
     assert_eq!(calls(&world, &key, 2), 2);
     let mut passed = 2;

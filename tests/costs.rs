@@ -10,7 +10,7 @@ mod world;
 
 use std::io::Write as _;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use world::shop::{self, Key, shop_with};
 use world::{Plan, Service, Then, World, eventually};
 
@@ -102,6 +102,49 @@ fn what_did_not_reach_the_service_counts_only_where_the_limit_says_so() {
         let fourth = world.get_with(&key, "/v1/books").status;
         let expected = if used == 3 { 429..=429 } else { 502..=503 };
         assert!(expected.contains(&fourth), "{counts}: {fourth}");
+    }
+}
+
+#[test]
+fn calls_to_no_operation_count_only_where_the_limit_says_so_and_cost_nobody_else() {
+    let service = Service::new();
+    for (counts, used) in [("reached", 0), ("tried", 4)] {
+        let limits = format!(
+            "[{{ name: daily, amount: 4, window: 1d, counts: {counts} }}, \
+              {{ name: named, amount: 4, window: 1d, counts: {counts}, operations: [listBooks] }}]"
+        );
+        let world = shop_of(&service, "", &limits).start();
+        let key = world.key("desk");
+        let ask = |method: &str, path: &str, key: &str| {
+            let answer = world.ask(method, path, &[("x-api-key", key)], b"");
+            answer.status
+        };
+        for _ in 0..3 {
+            assert_eq!(ask("GET", "/v1/nothing", &key.secret), 404);
+        }
+        assert_eq!(ask("PATCH", "/v1/books", &key.secret), 405);
+        // A 404 says no more to who shows a wrong key, or none.
+        assert_eq!(ask("GET", "/v1/nothing", "tg_live_nobody"), 404);
+        assert_eq!(world.get("/v1/nothing").status, 404);
+        let by_limit = || {
+            let quota: Value = world.cli(&["quota", "--consumer", "desk", "--json"]).json();
+            let rows = quota.as_array().unwrap().iter();
+            let used = |row: &Value| row["used"].as_u64().unwrap();
+            let named = |row: &Value| row["limit"].as_str().unwrap().to_owned();
+            rows.map(|row| (named(row), used(row))).collect::<Vec<_>>()
+        };
+        let counted = vec![("plan/all/daily".to_owned(), 4)];
+        let expected = if used == 0 { Vec::new() } else { counted };
+        // Told without a call that draws from it.
+        eventually("it is counted", || by_limit() == expected);
+        let fifth = world.get_with(&key, "/v1/books").status;
+        assert_eq!(fifth, if used == 0 { 200 } else { 429 }, "{counts}");
+        // Of the caller it is known who it was.
+        let record = world.access_log(1).remove(0);
+        assert_eq!(
+            (&record["status"], &record["consumer"]),
+            (&json!(404), &json!("desk"))
+        );
     }
 }
 

@@ -7,10 +7,12 @@
     reason = "tests"
 )]
 
+mod issuer;
 mod world;
 
 use std::sync::{Arc, Barrier};
 
+use issuer::{ISSUER, SHARED, bearer, coded, with};
 use serde_json::{Value, json};
 use world::disk::Disk;
 use world::service::ok;
@@ -403,6 +405,76 @@ fn listed(world: &World) -> Vec<(String, u64)> {
 
 fn own(world: &World, key: &Key, what: &str) -> Answer {
     world.get_with(key, &format!("/v1/.tollgate/{what}"))
+}
+
+/// What a caller with these fields is told: limit, whose, used, left.
+fn told(world: &World, fields: &[(&str, &str)]) -> Vec<(String, String, u64, u64)> {
+    let answer = world.ask("GET", "/v1/.tollgate/quota", fields, b"");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let text = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
+    let number = |row: &Value, name: &str| row[name].as_u64().unwrap();
+    let all = answer.json();
+    let rows = all["quota"].as_array().unwrap().iter();
+    rows.map(|row| {
+        let (limit, subject) = (text(row, "limit"), text(row, "subject"));
+        (limit, subject, number(row, "used"), number(row, "left"))
+    })
+    .collect()
+}
+
+#[test]
+fn callers_see_what_is_counted_for_their_key_their_user_and_their_address() {
+    let service = Service::new();
+    let limits = "[{ name: per-key, amount: 100, window: 1d, per: credential }, \
+                  { name: per-user, amount: 200, window: 1d, per: end_user }, \
+                  { name: all-of-us, amount: 300, window: 1d, per: everybody }]";
+    let here = "limits:\n  - { name: per-address, amount: 400, window: 1d, per: address }\n";
+    let auth = format!(
+        "auth:\n  issuers:\n    id: {{ issuer: '{ISSUER}', audiences: [books], algorithms: [HS256], secret: 'file:../shared' }}\n"
+    );
+    let logins =
+        "          desk:\n            logins: [{ issuer: 'https://id.test', client: till }]\n";
+    let world = shop_with(&service, &format!("{here}{auth}"))
+        .file("plans.yaml", &plans(limits))
+        .file(
+            "consumers.yaml",
+            &shop::CONSUMERS.replace("          desk:\n", logins),
+        )
+        .file("shared", SHARED)
+        .start();
+    let (one, other) = (world.key("desk"), world.key("desk"));
+    let mut claims = with("client_id", json!("till"));
+    claims["sub"] = json!("ann");
+    let token = bearer(&coded(SHARED.as_bytes(), &json!({"alg": "HS256"}), &claims));
+    let ann = [("authorization", &*token)];
+    assert_eq!(passed(&calls(&world, &one, 3)), 3);
+    assert_eq!(world.ask("GET", "/v1/books", &ann, b"").status, 200);
+    assert_eq!(world.ask("GET", "/v1/books", &ann, b"").status, 200);
+    let address = "address:127.0.0.1".to_owned();
+    let expected = |key: &str, user: &str, used: [u64; 3]| {
+        let [keys, users, all] = used;
+        let row = |limit: &str, whose: &str, used: u64, amount: u64| {
+            (limit.to_owned(), whose.to_owned(), used, amount - used)
+        };
+        vec![
+            row("plan/all/per-key", key, keys, 100),
+            row("plan/all/per-user", user, users, 200),
+            row("api/shop/per-address", &address, all, 400),
+        ]
+    };
+    let (first, second) = (
+        format!("credential:{}", one.id),
+        format!("credential:{}", other.id),
+    );
+    // What is handed out in advance counts as used for a moment.
+    eventually("the first key sees its calls", || {
+        told(&world, &[("x-api-key", &one.secret)]) == expected(&first, &first, [3, 3, 5])
+    });
+    let seen = told(&world, &[("x-api-key", &other.secret)]);
+    assert_eq!(seen, expected(&second, &second, [0, 0, 5]));
+    let seen = told(&world, &ann);
+    assert_eq!(seen[1], expected("", "user:desk:ann", [0, 2, 0])[1]);
+    assert_eq!((seen[0].2, seen[2].2), (2, 5), "{seen:?}");
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Usage records: what a call came to, written to the journal by the worker that served it before the last byte of the answer leaves.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::task::spawn_blocking;
 use tollgate_policy::settings::{Durability, ProcessConfig};
 use tollgate_proto::{UsageOutcome, UsageRecord};
 
@@ -15,23 +17,49 @@ use crate::journey::Admitted;
 use crate::request::Exchange;
 use crate::usage::{Journal, JournalState, OnFull, ShardWriter, Shipper, UsageLimits};
 
+/// Between two attempts to open a journal that could not be opened.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
 thread_local! {
     /// This worker's shard.
     static WRITER: RefCell<Option<Arc<ShardWriter>>> = const { RefCell::new(None) };
+    /// Which worker this is.
+    static WORKER: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
 /// The journal of this process.
 #[derive(Debug, Default)]
 pub struct Metering {
-    journal: Option<Journal>,
+    journal: OnceLock<Journal>,
     node: Arc<str>,
-    /// There is none, and what cannot be recorded is refused.
-    refuses: bool,
+    /// How it is opened; `None`: this process has none.
+    opening: Option<Opening>,
+}
+
+/// All that is needed to open a journal.
+#[derive(Clone, Debug)]
+struct Opening {
+    directory: PathBuf,
+    node: Arc<str>,
+    shards: usize,
+    limits: UsageLimits,
+}
+
+impl Opening {
+    fn open(&self) -> Result<(Journal, Shipper), String> {
+        let opened = Journal::open(
+            &self.directory,
+            Arc::clone(&self.node),
+            self.shards,
+            self.limits.clone(),
+        );
+        opened.map_err(|error| chain(&error))
+    }
 }
 
 impl Metering {
     /// Opens the journal in the state directory, with a shard per worker. Where it cannot be opened, what is billed is refused or
-    /// served as the operator wants it, until the next start.
+    /// served as the operator wants it, until [`Self::opened`] could do it.
     pub fn start(process: &ProcessConfig) -> (Self, Option<Shipper>) {
         let node = process.usage.node.clone().unwrap_or_else(machine);
         let on_full = if process.usage.serve_unmetered {
@@ -39,47 +67,70 @@ impl Metering {
         } else {
             OnFull::Refuse
         };
-        let limits = UsageLimits {
-            total_bytes: process.usage.max_bytes,
-            on_full,
-            ..UsageLimits::default()
+        let opening = Opening {
+            directory: process.state_dir.join("usage"),
+            node: node.clone(),
+            shards: process.workers.max(1),
+            limits: UsageLimits {
+                total_bytes: process.usage.max_bytes,
+                on_full,
+                ..UsageLimits::default()
+            },
         };
-        let directory = process.state_dir.join("usage");
-        let opened = Journal::open(&directory, node.clone(), process.workers.max(1), limits);
-        let (journal, shipper) = match opened {
-            Ok((journal, shipper)) => (Some(journal), Some(shipper)),
+        let (journal, shipper) = match opening.open() {
+            Ok((journal, shipper)) => (OnceLock::from(journal), Some(shipper)),
             Err(error) => {
-                let error = chain(&error);
-                tracing::error!("usage cannot be recorded until the next start: {error}");
-                (None, None)
+                tracing::error!("usage cannot be recorded; trying every second: {error}");
+                (OnceLock::new(), None)
             }
         };
-        let refuses = journal.is_none() && on_full == OnFull::Refuse;
         let metering = Self {
             journal,
             node,
-            refuses,
+            opening: Some(opening),
         };
         (metering, shipper)
     }
 
+    /// Opens a journal that could not be opened before, as soon as that is possible; `None`: there is one, or is to be none. What it
+    /// gives is to be run.
+    pub async fn opened(&self) -> Option<Shipper> {
+        let opening = self.opening.clone()?;
+        while self.journal.get().is_none() {
+            tokio::time::sleep(TRY_AGAIN).await;
+            let opening = opening.clone();
+            if let Ok(Ok((journal, shipper))) = spawn_blocking(move || opening.open()).await {
+                tracing::info!("usage is recorded again");
+                return self.journal.set(journal).is_ok().then_some(shipper);
+            }
+        }
+        None
+    }
+
     /// Has the calling thread write to this shard from now on.
     pub fn bind(&self, worker: usize) {
-        let shard = self.journal.as_ref().and_then(|it| it.shard(worker));
+        WORKER.set(Some(worker));
+        let shard = self.journal.get().and_then(|it| it.shard(worker));
         WRITER.set(shard);
     }
 
     /// Whether a call that is billed may begin here: it can be recorded, or the operator serves without.
     pub fn admits(&self) -> bool {
-        WRITER.with_borrow(|writer| match writer {
-            Some(writer) => writer.admits(),
-            None => !self.refuses,
-        })
+        let admits = || WRITER.with_borrow(|writer| writer.as_ref().map(|it| it.admits()));
+        if let Some(admits) = admits() {
+            return admits;
+        }
+        // It may have been opened since.
+        if let (Some(worker), Some(_)) = (WORKER.get(), self.journal.get()) {
+            self.bind(worker);
+        }
+        let refuses = |it: &Opening| it.limits.on_full == OnFull::Refuse;
+        admits().unwrap_or(!self.opening.as_ref().is_some_and(refuses))
     }
 
     /// Ends the journal in order, within `limit`.
     pub async fn close(&self, limit: Duration) {
-        if let Some(journal) = &self.journal
+        if let Some(journal) = self.journal.get()
             && !journal.close(limit).await
         {
             tracing::warn!("usage that was not taken in time is sent by the next start");
@@ -88,13 +139,13 @@ impl Metering {
 
     /// Records that were not taken yet.
     pub fn waiting(&self) -> u64 {
-        let journal = self.journal.as_ref();
+        let journal = self.journal.get();
         journal.map_or(0, |it| it.state().pending.load(Ordering::Relaxed))
     }
 
     /// Adds the journal's numbers to a page of metrics.
     pub fn write_page(&self, page: &mut String) {
-        let Some(journal) = &self.journal else {
+        let Some(journal) = self.journal.get() else {
             return;
         };
         let state: &JournalState = journal.state();

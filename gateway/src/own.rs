@@ -29,6 +29,7 @@ use crate::door::asked::target_of;
 use crate::forward::answer;
 use crate::identity::clock;
 use crate::journey::{Journey, Own};
+use crate::quota;
 use crate::request::Exchange;
 
 /// What consumers ask under.
@@ -166,6 +167,7 @@ async fn usage(
     let question = Question::OwnUsage {
         consumer: consumer(own)?,
         api: own.api.config.name.clone(),
+        limits: quota::own::counters(&own.api, &own.identified.identity, own.client),
     };
     match control.ask(question, PATIENCE).await {
         Ok(Answer::OwnUsage(mut value)) => Ok(match part {

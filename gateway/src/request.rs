@@ -172,8 +172,6 @@ impl Exchange {
             }),
         };
         self.step("classify");
-        let classified = classified?;
-        self.take_place(&classified)?;
         let asked = Asked {
             request: identity::Request {
                 head,
@@ -186,6 +184,15 @@ impl Exchange {
             host: host.as_str(),
             path: target.path,
         };
+        let classified = match classified {
+            Ok(classified) => classified,
+            Err(why) => {
+                // Boxed: good calls do not come here.
+                Box::pin(self.count_unclassified(&why, &asked, found)).await;
+                return Err(why);
+            }
+        };
+        self.take_place(&classified)?;
         match classified {
             Classified::Operation(called) => self.admit_call(called, &asked, found).await,
             Classified::Own { api, base_length } => self.admit_own(api, base_length, &asked).await,

@@ -1,5 +1,6 @@
 //! A small disk, to be filled or made read-only.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -37,8 +38,11 @@ impl Disk {
 
     /// Takes all room there is.
     pub fn fill(&self) {
-        let filler = vec![0; 2 << 20];
-        std::fs::write(self.path().join("filler"), filler).expect_err("it is full now");
+        let mut filler = std::fs::File::create(self.path().join("filler")).unwrap();
+        let piece = vec![0; 1 << 16];
+        while filler.write_all(&piece).is_ok() {}
+        // The last bytes, too.
+        while filler.write_all(&[0]).is_ok() {}
     }
 
     /// Gives the room back.
@@ -61,7 +65,7 @@ impl Drop for Disk {
     }
 }
 
-/// One file that cannot be written, whoever tries; with its guard it can again.
+/// One file, or one directory with all in it, that cannot be written, whoever tries; with its guard it can again.
 pub struct Sealed(std::path::PathBuf);
 
 impl Sealed {

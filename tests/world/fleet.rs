@@ -37,12 +37,24 @@ pub struct Node {
     process: Child,
     said: Arc<Mutex<String>>,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+/// What is special about one process.
+#[derive(Clone, Debug, Default)]
+pub struct Special {
+    /// Where its state is; else beside that of the others.
+    pub state: Option<PathBuf>,
+    pub environment: Vec<(String, String)>,
+    /// Before all others.
+    pub arguments: Vec<String>,
 }
 
 impl Node {
-    fn spawn(arguments: Vec<String>) -> Self {
+    fn spawn(arguments: Vec<String>, environment: Vec<(String, String)>) -> Self {
         let mut process = Command::new(binary())
             .args(&arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -60,7 +72,13 @@ impl Node {
             process,
             said,
             arguments,
+            environment,
         }
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_none()
     }
 
     /// What it wrote on standard error.
@@ -89,7 +107,7 @@ impl Node {
     /// The same process anew, on the same addresses and state.
     pub fn start_again(&mut self) {
         self.kill();
-        *self = Self::spawn(self.arguments.clone());
+        *self = Self::spawn(self.arguments.clone(), self.environment.clone());
     }
 
     pub fn id(&self) -> u32 {
@@ -186,7 +204,7 @@ impl Fleet {
         write("consumers.yaml", CONSUMERS);
         let (nodes, api) = (free(), free());
         let state = directory.path().join("control");
-        let control = Node::spawn(texts(&[
+        let control = texts(&[
             "control",
             "--config",
             &config.to_string_lossy(),
@@ -196,7 +214,8 @@ impl Fleet {
             &nodes.to_string(),
             "--control-api",
             &api.to_string(),
-        ]));
+        ]);
+        let control = Node::spawn(control, Vec::new());
         let fleet = Self {
             control,
             directory,
@@ -240,7 +259,8 @@ impl Fleet {
         (status.success(), out, err)
     }
 
-    fn token(&self, kind: &str, name: &str) -> String {
+    /// A token by which a node joins.
+    pub fn token(&self, kind: &str, name: &str) -> String {
         let token = self.cli(&["join-tokens", "create", kind, name, "--quiet"]);
         token.trim().to_owned()
     }
@@ -255,6 +275,11 @@ impl Fleet {
 
     /// A gateway of this installation, ready.
     pub fn gateway(&self, name: &str) -> Member {
+        self.gateway_with(name, Special::default())
+    }
+
+    /// The same, of a special kind.
+    pub fn gateway_with(&self, name: &str, special: Special) -> Member {
         let token = self.token("--gateway", "edge");
         let (address, admin) = (free(), free());
         let own = texts(&[
@@ -264,7 +289,7 @@ impl Fleet {
             "--workers",
             "1",
         ]);
-        let member = self.member(name, own, &token, (address, address, admin));
+        let member = self.member(name, own, &token, (address, address, admin), special);
         member.node.address("listening on ");
         member.is_ready();
         member
@@ -272,6 +297,17 @@ impl Fleet {
 
     /// A sidecar beside `app`, ready.
     pub fn sidecar(&self, name: &str, service: &str, app: &Service) -> Member {
+        self.sidecar_with(name, service, app, Special::default())
+    }
+
+    /// The same, of a special kind.
+    pub fn sidecar_with(
+        &self,
+        name: &str,
+        service: &str,
+        app: &Service,
+        special: Special,
+    ) -> Member {
         let token = self.token("--service", service);
         let (address, outbound, admin) = (free(), free(), free());
         let own = texts(&[
@@ -287,7 +323,7 @@ impl Fleet {
             "--drain-grace",
             "10ms",
         ]);
-        let member = self.member(name, own, &token, (address, outbound, admin));
+        let member = self.member(name, own, &token, (address, outbound, admin), special);
         member.node.address("inbound on ");
         member.is_ready();
         member
@@ -299,8 +335,10 @@ impl Fleet {
         mut arguments: Vec<String>,
         token: &str,
         (address, outbound, admin): (SocketAddr, SocketAddr, SocketAddr),
+        special: Special,
     ) -> Member {
-        let state = self.state(name);
+        let state = special.state.unwrap_or_else(|| self.state(name));
+        arguments.extend(special.arguments);
         arguments.extend(texts(&[
             "--control",
             &format!("https://{}", self.nodes),
@@ -316,12 +354,47 @@ impl Fleet {
             &self.state(&format!("{name}.log")).to_string_lossy(),
         ]));
         Member {
-            node: Node::spawn(arguments),
+            node: Node::spawn(arguments, special.environment),
             address,
             outbound,
             admin,
             state,
         }
+    }
+
+    /// A second process that is this gateway, on a copy of its directory as it lies there now.
+    pub fn twin(&self, of: &Member, name: &str) -> Member {
+        let (state, address, admin) = (self.state(name), free(), free());
+        let copied = Command::new("cp")
+            .arg("-a")
+            .args([&of.state, &state])
+            .status();
+        assert!(copied.unwrap().success());
+        let arguments = texts(&[
+            "gateway",
+            "--listen",
+            &address.to_string(),
+            "--workers",
+            "1",
+            "--control",
+            &format!("https://{}", self.nodes),
+            "--admin",
+            &admin.to_string(),
+            "--state-dir",
+            &state.to_string_lossy(),
+            "--access-log",
+            &self.state(&format!("{name}.log")).to_string_lossy(),
+        ]);
+        let member = Member {
+            node: Node::spawn(arguments, Vec::new()),
+            address,
+            outbound: address,
+            admin,
+            state,
+        };
+        member.node.address("listening on ");
+        member.is_ready();
+        member
     }
 
     /// What was used in all, as a consumer is billed.

@@ -18,6 +18,7 @@
 )]
 
 pub mod client;
+pub mod clock;
 pub mod disk;
 pub mod fleet;
 pub mod frames;

@@ -135,9 +135,17 @@ impl Engine {
         if let Some(delivery) = self.delivery.take() {
             tokio::spawn(audit::deliver(delivery, directory.control().clone()));
         }
-        if let Some(shipper) = self.shipper.take() {
-            tokio::spawn(shipper.run(directory.control().clone()));
-        }
+        let (shipper, shared) = (self.shipper.take(), self.shared.clone());
+        let control = directory.control().clone();
+        tokio::spawn(async move {
+            let shipper = match shipper {
+                Some(shipper) => Some(shipper),
+                None => shared.metering.opened().await,
+            };
+            if let Some(shipper) = shipper {
+                shipper.run(control).await;
+            }
+        });
         let alerts = self.process.quota.clone();
         let control = directory.control().clone();
         tokio::spawn(alerts::tell(control, alerts, self.metrics.clone()));

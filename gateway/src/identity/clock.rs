@@ -1,11 +1,13 @@
 //! The time credentials are judged by: the wall clock, which no backward jump can turn back.
 //!
-//! A token must not live longer because somebody set the clock back, so the judge takes the later of the wall clock and of what the
-//! wall clock said at start plus the time that has passed since. A clock set forward counts at once: then tokens end early, never late.
+//! A token or a certificate must not live longer because somebody set the clock back, so the judge takes the later of the wall clock and of what the
+//! wall clock said at start plus the time that has passed since. A clock set forward counts at once: then they end early, never late.
 
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use rustls::time_provider::TimeProvider;
+use rustls_pki_types::UnixTime;
 use tollgate_policy::time::Timestamp;
 
 /// What the clocks said when the process first asked.
@@ -17,6 +19,17 @@ pub fn now() -> Timestamp {
     let monotonic = Instant::now();
     let (began, then) = *START.get_or_init(|| (monotonic, wall));
     judged(wall, then.plus(monotonic.saturating_duration_since(began)))
+}
+
+/// The same, for TLS: by this certificates are judged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Judged;
+
+impl TimeProvider for Judged {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = u64::try_from(now().millis()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(since)))
+    }
 }
 
 fn judged(wall: Timestamp, elapsed: Timestamp) -> Timestamp {

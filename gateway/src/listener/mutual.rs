@@ -24,6 +24,7 @@ use rustls::version::TLS13;
 use super::socket::Accepted;
 use super::tls::{Handshake, forbid_resumption, noting_handshakes};
 use super::{clients, drain, head};
+use crate::identity::clock::Judged;
 use crate::node::{Held, NodeIdentity};
 
 /// First byte of a TLS connection: a record of the handshake (RFC 8446, section 5.1). No method of HTTP begins with it.
@@ -94,7 +95,7 @@ fn build(held: &Held, mutual: Mutual) -> Result<Acceptor, String> {
     let strict = mutual == Mutual::Strict;
     let verifier = clients::of_installation(held, strict, &provider)?;
     let own = Arc::new(Own(Arc::clone(&held.certified)));
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(Judged))
         .with_protocol_versions(&[&TLS13])
         .map_err(|error| format!("TLS versions: {error}"))?
         .with_client_cert_verifier(verifier)

@@ -35,6 +35,7 @@ use tollgate_policy::workload::WorkloadId;
 
 use super::clients;
 use super::mutual::Node;
+use crate::identity::clock::Judged;
 
 /// How often files are looked at. Certificates are renewed days before they end.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -171,7 +172,7 @@ fn acceptor(settings: &ListenerTls) -> Result<Acceptor, String> {
         Some(client) => clients::verifier(client, &provider)?,
         None => WebPkiClientVerifier::no_client_auth(),
     };
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(Judged))
         .with_protocol_versions(versions)
         .map_err(|error| format!("TLS versions: {error}"))?
         .with_client_cert_verifier(verifier)

@@ -27,6 +27,7 @@ use tollgate_policy::credentials::certificate;
 use tollgate_policy::workload::WorkloadId;
 
 use super::identity::{Held, NodeIdentity};
+use crate::identity::clock::Judged;
 
 /// Whom a verified chain names: its leaf has exactly one URI among its names, and that is a workload's.
 pub fn peer_of(chain: &[CertificateDer<'_>]) -> Option<WorkloadId> {
@@ -42,7 +43,7 @@ pub fn peer_of(chain: &[CertificateDer<'_>]) -> Option<WorkloadId> {
 pub fn client_config(identity: &Arc<NodeIdentity>) -> Result<Arc<ClientConfig>, Error> {
     let own = Arc::new(Own::new(identity));
     let provider = Arc::clone(&own.provider);
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_details(provider, Arc::new(Judged))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::clone(&own) as _)
@@ -67,7 +68,7 @@ pub fn server_config(
     };
     let own = Arc::new(own);
     let provider = Arc::clone(&own.provider);
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(Judged))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::clone(&own) as _)
         .with_cert_resolver(own);

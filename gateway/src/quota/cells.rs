@@ -149,7 +149,7 @@ impl Cells {
     }
 
     /// The cell of these counters. One whose limits changed is left to itself: it gives back what it holds when its lease ends.
-    fn cell(&self, counters: Vec<Counter>, account: &Arc<Account>) -> Arc<HeldCell> {
+    pub(super) fn cell(&self, counters: Vec<Counter>, account: &Arc<Account>) -> Arc<HeldCell> {
         let keys: Arc<[CounterKey]> = counters.iter().map(|it| it.key.clone()).collect();
         if let Some(held) = self.cells.get(&keys)
             && **held.cell.counters() == *counters

@@ -77,15 +77,6 @@ impl Charges {
         tolls.find_map(|toll| toll.would_refuse(toll.cost.before(&value), now))
     }
 
-    /// Counts a call that was refused before it was charged, where such calls count.
-    pub fn count_refused(&self, value: impl Fn(&CostSource) -> Option<u64>) {
-        for toll in self.tolls.iter().filter(|toll| toll.tried) {
-            toll.held
-                .cell
-                .charge(toll.cost.before(&value).min(toll.most));
-        }
-    }
-
     /// Response headers of the service that costs are read from.
     pub fn response_headers(&self) -> impl Iterator<Item = &Arc<str>> {
         let tolls = self.tolls.iter().filter_map(|toll| match &toll.cost {
@@ -206,13 +197,8 @@ pub(super) fn of(
     };
     let mut groups: BTreeMap<(Metric, bool, Counts), Vec<Counter>> = BTreeMap::new();
     for limit in call.api.limits.iter().chain(sold).filter(|it| is_about(it)) {
-        let named = |held: bool, name: &Arc<str>| if held { name.clone() } else { "".into() };
-        let key = CounterKey {
-            limit: Arc::clone(&limit.id),
-            api: named(limit.scope != Scope::Everything, &call.api.config.name),
-            operation: named(limit.scope == Scope::Operation, &operation.name),
-            subject: subject(limit.subject, caller, varying),
-        };
+        let (api, operation) = (&call.api.config.name, Some(&operation.name));
+        let key = key(limit, api, operation, caller, varying);
         let group = groups.entry((limit.metric.clone(), limit.shadow, limit.counts));
         group.or_default().push(Counter {
             key,
@@ -241,6 +227,26 @@ pub(super) fn of(
     let billed: Vec<Cost> = billed.cloned().collect();
     let nothing = tolls.is_empty() && billed.is_empty();
     (!nothing).then(|| Arc::new(Charges { tolls, billed }))
+}
+
+/// The counter of a limit for one caller.
+pub(super) fn key(
+    limit: &Limit,
+    api: &Arc<str>,
+    operation: Option<&Arc<str>>,
+    caller: Option<&Caller>,
+    varying: &Varying,
+) -> CounterKey {
+    let named = |held: bool, name: Option<&Arc<str>>| match name {
+        Some(name) if held => Arc::clone(name),
+        _ => "".into(),
+    };
+    CounterKey {
+        limit: Arc::clone(&limit.id),
+        api: named(limit.scope != Scope::Everything, Some(api)),
+        operation: named(limit.scope == Scope::Operation, operation),
+        subject: subject(limit.subject, caller, varying),
+    }
 }
 
 /// What the operation costs in a metric; `None`: nothing.

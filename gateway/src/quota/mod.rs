@@ -9,6 +9,7 @@ mod cells;
 mod charges;
 mod exceeded;
 pub mod fields;
+pub mod own;
 pub mod renewal;
 mod reservation;
 mod unpaid;
@@ -21,10 +22,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tollgate_policy::access::RuleRef;
+use tollgate_policy::access::{Identity, RuleRef};
 use tollgate_policy::directory::Defined;
 use tollgate_policy::quota::cell::{Taken, Ticks, Untaken};
-use tollgate_policy::quota::{CostSource, HolderId, Limit, OnUnavailable};
+use tollgate_policy::quota::{CostSource, Counter, HolderId, Limit, OnUnavailable};
 use tollgate_proto::ControlClient;
 
 pub use charges::{Charges, Said, Settled, Toll};
@@ -119,6 +120,40 @@ impl Quotas {
         Ok(reservation)
     }
 
+    /// Counts a call that was refused before it was charged, where such calls count.
+    pub fn count_refused(&self, charges: &Charges, value: impl Fn(&CostSource) -> Option<u64>) {
+        for toll in charges.tolls.iter().filter(|toll| toll.tried) {
+            let cost = toll.cost.before(&value).min(toll.most);
+            self.owe(&toll.held, cost);
+        }
+    }
+
+    /// Counts a call that no operation of `api` answers, where such calls count.
+    pub fn count_miss(&self, api: &Arc<Api>, identity: &Identity, client: Option<IpAddr>) {
+        for counters in own::missed(api, identity, client) {
+            let holds = |it: &Counter| it.limit.burst.unwrap_or(it.limit.amount);
+            let most = counters.iter().map(holds).min().unwrap_or(0);
+            let held = self.cells.cell(counters, &api.traffic.cost);
+            self.owe(&held, most.min(1));
+        }
+    }
+
+    /// Counts what was taken by nobody, and sees to it that the grantor hears of it.
+    fn owe(&self, held: &Arc<HeldCell>, tokens: u64) {
+        held.cell.charge(tokens);
+        // Against `renewal::kept`: one of both sees what the other wrote.
+        std::sync::atomic::fence(Ordering::SeqCst);
+        if !held.remembered.load(Ordering::Relaxed) {
+            // Without a place it is told when a call draws from the cell, or the next is refused.
+            self.ask_ahead(held);
+        }
+    }
+
+    /// Whether the grantor did not answer lately.
+    fn is_away(&self, now: Ticks) -> bool {
+        now < self.away_until.load(Ordering::Relaxed)
+    }
+
     /// How a toll is paid; false where a shadow would have refused.
     async fn pay(&self, toll: &Toll, cost: u64, now: Ticks) -> Result<(Paid, bool), Unpaid> {
         let held = &toll.held;
@@ -169,7 +204,7 @@ impl Quotas {
         let begun = Instant::now();
         for _ in 0..LOOKS {
             let now = self.ticks(Instant::now());
-            if now < self.away_until.load(Ordering::Relaxed) {
+            if self.is_away(now) {
                 return (Waited::Away, now);
             }
             let mut answered = std::pin::pin!(held.answered.notified());

@@ -65,8 +65,12 @@ async fn renew(quotas: Arc<Quotas>, mut stop: watch::Receiver<bool>) {
             _ = look.tick() => {
                 let now = quotas.ticks(Instant::now());
                 held.retain(kept);
-                let due = held.iter().filter(|cell| cell.cell.ends_soon(now)).cloned();
+                let is_due = |it: &&Arc<HeldCell>| it.cell.ends_soon(now) || it.cell.owes_untold();
+                let due = held.iter().filter(is_due).cloned();
                 for some in due.collect::<Vec<_>>().chunks(FRAME) {
+                    if quotas.is_away(quotas.ticks(Instant::now())) {
+                        break;
+                    }
                     frame.extend_from_slice(some);
                     ask(&quotas, &client, &mut frame).await;
                 }
@@ -87,11 +91,16 @@ async fn renew(quotas: Arc<Quotas>, mut stop: watch::Receiver<bool>) {
 
 /// Whether a cell has a lease, or owes. One that has not is remembered anew when it is next asked for.
 fn kept(held: &Arc<HeldCell>) -> bool {
-    let idle = held.cell.is_idle() && !held.queued.load(Ordering::Acquire);
-    if idle {
-        held.remembered.store(false, Ordering::Release);
+    let idle = || held.cell.is_idle() && !held.queued.load(Ordering::Acquire);
+    if !idle() {
+        return true;
     }
-    !idle
+    held.remembered.store(false, Ordering::Relaxed);
+    // Whoever owed something meanwhile may have seen it remembered, and left the telling to us.
+    std::sync::atomic::fence(Ordering::SeqCst);
+    let owes = !idle();
+    held.remembered.store(owes, Ordering::Relaxed);
+    owes
 }
 
 fn remember(held: &mut Vec<Arc<HeldCell>>, frame: &[Arc<HeldCell>]) {

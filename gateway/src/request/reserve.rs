@@ -6,9 +6,10 @@ use tollgate_policy::access::Grant;
 use tollgate_policy::quota::CostSource;
 use tollgate_policy::settings::Durability;
 
-use super::Exchange;
+use super::{Exchange, Found};
+use crate::admission;
 use crate::denial::Denial;
-use crate::identity::Identified;
+use crate::identity::{Identified, Unidentified};
 use crate::journey::{Asked, Called};
 use crate::quota::{self, Reservation, Unpaid};
 
@@ -28,8 +29,38 @@ impl Exchange {
         };
         let ours = !self.is_described && identified.admitted_by.is_none();
         if let Some(charges) = self.shared.quotas.charges(&call).filter(|_| ours) {
-            charges.count_refused(|source| quota::verdict::cost_of(source, &called.api, asked));
+            let cost = |source: &_| quota::verdict::cost_of(source, &called.api, asked);
+            self.shared.quotas.count_refused(&charges, cost);
         }
+    }
+
+    /// Counts a call that no operation of its API answers, against the limits that want that. The answer stays what it was, whoever asks.
+    pub(super) async fn count_unclassified(
+        &self,
+        why: &Denial,
+        asked: &Asked<'_>,
+        found: &mut Found,
+    ) {
+        let missed = matches!(why, Denial::UnknownOperation | Denial::MethodNotAllowed(_));
+        let request = asked.request;
+        let counted_before = admission::shown(request.head, request.workload).is_some();
+        let Some(api) = found.api.clone().filter(|_| missed) else {
+            return;
+        };
+        if self.is_described || counted_before {
+            return;
+        }
+        let identities = Arc::clone(&self.shared.identities);
+        let identified = identities.anybody(&api.access, &api.issuers, request).await;
+        let identified = match identified {
+            Ok(identified) => identified,
+            // As at an operation that asks for nothing.
+            Err(Unidentified::Nothing) => Identified::default(),
+            Err(_) => return,
+        };
+        let (identity, client) = (&identified.identity, request.client);
+        self.shared.quotas.count_miss(&api, identity, client);
+        found.identified = Some(identified);
     }
 
     /// Takes what the call costs of everything it counts against.

@@ -22,6 +22,7 @@ use tollgate_policy::settings::{UpstreamConfig, UpstreamProtocol, UpstreamTls};
 use super::EndpointAddress;
 use super::credentials::Credentials;
 use super::located::Place;
+use crate::identity::clock::Judged;
 
 /// Calls that share one HTTP/2 connection: what servers commonly allow.
 const H2_STREAMS: usize = 100;
@@ -243,7 +244,7 @@ pub(super) fn client_builder()
     let provider = CryptoProvider::get_default()
         .cloned()
         .unwrap_or_else(|| Arc::new(aws_lc_rs::default_provider()));
-    ClientConfig::builder_with_provider(provider)
+    ClientConfig::builder_with_details(provider, Arc::new(Judged))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())
 }

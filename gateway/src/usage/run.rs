@@ -53,17 +53,31 @@ pub(super) fn create(usage: &Path, run: RunId, node: &Arc<str>) -> io::Result<Ru
     let _moment = moment(usage)?;
     let path = usage.join(run.to_string());
     DirBuilder::new().mode(0o700).create(&path)?;
-    let mut lock = open_lock(&path)?;
+    match lock_for(&path, node) {
+        Ok(lock) => {
+            File::open(usage)?.sync_all()?;
+            Ok(RunDirectory {
+                path,
+                run,
+                node: node.clone(),
+                _lock: lock,
+            })
+        }
+        Err(error) => {
+            // It is tried again, under another name.
+            let _ = fs::remove_file(path.join(LOCK));
+            let _ = fs::remove_dir(&path);
+            Err(error)
+        }
+    }
+}
+
+fn lock_for(path: &Path, node: &Arc<str>) -> io::Result<File> {
+    let mut lock = open_lock(path)?;
     lock.try_lock().map_err(io::Error::from)?;
     lock.write_all(node.as_bytes())?;
     lock.sync_all()?;
-    File::open(usage)?.sync_all()?;
-    Ok(RunDirectory {
-        path,
-        run,
-        node: node.clone(),
-        _lock: lock,
-    })
+    Ok(lock)
 }
 
 /// Takes the first run that has segments and that nobody holds; `passed` are not looked at.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tollgate_policy::directory::TermsVersion;
+use tollgate_policy::quota::Counter;
 use tollgate_policy::time::Timestamp;
 use tollgate_proto::{Acceptance, Answer, Asked, AuditRecord, Question};
 
@@ -86,13 +87,17 @@ fn sort(
         }
         Question::Lease(holder, asks) => control.inner.quota.ask(holder, asks, back),
         Question::Usage(batch) => control.inner.usage.offer(batch, back),
-        Question::OwnUsage { consumer, api } => {
+        Question::OwnUsage {
+            consumer,
+            api,
+            limits,
+        } => {
             let Ok(place) = Arc::clone(overviews).try_acquire_owned() else {
                 return;
             };
             let control = control.clone();
             tokio::spawn(async move {
-                let _ = back.send(own_usage(&control, &consumer, &api).await);
+                let _ = back.send(own_usage(&control, &consumer, &api, &limits).await);
                 drop(place);
             });
         }
@@ -295,19 +300,14 @@ async fn overview(control: &Control, consumer: &str) -> Answer {
 }
 
 /// What a consumer has used; of itself alone.
-async fn own_usage(control: &Control, consumer: &str, api: &str) -> Answer {
+async fn own_usage(control: &Control, consumer: &str, api: &str, limits: &[Counter]) -> Answer {
     let read = async {
         let store = control.store()?;
         let mut connection = store.read().await?;
         let mut shown = usage::own(&mut connection, consumer, api, now()).await?;
         drop(connection);
-        let known = control.inner.index.read().consumer(consumer);
-        if let Some(known) = &known
-            && let Some(held) = known.subscription(api)
-        {
-            let quota = quota::own(&control.inner.quota, known, held, now()).await?;
-            put(&mut shown, "quota", quota);
-        }
+        let quota = quota::own(&control.inner.quota, limits, now()).await?;
+        put(&mut shown, "quota", quota);
         Ok::<_, Refusal>(shown)
     };
     match read.await {

@@ -690,6 +690,7 @@ async fn a_consumer_sees_its_own_usage_and_no_other() {
     let question = Question::OwnUsage {
         consumer: "shop".into(),
         api: "books".into(),
+        limits: Vec::new(),
     };
     let Ok(Answer::OwnUsage(shown)) = world.client.ask(question, DEADLINE).await else {
         panic!("no answer");
@@ -704,6 +705,7 @@ async fn a_consumer_sees_its_own_usage_and_no_other() {
     let question = Question::OwnUsage {
         consumer: "nobody".into(),
         api: "books".into(),
+        limits: Vec::new(),
     };
     let answer = world.client.ask(question, DEADLINE).await;
     let Ok(Answer::OwnUsage(shown)) = answer else {

@@ -65,6 +65,9 @@ pub enum Question {
         consumer: Arc<str>,
         /// The API it asks at.
         api: Arc<str>,
+        /// The counters of which it is told, with the limits that hold now. One that counts each operation apart has no operation
+        /// here: all of them are meant.
+        limits: Vec<Counter>,
     },
 }
 

@@ -342,11 +342,15 @@ impl Cell {
         ends != 0 && ends.saturating_sub(now) < AHEAD / 2
     }
 
+    /// Whether something is owed that the grantor was not told, or did not say it heard.
+    pub fn owes_untold(&self) -> bool {
+        self.owed.load(Ordering::Relaxed) > self.owed_known.load(Ordering::Relaxed)
+    }
+
     /// Whether anything is left to be told or given back.
     pub fn is_idle(&self) -> bool {
         let holding = self.holding.lock();
-        holding.lease == 0
-            && self.owed.load(Ordering::Relaxed) <= self.owed_known.load(Ordering::Relaxed)
+        holding.lease == 0 && !self.owes_untold()
     }
 
     /// Gives everything back, for a holder that ends: what [`Cell::ask`] says afterwards returns it.

@@ -63,8 +63,8 @@ pub enum Counts {
     /// Those that reached the service.
     #[default]
     Reached,
-    /// Also those that were refused when their caller was known, and those that failed on the way to the service. Not those the limit
-    /// itself refused, and not concurrency.
+    /// Also those that were refused when their caller was known, those that failed on the way to the service, and, of a limit on calls of
+    /// all operations, those to no operation at all. Not those the limit itself refused, and not concurrency.
     Tried,
 }
 

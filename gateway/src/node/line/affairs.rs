@@ -53,6 +53,7 @@ async fn asked(mut wire: Wire<Channel>, question: Question) -> Result<Answer, St
     let about = |consumer: Arc<str>, api: Arc<str>| wire::AboutConsumer {
         consumer: consumer.to_string(),
         api: api.to_string(),
+        limits: Vec::new(),
     };
     Ok(match question {
         Question::Terms { consumer, api } => {
@@ -70,8 +71,14 @@ async fn asked(mut wire: Wire<Channel>, question: Question) -> Result<Answer, St
             let response = wire.overview(about(consumer, "".into())).await?;
             Answer::Overview(convert::document(response.into_inner()).map_err(strange)?)
         }
-        Question::OwnUsage { consumer, api } => {
-            let response = wire.own_usage(about(consumer, api)).await?;
+        Question::OwnUsage {
+            consumer,
+            api,
+            limits,
+        } => {
+            let mut asked = about(consumer, api);
+            asked.limits = convert::written_counters(&limits);
+            let response = wire.own_usage(asked).await?;
             Answer::OwnUsage(convert::document(response.into_inner()).map_err(strange)?)
         }
         Question::Audit(records) => {

@@ -37,7 +37,7 @@ pub(super) async fn follow(
 ) {
     let mut told = read(&file);
     for event in told.values() {
-        take(&services, event);
+        let _damaged_on_disk = take(&services, event);
     }
     let mut stream = Duplex::new("services", &contact, move |from| {
         let mut wire = Wire::new(channel.clone());
@@ -60,14 +60,17 @@ pub(super) async fn follow(
                 }
                 Event::Closed => {}
                 Event::Message(event) => {
-                    take(&services, &event);
-                    told.insert(event.service.clone(), event);
-                    keep(&file, &told).await;
+                    if take(&services, &event) {
+                        told.insert(event.service.clone(), event);
+                        keep(&file, &told).await;
+                    } else {
+                        tracing::error!(service = event.service, "where it lives is not understood; what was told before holds");
+                    }
                 }
             },
             Ok(()) = wanted.changed() => {
                 for event in told.values() {
-                    take(&services, event);
+                    let _understood_before = take(&services, event);
                 }
                 let wanted = all(&services);
                 stream.send(wire::EndpointsRequest { registration: None, wanted, leaving: false });
@@ -80,8 +83,9 @@ pub(super) async fn follow(
     }
 }
 
-/// Takes endpoints into use; one that is not understood is none, rather than one that is not verified.
-fn take(services: &Services, event: &wire::EndpointsEvent) {
+/// Takes endpoints into use, all or, where one is not understood, none: it is not to be taken for one that needs no verification, nor
+/// for one that is gone. Whether they are.
+fn take(services: &Services, event: &wire::EndpointsEvent) -> bool {
     let read = |endpoint: &wire::ServiceEndpoint| {
         let address = endpoint.address.parse().ok()?;
         let id = match endpoint.tls {
@@ -90,8 +94,12 @@ fn take(services: &Services, event: &wire::EndpointsEvent) {
         };
         Some(ServiceEndpoint { address, id })
     };
-    let endpoints: Vec<_> = event.endpoints.iter().filter_map(read).collect();
-    services.set(&event.service, endpoints.into());
+    let endpoints: Option<Vec<_>> = event.endpoints.iter().map(read).collect();
+    let understood = endpoints.is_some();
+    if let Some(endpoints) = endpoints {
+        services.set(&event.service, endpoints.into());
+    }
+    understood
 }
 
 /// What a former process was told, by service. A file that is damaged says nothing.

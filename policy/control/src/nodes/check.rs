@@ -1,10 +1,17 @@
 //! `Check`: may this call pass? The slow way, for whoever holds no policy, and for operations that take long: asked at their start, now
 //! and then while they go on, and at their end.
 //!
-//! What is not understood is denied. Nothing is kept between the phases: each is judged by what holds then.
+//! What is not understood is denied. Nothing is kept between the phases: each is judged by what holds then. Each node asks at a bounded
+//! [`Pace`], so that one that floods holds up neither revocations nor quota of the others.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 use tollgate_policy::access::{WhyNot, decide_remote};
 use tollgate_policy::directory::CredentialRef;
+use tollgate_policy::workload::WorkloadId;
 use tollgate_proto::wire::{CheckRequest, CheckResponse, OnUnavailable};
 use tollgate_proto::wire::{check_request::Phase, check_response::Decision};
 use tonic::Status;
@@ -16,6 +23,45 @@ use crate::control::now;
 const VALID: u64 = 10_000;
 /// How long beyond, while nobody answers.
 const STALE_OK: u64 = 300_000;
+
+/// Questions of one node in a second, and how many at once after a silence.
+const PACE: (u32, u32) = (200, 400);
+/// Nodes whose pace is known; beyond these, who has not asked for long is forgotten.
+const NODES: usize = 4096;
+
+/// How fast nodes ask: by identity and address, because several share an identity.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// When the questions asked so far are made up for.
+    made_up: Mutex<HashMap<(WorkloadId, Option<IpAddr>), Instant>>,
+}
+
+impl Pace {
+    /// Counts a question.
+    ///
+    /// # Errors
+    /// The node asks too fast.
+    pub(super) fn count(
+        &self,
+        peer: WorkloadId,
+        address: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<(), Status> {
+        let (per_second, at_once) = PACE;
+        let each = Duration::from_secs(1) / per_second;
+        let mut made_up = self.made_up.lock();
+        if made_up.len() >= NODES {
+            made_up.retain(|_, until| *until > now);
+        }
+        let known = made_up.get(&(peer.clone(), address)).copied();
+        let next = known.map_or(now, |until| until.max(now)) + each;
+        if next.saturating_duration_since(now) > each * at_once {
+            return Err(Status::resource_exhausted("this node asks too fast"));
+        }
+        made_up.insert((peer, address), next);
+        Ok(())
+    }
+}
 
 /// Judges by what the directory holds now.
 pub(super) fn check(control: &Control, request: CheckRequest) -> Result<CheckResponse, Status> {
@@ -76,4 +122,35 @@ fn reason(why: &WhyNot) -> (&'static str, String) {
         _ => "not_permitted",
     };
     (code, String::new())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_floods_is_held_to_its_pace_and_others_are_not() {
+        let pace = Pace::default();
+        let (flooder, other): (WorkloadId, WorkloadId) = (
+            "spiffe://shop/gateway/edge".parse().unwrap(),
+            "spiffe://shop/service/orders".parse().unwrap(),
+        );
+        let (here, there) = (Some([192, 0, 2, 7].into()), Some([192, 0, 2, 8].into()));
+        let begun = Instant::now();
+        let asked = |who: &WorkloadId, from, number: usize, after: u64| {
+            let now = begun + Duration::from_secs(after);
+            let passes = |_: &usize| pace.count(who.clone(), from, now).is_ok();
+            (0..number).filter(passes).count()
+        };
+        assert_eq!(asked(&flooder, here, 1000, 0), 400);
+        assert_eq!(asked(&flooder, here, 1000, 1), 200);
+        assert_eq!(asked(&other, here, 100, 1), 100);
+        assert_eq!(
+            asked(&flooder, there, 100, 1),
+            100,
+            "another node of its kind"
+        );
+        assert_eq!(asked(&flooder, here, 1000, 60), 400);
+    }
 }

@@ -4,7 +4,7 @@
 //! revoked travels on a stream of its own, which says several times a second that it lives. Not here: who the peer is (`port`).
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tollgate_policy::workload::WorkloadId;
 use tollgate_proto::convert;
@@ -28,7 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The service, for the port of nodes.
 pub(super) fn router(control: Control, client: ControlClient) -> axum::Router {
-    let service = ControlServer::new(Nodes { control, client });
+    let service = ControlServer::new(Nodes {
+        control,
+        client,
+        pace: check::Pace::default(),
+    });
     let service = service.max_decoding_message_size(LARGEST);
     axum::Router::new().route_service("/tollgate.control.v1.Control/{method}", service)
 }
@@ -39,6 +43,8 @@ struct Nodes {
     control: Control,
     /// Questions of remote nodes take the same way as those from this process.
     client: ControlClient,
+    /// How fast they ask whether a call may pass.
+    pace: check::Pace,
 }
 
 type Stream<T> = Sent<Result<T, Status>>;
@@ -148,7 +154,10 @@ impl control_server::Control for Nodes {
         &self,
         request: Request<wire::CheckRequest>,
     ) -> Result<Response<wire::CheckResponse>, Status> {
-        peer_of(&request)?;
+        let address = request.extensions().get::<SocketAddr>();
+        let address = address.map(SocketAddr::ip);
+        self.pace
+            .count(peer_of(&request)?, address, Instant::now())?;
         check::check(&self.control, request.into_inner()).map(Response::new)
     }
 
@@ -217,8 +226,16 @@ impl control_server::Control for Nodes {
         request: Request<wire::AboutConsumer>,
     ) -> Result<Response<wire::JsonDocument>, Status> {
         peer_of(&request)?;
-        let (consumer, api) = convert::about(request.into_inner()).map_err(malformed)?;
-        match self.ask(Question::OwnUsage { consumer, api }).await? {
+        let mut request = request.into_inner();
+        let limits = std::mem::take(&mut request.limits);
+        let limits = convert::counters(limits).map_err(malformed)?;
+        let (consumer, api) = convert::about(request).map_err(malformed)?;
+        let question = Question::OwnUsage {
+            consumer,
+            api,
+            limits,
+        };
+        match self.ask(question).await? {
             Answer::OwnUsage(value) => Ok(Response::new(convert::json_document(&value))),
             _ => Err(strange()),
         }

@@ -149,6 +149,22 @@ fn counter(it: wire::Counter, common: &mut Common) -> Result<Counter, Malformed>
     Ok(Counter { key, limit })
 }
 
+/// Counters, as they are sent.
+pub fn written_counters(counters: &[Counter]) -> Vec<wire::Counter> {
+    counters.iter().map(wire::Counter::from).collect()
+}
+
+/// Counters, as they were meant.
+///
+/// # Errors
+/// One of them cannot be used.
+pub fn counters(written: Vec<wire::Counter>) -> Result<Vec<Counter>, Malformed> {
+    let mut common = Common::default();
+    list(written, "about_consumer.limits", |it| {
+        counter(it, &mut common)
+    })
+}
+
 impl From<&LeaseGrant> for wire::LeaseGrant {
     fn from(grant: &LeaseGrant) -> Self {
         Self {

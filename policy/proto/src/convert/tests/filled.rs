@@ -14,6 +14,7 @@ pub(super) fn all() -> Vec<(&'static str, Vec<u8>)> {
     all.extend(callers());
     all.extend(quota());
     all.extend(rest());
+    all.push(own_limits());
     all
 }
 
@@ -519,10 +520,23 @@ pub(super) fn audit_record() -> AuditRecord {
     }
 }
 
+fn own_limits() -> (&'static str, Vec<u8>) {
+    let about = AboutConsumer {
+        consumer: "shop".into(),
+        api: "books".into(),
+        limits: vec![Counter {
+            key: Some(counter_key()),
+            limit: Some(limit()),
+        }],
+    };
+    sample("AboutConsumer limits", &about)
+}
+
 fn rest() -> Vec<(&'static str, Vec<u8>)> {
     let about = AboutConsumer {
         consumer: "shop".into(),
         api: "books".into(),
+        limits: Vec::new(),
     };
     let check = CheckRequest {
         phase: check_request::Phase::Continue.into(),

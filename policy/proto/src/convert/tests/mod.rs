@@ -166,6 +166,7 @@ fn documents_are_carried() {
     let question = wire::AboutConsumer {
         consumer: "shop".into(),
         api: String::new(),
+        limits: Vec::new(),
     };
     assert_eq!(about(question), Ok(("shop".into(), "".into())));
 }

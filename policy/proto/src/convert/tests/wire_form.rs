@@ -99,6 +99,7 @@ pub(super) fn read_as_everything(bytes: &[u8]) {
         let _ = audit_records(message);
     }
     if let Ok(message) = wire::AboutConsumer::decode(bytes) {
+        let _ = counters(message.limits.clone());
         let _ = about(message);
     }
     if let Ok(message) = wire::JsonDocument::decode(bytes) {
