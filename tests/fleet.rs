@@ -12,6 +12,7 @@ mod world;
 use std::time::{Duration, Instant};
 
 use world::fleet::Fleet;
+use world::load::Load;
 use world::{Client, Service, eventually};
 
 const BOOKS: &str = "/v1/books";
@@ -367,4 +368,76 @@ fn gateways_that_share_a_limit_never_exceed_it_and_by_a_twentieth_while_nobody_g
     eventually("all of it is billed", || {
         fleet.calls("desk") >= u64::try_from(all).unwrap()
     });
+}
+
+#[test]
+fn a_control_plane_that_starts_again_and_again_under_load_costs_no_call() {
+    let mut fleet = Fleet::start("");
+    let apps = [Service::new(), Service::new()];
+    let _beside = [
+        fleet.sidecar("shop-1", "shop", &apps[0]),
+        fleet.sidecar("shop-2", "shop", &apps[1]),
+    ];
+    let edges = [fleet.gateway("edge-1"), fleet.gateway("edge-2")];
+    let (_, key) = fleet.key("web");
+    for edge in &edges {
+        eventually("it is served", || edge.status(BOOKS, &key) == 200);
+    }
+    let loads = edges
+        .each_ref()
+        .map(|edge| Load::keyed(edge.address, BOOKS, &key));
+    for _ in 0..4 {
+        fleet.control.start_again();
+        eventually("all are back", || {
+            let (known, nodes, _) = fleet.try_cli(&["nodes", "--json"]);
+            let back = |name| nodes.contains(name);
+            known
+                && ["shop-1", "shop-2", "edge-1", "edge-2"]
+                    .into_iter()
+                    .all(back)
+        });
+        loads.iter().for_each(Load::goes_on);
+    }
+    loads.into_iter().for_each(Load::lost_nothing);
+}
+
+#[test]
+fn two_thousand_callers_seen_for_the_first_time_are_asked_for_in_few_frames() {
+    const CALLERS: usize = 2000;
+    // As many as a source may have looked up at once, less a few.
+    const CLIENTS: usize = 32;
+    let fleet = Fleet::start("");
+    let secret = |number: usize| format!("a-key-from-elsewhere-{number:05}");
+    let keys =
+        (0..CALLERS).map(|number| format!("{{ name: k{number}, secret: {} }}", secret(number)));
+    let keys = keys.collect::<Vec<_>>().join(", ");
+    let known = "desk: { subscriptions: { shop: all }";
+    let consumers = world::fleet::CONSUMERS.replace(known, &format!("{known}, keys: [{keys}]"));
+    std::fs::write(fleet.config("consumers.yaml"), consumers).unwrap();
+    let app = Service::new();
+    let _sidecar = fleet.sidecar("shop-1", "shop", &app);
+    let edge = fleet.gateway("edge-1");
+    eventually("the keys count", || edge.status(BOOKS, &secret(0)) == 200);
+    let frames = || {
+        let metrics = edge.metrics();
+        let line = metrics
+            .lines()
+            .find_map(|it| it.strip_prefix("tollgate_control_frames_total "));
+        line.unwrap().parse::<f64>().unwrap()
+    };
+    let (before, begun) = (frames(), Instant::now());
+    std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let (edge, secret) = (&edge, &secret);
+            scope.spawn(move || {
+                for number in (1..CALLERS).filter(|number| number % CLIENTS == client) {
+                    assert_eq!(edge.status(BOOKS, &secret(number)), 200, "{number}");
+                }
+            });
+        }
+    });
+    let (frames, took) = (frames() - before, begun.elapsed().as_secs_f64());
+    println!("{frames} frames in {took:.2} s");
+    // Three may go at once after a rest. Frames full of usage come on top: here those of two thousand calls.
+    assert!(frames <= 20.0 * took + 3.0 + 3.0, "{frames} in {took} s");
 }

@@ -2,11 +2,10 @@
 //!
 //! A stream ends with its node, or with a status that says why. Nothing a node sends is believed beyond what its certificate lets it say.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tollgate_policy::directory::CredentialRef;
 use tollgate_policy::workload::{Kind, WorkloadId};
 use tollgate_proto::convert::{self, FastLane, Malformed};
 use tollgate_proto::wire::{self, policy_event, revocations_event};
@@ -57,17 +56,17 @@ pub(super) async fn resolve(
     to: Outgoing<wire::ResolveResponse>,
 ) -> Result<(), Ended> {
     while let Some(request) = next(&mut from).await {
-        let credential = request.credential.ok_or(Malformed("credential"))?;
-        let reference = CredentialRef::try_from(credential)?;
-        // Files alone do not know what was revoked: no answer is better than one that lets it pass.
-        let response = match control.facts_known() {
-            true => {
-                let resolved = control.inner.index.read().resolve(&reference);
-                convert::resolve_response(request.number, &resolved)
-            }
-            false => convert::refused_resolve(request.number, "the store was never read"),
-        };
-        send(&to, response).await?;
+        for (number, reference) in convert::resolve_questions(request)? {
+            // Files alone do not know what was revoked: no answer is better than one that lets it pass.
+            let response = match control.facts_known() {
+                true => {
+                    let resolved = control.inner.index.read().resolve(&reference);
+                    convert::resolve_response(number, &resolved)
+                }
+                false => convert::refused_resolve(number, "the store was never read"),
+            };
+            send(&to, response).await?;
+        }
     }
     Ok(())
 }
@@ -228,9 +227,10 @@ pub(super) async fn endpoints(
     let known = control.inner.endpoints.clone();
     let mut changed = known.changed();
     let mut registered: Option<Registered> = None;
-    let mut wanted: BTreeSet<String> = BTreeSet::new();
-    let mut sent: Vec<wire::EndpointsEvent> = Vec::new();
+    let mut wanted: BTreeMap<String, Option<wire::EndpointsEvent>> = BTreeMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
+    let whole = tokio::time::Instant::from_std(known.whole());
+    let mut partial = true;
     loop {
         tokio::select! {
             request = next(&mut from) => {
@@ -241,7 +241,11 @@ pub(super) async fn endpoints(
                 if request.leaving && let Some(instance) = registered.take() {
                     instance.leave();
                 }
-                wanted.extend(request.wanted);
+                for service in &request.unwanted {
+                    wanted.remove(service);
+                }
+                // Whoever asks again has forgotten.
+                wanted.extend(request.wanted.into_iter().map(|service| (service, None)));
                 if wanted.len() > WANTED {
                     return Err(Status::resource_exhausted("too many services").into());
                 }
@@ -253,15 +257,14 @@ pub(super) async fn endpoints(
                 known.sweep(Instant::now());
                 continue;
             }
+            () = tokio::time::sleep_until(whole), if partial => partial = false,
         }
-        for service in &wanted {
-            let now = known.of(service);
-            match sent.iter_mut().find(|it| it.service == *service) {
-                Some(before) if *before == now => continue,
-                Some(before) => *before = now.clone(),
-                None => sent.push(now.clone()),
+        for (service, sent) in &mut wanted {
+            let now = known.of(service, Instant::now());
+            if sent.as_ref() != Some(&now) {
+                *sent = Some(now.clone());
+                send(&to, now).await?;
             }
-            send(&to, now).await?;
         }
     }
 }
