@@ -12,6 +12,7 @@ use tollgate_proto::wire::{self, policy_event, revocations_event};
 use tollgate_proto::{Announcement, Answer, UsageBatch};
 use tonic::{Status, Streaming};
 
+use super::claims::About;
 use super::endpoints::Registered;
 use crate::Control;
 
@@ -74,12 +75,18 @@ pub(super) async fn resolve(
 /// Quota.
 pub(super) async fn leases(
     control: Control,
+    peer: WorkloadId,
     mut from: Streaming<wire::LeasesRequest>,
     to: Outgoing<wire::LeasesResponse>,
 ) -> Result<(), Ended> {
     while let Some(request) = next(&mut from).await {
         let number = request.number;
         let (holder, asks) = convert::lease_asks(request)?;
+        let claims = &control.inner.claims;
+        if let Err(why) = claims.holder(&peer, holder, Instant::now()) {
+            send(&to, convert::refused_leases(number, &why)).await?;
+            continue;
+        }
         let (back, answered) = oneshot::channel();
         control.inner.quota.ask(holder, asks, back);
         let response = match answered.await {
@@ -95,12 +102,17 @@ pub(super) async fn leases(
 /// What was served.
 pub(super) async fn usage(
     control: Control,
+    peer: WorkloadId,
     mut from: Streaming<wire::UsageBatch>,
     to: Outgoing<wire::UsageReceipt>,
 ) -> Result<(), Ended> {
     while let Some(request) = next(&mut from).await {
         let batch = UsageBatch::try_from(request)?;
-        let receipt = match control.inner.usage.submit(batch.clone()).await {
+        let submitted = match control.may_be(&peer, &batch.node, About::Usage).await {
+            Ok(()) => control.inner.usage.submit(batch.clone()).await,
+            Err(why) => Err(why),
+        };
+        let receipt = match submitted {
             Ok(receipt) => convert::usage_receipt(&batch, receipt),
             Err(why) => convert::refused_usage(&batch, &why),
         };
@@ -190,16 +202,20 @@ pub(super) async fn policy(
 ) -> Result<(), Ended> {
     let first = next(&mut from).await.ok_or(Ended(None))?;
     let description = first.node.ok_or(Malformed("policy_report.node"))?;
+    let named = control.may_be(&peer, &description.node, About::Status).await;
+    named.map_err(Status::permission_denied)?;
     let node = control
         .nodes()
         .connect(&description, &peer, address, &first.held);
     let publisher = control.bundles();
-    let mut subscription = publisher.subscribe(peer, first.held);
+    let mut subscription = publisher.subscribe(peer.clone(), first.held);
     loop {
         tokio::select! {
             report = next(&mut from) => {
                 let Some(report) = report else { return Ok(()) };
-                if let Some(verdict) = report.verdict {
+                if let Some(verdict) = report.verdict
+                    && concerns(&control, &peer, &verdict)
+                {
                     node.verdict(&verdict);
                     publisher.verdict(&description.node, &verdict);
                 }
@@ -215,6 +231,21 @@ pub(super) async fn policy(
             }
         }
     }
+}
+
+/// Whether a node may say what became of a bundle: one it may have been given. Others are left aside rather than the whole stream ended,
+/// because an API may have been another service's when the node got it.
+fn concerns(control: &Control, peer: &WorkloadId, verdict: &wire::Verdict) -> bool {
+    let concerns = control.bundles().concerns(peer, &verdict.api);
+    if !concerns {
+        let what = verdict.kind().as_str_name();
+        let why = format!(
+            "{what} of API `{}`, which is none of {peer}",
+            verdict.api.escape_debug()
+        );
+        control.inner.claims.refuse(About::Status, peer, why);
+    }
+    concerns
 }
 
 /// Where services live.
