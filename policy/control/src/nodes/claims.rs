@@ -150,7 +150,9 @@ impl Control {
             Some(owner) => Some(owner),
             None => {
                 let joined = self.joined_as(node).await;
-                claims.note(node, joined.as_ref().unwrap_or(peer)).or(joined)
+                claims
+                    .note(node, joined.as_ref().unwrap_or(peer))
+                    .or(joined)
             }
         };
         let why = match owner {
@@ -196,7 +198,10 @@ mod tests {
         claims.holder(&shop, of, begun + 2 * SILENT).unwrap();
         let mut page = String::new();
         claims.write_page(&mut page);
-        assert!(page.contains("refused_total{about=\"quota\"} 2\n"), "{page}");
+        assert!(
+            page.contains("refused_total{about=\"quota\"} 2\n"),
+            "{page}"
+        );
     }
 
     #[test]

@@ -202,7 +202,9 @@ pub(super) async fn policy(
 ) -> Result<(), Ended> {
     let first = next(&mut from).await.ok_or(Ended(None))?;
     let description = first.node.ok_or(Malformed("policy_report.node"))?;
-    let named = control.may_be(&peer, &description.node, About::Status).await;
+    let named = control
+        .may_be(&peer, &description.node, About::Status)
+        .await;
     named.map_err(Status::permission_denied)?;
     let node = control
         .nodes()
