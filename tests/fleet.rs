@@ -9,9 +9,16 @@
 
 mod world;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tollgate_gateway::node::{Membership, NodeIdentity, channel};
+use tollgate_proto::stream::sent;
+use tollgate_proto::wire;
+use tollgate_proto::wire::control_client::ControlClient;
+use tonic::transport::Channel;
 use world::fleet::Fleet;
+use world::load::Load;
 use world::{Client, Service, eventually};
 
 const BOOKS: &str = "/v1/books";
@@ -108,9 +115,7 @@ fn without_the_control_plane_known_callers_are_served_through_every_restart_and_
         "the gateway knows its callers, and where the service is",
         || edge.status(BOOKS, &unlimited) == 200,
     );
-    // Its emergency share was in the process that ended.
-    let limited = edge.call("GET", BOOKS, &[("x-api-key", &key)]).unwrap();
-    limited.is_problem(503, "quota_unavailable");
+    assert_eq!(ask(&edge, BOOKS), 200, "of its emergency share");
     assert_eq!(edge.status(BOOKS, &unknown), 503, "whom nobody knows");
     assert_eq!(edge.status(BOOKS, "nonsense"), 401);
     // Back again: a revocation arrives at once.
@@ -197,16 +202,21 @@ fn a_broken_file_hurts_no_other_api_and_a_good_one_arrives_while_calls_go_on() {
     );
 }
 
-#[test]
-fn the_app_reaches_other_services_by_name_and_is_known_there() {
-    let fleet = Fleet::start("");
-    let (shop, orders) = (Service::new(), Service::new());
-    let beside_shop = fleet.sidecar("shop-1", "shop", &shop);
+/// A second API, of a service of its own.
+fn publish_orders(fleet: &Fleet) {
     let spec = "openapi: 3.1.0\ninfo: { title: Orders, version: '1' }\npaths: { /orders: { get: { operationId: listOrders, responses: { '200': { description: fine } } } } }\n";
     std::fs::write(fleet.config("orders-spec.yaml"), spec).unwrap();
     let api =
         "spec: ../orders-spec.yaml\nservice: orders\nupstream: service://orders\nsecurity: off\n";
     std::fs::write(fleet.config("apis/orders.yaml"), api).unwrap();
+}
+
+#[test]
+fn the_app_reaches_other_services_by_name_and_is_known_there() {
+    let fleet = Fleet::start("");
+    let (shop, orders) = (Service::new(), Service::new());
+    let beside_shop = fleet.sidecar("shop-1", "shop", &shop);
+    publish_orders(&fleet);
     let beside_orders = fleet.sidecar("orders-1", "orders", &orders);
     eventually("the shop reaches the orders", || {
         let mut client = Client::try_connect(beside_shop.outbound).unwrap();
@@ -367,4 +377,261 @@ fn gateways_that_share_a_limit_never_exceed_it_and_by_a_twentieth_while_nobody_g
     eventually("all of it is billed", || {
         fleet.calls("desk") >= u64::try_from(all).unwrap()
     });
+}
+
+#[test]
+fn a_control_plane_that_starts_again_and_again_under_load_costs_no_call() {
+    let mut fleet = Fleet::start("");
+    let apps = [Service::new(), Service::new()];
+    let _beside = [
+        fleet.sidecar("shop-1", "shop", &apps[0]),
+        fleet.sidecar("shop-2", "shop", &apps[1]),
+    ];
+    let edges = [fleet.gateway("edge-1"), fleet.gateway("edge-2")];
+    let (_, key) = fleet.key("web");
+    for edge in &edges {
+        eventually("it is served", || edge.status(BOOKS, &key) == 200);
+    }
+    let loads = edges
+        .each_ref()
+        .map(|edge| Load::keyed(edge.address, BOOKS, &key));
+    for _ in 0..4 {
+        fleet.control.start_again();
+        eventually("all are back", || {
+            let (known, nodes, _) = fleet.try_cli(&["nodes", "--json"]);
+            let back = |name| nodes.contains(name);
+            known
+                && ["shop-1", "shop-2", "edge-1", "edge-2"]
+                    .into_iter()
+                    .all(back)
+        });
+        loads.iter().for_each(Load::goes_on);
+    }
+    loads.into_iter().for_each(Load::lost_nothing);
+}
+
+#[test]
+fn two_thousand_callers_seen_for_the_first_time_are_asked_for_in_few_frames() {
+    const CALLERS: usize = 2000;
+    // As many as a source may have looked up at once, less a few.
+    const CLIENTS: usize = 32;
+    let fleet = Fleet::start("");
+    let secret = |number: usize| format!("a-key-from-elsewhere-{number:05}");
+    let keys =
+        (0..CALLERS).map(|number| format!("{{ name: k{number}, secret: {} }}", secret(number)));
+    let keys = keys.collect::<Vec<_>>().join(", ");
+    let keys = (0..CALLERS).map(|number| {
+        let path = fleet.state(&format!("secret-{number}"));
+        std::fs::write(&path, secret(number)).unwrap();
+        format!("{{ name: k{number}, secret: \"file:{}\" }}", path.display())
+    });
+    let keys = keys.collect::<Vec<_>>().join(", ");
+    let known = "desk: { subscriptions: { shop: all }";
+    let consumers = world::fleet::CONSUMERS.replace(known, &format!("{known}, keys: [{keys}]"));
+    std::fs::write(fleet.config("consumers.yaml"), consumers).unwrap();
+    let app = Service::new();
+    let _sidecar = fleet.sidecar("shop-1", "shop", &app);
+    let edge = fleet.gateway("edge-1");
+    eventually("the keys count", || edge.status(BOOKS, &secret(0)) == 200);
+    let frames = || {
+        let metrics = edge.metrics();
+        let line = metrics
+            .lines()
+            .find_map(|it| it.strip_prefix("tollgate_control_frames_total "));
+        line.unwrap().parse::<f64>().unwrap()
+    };
+    let (before, begun) = (frames(), Instant::now());
+    std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let (edge, secret) = (&edge, &secret);
+            scope.spawn(move || {
+                for number in (1..CALLERS).filter(|number| number % CLIENTS == client) {
+                    assert_eq!(edge.status(BOOKS, &secret(number)), 200, "{number}");
+                }
+            });
+        }
+    });
+    let (frames, took) = (frames() - before, begun.elapsed().as_secs_f64());
+    println!("{frames} frames in {took:.2} s");
+    // Three may go at once after a rest. Frames full of usage come on top: here those of two thousand calls.
+    assert!(frames <= 20.0 * took + 3.0 + 3.0, "{frames} in {took} s");
+}
+
+#[test]
+fn an_emergency_share_lasts_over_restarts_and_is_spent_once() {
+    let mut fleet = Fleet::start("");
+    let plans = world::fleet::PLANS.replace("amount: 100000", "amount: 200");
+    std::fs::write(fleet.config("plans.yaml"), plans).unwrap();
+    let app = Service::new();
+    let _sidecar = fleet.sidecar("shop-1", "shop", &app);
+    let mut edge = fleet.gateway("edge-1");
+    let keys = [fleet.key("desk").1, fleet.key("desk").1];
+    let (_, unlimited) = fleet.key("web");
+    for key in [&keys[0], &unlimited] {
+        eventually("it is served", || edge.status(BOOKS, key) == 200);
+    }
+    let file = edge.state.join("shares");
+    eventually("the share is kept", || {
+        edge.status(BOOKS, &keys[0]);
+        let kept = std::fs::read(&file).unwrap_or_default();
+        String::from_utf8_lossy(&kept).contains("\"credit\":10,")
+    });
+    let restart = |edge: &mut world::fleet::Member| {
+        edge.node.start_again();
+        edge.is_ready();
+        eventually("the service is found", || {
+            edge.status(BOOKS, &unlimited) == 200
+        });
+    };
+    // Until nothing is had for longer than leases live; how much there was.
+    let exhaust = |edge: &world::fleet::Member, key: &str| {
+        let (mut served, mut refused) = (0, 0);
+        while refused < 80 {
+            match edge.status(BOOKS, key) {
+                200 => (served, refused) = (served + 1, 0),
+                429 | 503 => refused += 1,
+                other => panic!("{other}"),
+            }
+            if refused > 0 {
+                std::thread::sleep(Duration::from_millis(40));
+            }
+        }
+        served
+    };
+    let limited = |edge: &world::fleet::Member| {
+        let answer = edge.call("GET", BOOKS, &[("x-api-key", &keys[0])]).unwrap();
+        answer.is_problem(503, "quota_unavailable");
+    };
+    fleet.control.kill();
+    restart(&mut edge);
+    assert_eq!(edge.status(BOOKS, &keys[0]), 200, "of its share");
+    // A part was drawn, and one call of it made.
+    restart(&mut edge);
+    let more = exhaust(&edge, &keys[0]);
+    assert!((7..=9).contains(&more), "{more}");
+    limited(&edge);
+    restart(&mut edge);
+    assert_eq!(exhaust(&edge, &keys[0]), 0, "it was spent");
+    limited(&edge);
+    fleet.control.start_again();
+    eventually("quota is handed out again", || {
+        edge.status(BOOKS, &keys[0]) == 200
+    });
+    // In the same window neither contact nor a restart brings another.
+    fleet.control.kill();
+    exhaust(&edge, &keys[0]);
+    limited(&edge);
+    fleet.control.start_again();
+    eventually("the control plane answers", || {
+        fleet.try_cli(&["keys", "list", "desk"]).0
+    });
+    eventually("the other key counts", || {
+        matches!(edge.status(BOOKS, &keys[1]), 200 | 429)
+    });
+    exhaust(&edge, &keys[1]);
+    let calls = app.calls();
+    let by_desk = |call: &&world::Call| call.header("x-tollgate-consumer") == Some("desk");
+    let served = calls.iter().filter(by_desk).count();
+    assert!(served <= 210, "{served}");
+    let billed = || fleet.calls("desk");
+    eventually("all of it is billed", || {
+        usize::try_from(billed()).unwrap() == served
+    });
+}
+
+/// Asks as a node, with its certificate.
+fn speaking_as(member: &world::fleet::Member) -> ControlClient<Channel> {
+    let membership = Membership::load(&member.state).unwrap().unwrap();
+    let identity = NodeIdentity::none();
+    identity.replace(membership.held().unwrap());
+    ControlClient::new(channel(&membership.control, Arc::clone(&identity)).unwrap())
+}
+
+/// One message on a stream of a node; what the control plane says to it.
+async fn say<Up, Down>(
+    message: Up,
+    open: impl AsyncFnOnce(
+        tollgate_proto::stream::Sent<Up>,
+    ) -> Result<tonic::Response<tonic::Streaming<Down>>, tonic::Status>,
+) -> Result<Down, tonic::Status> {
+    let (to, from) = sent(1);
+    to.try_send(message).ok().unwrap();
+    let mut answers = open(from).await?.into_inner();
+    answers.message().await.map(|answer| answer.unwrap())
+}
+
+#[tokio::test]
+async fn a_node_speaks_for_no_other() {
+    let fleet = Fleet::start("");
+    let (shop, orders) = (Service::new(), Service::new());
+    publish_orders(&fleet);
+    let _beside_shop = fleet.sidecar("shop-1", "shop", &shop);
+    let beside_orders = fleet.sidecar("orders-1", "orders", &orders);
+    let edge = fleet.gateway("edge-1");
+    let (mut gateway, mut node) = (speaking_as(&edge), speaking_as(&beside_orders));
+    // Usage of another.
+    let batch = |of: &str| wire::UsageBatch {
+        run: vec![7; 16],
+        shard: 0,
+        first: 0,
+        records: Vec::new(),
+        closing: false,
+        node: of.to_owned(),
+    };
+    let receipt = say(batch("edge-1"), async |from| node.report(from).await).await;
+    let receipt = receipt.unwrap();
+    assert_eq!(receipt.next, None);
+    let why = "the node `edge-1` is spiffe://tollgate.internal/gateway/edge";
+    assert!(receipt.refused.contains(why), "{}", receipt.refused);
+    let own = say(batch("orders-1"), async |from| node.report(from).await).await;
+    assert_eq!(own.unwrap().refused, "");
+    // Leases of another.
+    let asks = || wire::LeasesRequest {
+        number: 1,
+        holder: 7,
+        asks: Vec::new(),
+    };
+    let granted = say(asks(), async |from| gateway.leases(from).await).await;
+    assert_eq!(granted.unwrap().refused, "");
+    let refused = say(asks(), async |from| node.leases(from).await).await;
+    let why = refused.unwrap().refused;
+    assert!(why.contains("held by another node"), "{why}");
+    // The name of another.
+    let described = |name: &str, verdict| wire::PolicyReport {
+        node: Some(wire::NodeDescription {
+            node: name.to_owned(),
+            version: "1".to_owned(),
+            run: "r".to_owned(),
+        }),
+        verdict,
+        ..wire::PolicyReport::default()
+    };
+    let refused = say(described("edge-1", None), async |from| {
+        node.watch_policy(from).await
+    })
+    .await;
+    let status = refused.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::PermissionDenied);
+    assert!(status.message().contains("`edge-1`"), "{status}");
+    // What became of a bundle that is none of its own.
+    let (to, from) = sent(2);
+    let died = wire::Verdict {
+        kind: wire::verdict::Kind::RolledBack.into(),
+        api: "shop".to_owned(),
+        generation: 1,
+        reason: "it died".to_owned(),
+    };
+    to.try_send(described("orders-1", None)).unwrap();
+    to.try_send(wire::PolicyReport {
+        verdict: Some(died),
+        ..wire::PolicyReport::default()
+    })
+    .unwrap();
+    let _events = node.watch_policy(from).await.unwrap();
+    eventually("it is refused", || {
+        let log = fleet.control.log();
+        log.contains("of API `shop`, which is none of spiffe://tollgate.internal/service/orders")
+    });
+    let bundles = fleet.cli(&["bundles", "list"]);
+    assert!(!bundles.contains("quarantined"), "{bundles}");
 }

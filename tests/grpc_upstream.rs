@@ -352,5 +352,9 @@ fn native_grpc_survives_a_goodbye_of_its_service_too() {
     let service = first(|frames, stream| frames.go_away(stream, NO_ERROR));
     let world = one_worker(&service.url(), "");
     assert_eq!((ask(&world), ask(&world)), ("14".into(), "0".into()));
-    assert_eq!(service.asked().len(), 2, "what may have begun is not made again");
+    assert_eq!(
+        service.asked().len(),
+        2,
+        "what may have begun is not made again"
+    );
 }

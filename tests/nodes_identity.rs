@@ -81,7 +81,7 @@ async fn a_node_joins_by_its_token_and_is_known_by_its_certificate() {
     let used = listed["items"].as_array().unwrap().iter();
     let mut by: Vec<_> = used.map(|it| it["used_by"].as_str().unwrap()).collect();
     by.sort_unstable();
-    assert_eq!(by, ["edge-1", "node-1"]);
+    assert_eq!(by, ["edge-1", "orders-1"]);
     assert!(!listed.to_string().contains("tgj_"));
     let (_, log) = plane.admin("GET", "/v1/audit", json!({})).await;
     assert!(!log.to_string().contains("tgj_"));
@@ -119,6 +119,25 @@ async fn a_token_that_is_wrong_used_or_expired_lets_nobody_in() {
     assert_eq!(status, 422);
     let both = json!({ "service": "a", "gateway": "b" });
     assert_eq!(plane.admin("POST", "/v1/join-tokens", both).await.0, 422);
+}
+
+#[tokio::test]
+async fn the_name_of_a_node_is_taken_by_no_other_identity_also_after_a_restart() {
+    let plane = Plane::new().await;
+    plane.node("orders").await;
+    let taken = plane.token("billing").await;
+    let plane = plane.restart().await;
+    let refused = join(&plane.address, &taken, "orders-1").await;
+    let why = refused.unwrap_err().to_string();
+    assert!(why.contains("`orders-1`") && why.contains(ORDERS), "{why}");
+    // The token was not used up by that.
+    join(&plane.address, &taken, "billing-1").await.unwrap();
+    // Another machine of the same service may be called so: the old one is gone.
+    plane.node("orders").await;
+    let mut page = String::new();
+    plane.control.write_page(&mut page);
+    let counted = "tollgate_node_claims_refused_total{about=\"join\"} 1\n";
+    assert!(page.contains(counted), "{page}");
 }
 
 #[tokio::test]

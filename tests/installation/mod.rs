@@ -138,10 +138,11 @@ impl Plane {
         made["token"].as_str().unwrap().to_owned()
     }
 
-    /// A node that has joined.
+    /// A node that has joined, the first of its service.
     pub(crate) async fn node(&self, service: &str) -> Node {
         let token = self.token(service).await;
-        Node::of(join(&self.address, &token, "node-1").await.unwrap())
+        let name = format!("{service}-1");
+        Node::of(join(&self.address, &token, &name).await.unwrap())
     }
 }
 

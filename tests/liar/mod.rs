@@ -348,6 +348,7 @@ impl control_server::Control for Told {
                 address: "\u{0}nowhere:99999".to_owned(),
                 ..wire::ServiceEndpoint::default()
             }],
+            partial: false,
         };
         let events = match self.0 {
             Lie::Old => Vec::new(),

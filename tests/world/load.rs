@@ -32,6 +32,12 @@ impl Load {
         Self::by(move || KEPT.with_borrow_mut(|client| ask_on(client, address, path)))
     }
 
+    /// A connection for each request, with a key.
+    pub fn keyed(address: SocketAddr, path: &'static str, key: &str) -> Self {
+        let key: Arc<str> = key.into();
+        Self::by(move || ask_with(address, path, &[("x-api-key", &key)]))
+    }
+
     fn by(ask: impl Fn() -> Option<String> + Clone + Send + 'static) -> Self {
         let stopped = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicUsize::new(0));
@@ -84,10 +90,19 @@ impl Load {
 }
 
 fn ask(address: SocketAddr, path: &str) -> Option<String> {
+    ask_with(address, path, &[])
+}
+
+fn ask_with(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Option<String> {
     let Some(mut client) = Client::try_connect(address) else {
         return Some("connection refused".to_owned());
     };
-    client.request("GET", path, &[("connection", "close")], b"");
+    let headers: Vec<_> = headers
+        .iter()
+        .copied()
+        .chain([("connection", "close")])
+        .collect();
+    client.request("GET", path, &headers, b"");
     match client.answer() {
         Ok(answer) if answer.status == 200 => None,
         Ok(answer) => Some(format!("{}: {}", answer.status, answer.text())),

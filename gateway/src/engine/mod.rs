@@ -34,6 +34,7 @@ use crate::node::{Mesh, ServiceEndpoint};
 use crate::outbound::Outbound;
 use crate::overload::Overload;
 use crate::probe::Probes;
+use crate::quota::Quotas;
 use crate::telemetry::{AccessLog, Metrics, Workloads};
 use crate::usage::Shipper;
 pub use opened::Opened;
@@ -110,9 +111,12 @@ impl Engine {
             live.apis().clone(),
             metrics.clone(),
             access_log.clone(),
-            control,
+            control.clone(),
         );
         set(&mut shared, &process);
+        if contact.is_some() {
+            shared.quotas = Quotas::remote(control, &process.state_dir);
+        }
         shared.contact = contact;
         shared.identity = Some(Arc::clone(&mesh.identity));
         let is_outbound = |site: &Site| site.config.direction == Direction::Outbound;

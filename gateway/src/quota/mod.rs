@@ -12,10 +12,12 @@ pub mod fields;
 pub mod own;
 pub mod renewal;
 mod reservation;
+mod shares;
 mod unpaid;
 pub(crate) mod verdict;
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -37,6 +39,7 @@ use crate::api::Api;
 use crate::identity::Identified;
 use cells::{Cells, HeldCell};
 use reservation::Paid;
+use shares::Shares;
 
 /// How long a call waits for quota.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -58,6 +61,8 @@ pub struct Quotas {
     away_until: AtomicU64,
     /// Taken by the one who renews.
     renewed: Mutex<Option<(ControlClient, mpsc::Receiver<Arc<HeldCell>>)>>,
+    /// What may be spent while nobody grants, over restarts; `None`: the grantor is in this process.
+    shares: Option<Arc<Shares>>,
 }
 
 /// Who calls what, as far as counters depend on it.
@@ -74,13 +79,23 @@ pub struct Call<'c> {
 }
 
 impl Quotas {
-    /// With nothing at hand. [`renewal::renew`] asks `control` for more.
+    /// With nothing at hand. [`renewal::Renewal`] asks `control` for more.
     pub fn new(control: ControlClient) -> Arc<Self> {
+        Self::with(control, None)
+    }
+
+    /// The same, where `control` leads to another process: emergency shares are kept in `state_dir`. Reads a file.
+    pub fn remote(control: ControlClient, state_dir: &Path) -> Arc<Self> {
+        Self::with(control, Some(Shares::open(state_dir)))
+    }
+
+    fn with(control: ControlClient, shares: Option<Arc<Shares>>) -> Arc<Self> {
         let (empty, emptied) = mpsc::channel(QUEUE);
         Arc::new(Self {
             started: Instant::now(),
             holder: HolderId(random()),
-            cells: Cells::new(),
+            cells: Cells::new(shares.is_some()),
+            shares,
             empty,
             away_until: AtomicU64::new(0),
             renewed: Mutex::new(Some((control, emptied))),
@@ -190,13 +205,31 @@ impl Quotas {
                 held.cell.charge(cost);
                 Ok((Paid::Owed(cost), true))
             }
-            OnUnavailable::Degraded if held.cell.take_credit(cost, now) => {
+            OnUnavailable::Degraded if self.take_credit(held, cost, now).await => {
                 Ok((Paid::Owed(cost), true))
             }
             OnUnavailable::Degraded | OnUnavailable::FailClosed => {
                 Err(Unpaid::Unknown(toll.strictest()))
             }
         }
+    }
+
+    /// Takes of the emergency credit. Of a share that is kept over restarts another part is drawn where that is needed.
+    async fn take_credit(&self, held: &HeldCell, cost: u64, now: Ticks) -> bool {
+        if held.cell.take_credit(cost, now) {
+            return true;
+        }
+        let Some(shares) = &self.shares else {
+            return false;
+        };
+        let Some(part) = shares.draw(&held.keys, cost).await else {
+            return false;
+        };
+        let now = self.ticks(Instant::now());
+        let lasts = u64::try_from(part.lasts.as_millis()).unwrap_or(u64::MAX);
+        held.cell
+            .add_credit(part.tokens, now.saturating_add(lasts), now);
+        held.cell.take_credit(cost, now)
     }
 
     /// Waits until somebody says whether there is more.

@@ -10,6 +10,7 @@ use tollgate_proto::{Answer, ControlClient, Question};
 
 use super::cells::HeldCell;
 use super::{AWAY, Quotas};
+use crate::identity::clock;
 
 /// Cells of one frame.
 const FRAME: usize = 256;
@@ -22,21 +23,28 @@ const DEADLINE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Renewal {
     stop: watch::Sender<bool>,
-    task: tokio::task::JoinHandle<()>,
+    tasks: tokio::task::JoinSet<()>,
 }
 
 impl Renewal {
     /// Begins, on the current runtime. Once per process.
     pub fn start(quotas: Arc<Quotas>) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(renew(quotas, stopped));
-        Self { stop, task }
+        let mut tasks = tokio::task::JoinSet::new();
+        if let Some(shares) = quotas.shares.clone() {
+            tasks.spawn(shares.keep(stopped.clone()));
+        }
+        tasks.spawn(renew(quotas, stopped));
+        Self { stop, tasks }
     }
 
     /// Gives everything back that is at hand, as far as that is possible within `limit`.
-    pub async fn end(self, limit: Duration) {
+    pub async fn end(mut self, limit: Duration) {
         self.stop.send_replace(true);
-        let _too_late_or_panicked = tokio::time::timeout(limit, self.task).await;
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        let _too_late = tokio::time::timeout(limit, ended).await;
+        // What was not given back in time is asked for no more, and ends by itself.
+        self.tasks.detach_all();
     }
 }
 
@@ -129,12 +137,18 @@ async fn ask(quotas: &Quotas, client: &ControlClient, frame: &mut Vec<Arc<HeldCe
     if asks.is_empty() {
         return;
     }
+    let sent = clock::now();
     match client
         .ask(Question::Lease(quotas.holder, asks), DEADLINE)
         .await
     {
         Ok(Answer::Leased(grants)) => {
             quotas.away_until.store(0, Ordering::Relaxed);
+            if let Some(shares) = &quotas.shares {
+                for ((held, _), grant) in asked.iter().zip(&grants) {
+                    shares.offered(&held.keys, grant, sent);
+                }
+            }
             take(&asked, &grants);
         }
         Ok(_) | Err(_) => {

@@ -24,6 +24,7 @@ use crate::audit::{self, Entry, Head, Verdict};
 use crate::bundles::Shelf;
 use crate::ca::Ca;
 use crate::index::{Effects, Index};
+use crate::nodes::claims::Claims;
 use crate::nodes::endpoints::Endpoints;
 use crate::nodes::registry::Registry;
 use crate::quota::Quota;
@@ -122,6 +123,8 @@ pub(crate) struct Inner {
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) bundles: Shelf,
     pub(crate) nodes: Registry,
+    /// Whose the names are that nodes use.
+    pub(crate) claims: Claims,
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -181,6 +184,7 @@ impl Control {
                 endpoints: Arc::default(),
                 bundles: Shelf::default(),
                 nodes: Registry::default(),
+                claims: Claims::default(),
                 tasks: parking_lot::Mutex::default(),
             }),
         };

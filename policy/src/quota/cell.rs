@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::credit::Credit;
 use super::sync::{AtomicI64, AtomicU32, AtomicU64, Mutex, Ordering};
 use super::word::{ZERO, lease, left, with_left, with_next_lease};
 use super::{Counter, LeaseAsk, LeaseGrant, Metric, OnUnavailable};
@@ -65,8 +66,7 @@ struct Holding {
     pace: u64,
     /// Spent of the open lease when its pace was taken.
     paced: u64,
-    credit: u64,
-    credit_until: Ticks,
+    credit: Credit,
 }
 
 /// What a call took, to be settled when it ended.
@@ -122,6 +122,12 @@ impl Cell {
             refused_cost: AtomicU64::new(0),
             holding: Mutex::default(),
         }
+    }
+
+    /// The same, with none of the emergency credit that grants offer: whoever keeps it elsewhere [adds](Self::add_credit) it in parts.
+    pub fn without_credit(self) -> Self {
+        self.holding.lock().credit.is_lent = true;
+        self
     }
 
     /// What it draws from.
@@ -232,14 +238,16 @@ impl Cell {
 
     /// Takes of the emergency credit, for a call that may pass though nobody answers.
     pub fn take_credit(&self, tokens: u64, now: Ticks) -> bool {
-        let mut holding = self.holding.lock();
-        if now >= holding.credit_until || holding.credit < tokens {
-            return false;
+        let takes = self.holding.lock().credit.take(tokens, now);
+        if takes {
+            self.owed.fetch_add(tokens, Ordering::Relaxed);
         }
-        holding.credit -= tokens;
-        drop(holding);
-        self.owed.fetch_add(tokens, Ordering::Relaxed);
-        true
+        takes
+    }
+
+    /// Adds a part of the emergency credit, to be spent before `until`.
+    pub fn add_credit(&self, tokens: u64, until: Ticks, now: Ticks) {
+        self.holding.lock().credit.add(tokens, until, now);
     }
 
     /// What to ask the grantor, where `needed` tokens are waited for (0: nobody waits). `None`: nothing needs to be said.
@@ -301,11 +309,7 @@ impl Cell {
             .store(u32::try_from(grant.closest).unwrap_or(0), Ordering::Relaxed);
         self.rest.store(grant.rest, Ordering::Relaxed);
         self.resets.store(resets, Ordering::Relaxed);
-        // A new window brings new credit.
-        if sent >= holding.credit_until {
-            holding.credit = grant.credit;
-            holding.credit_until = resets;
-        }
+        holding.credit.offered(grant.credit, resets, sent);
         let goes_on = grant.lease == holding.lease && holding.closed.is_none();
         let told = if goes_on { holding.told } else { 0 };
         // What was granted may be taken by others already: what counts is what there was for those who waited when it was asked.

@@ -7,6 +7,7 @@
 mod account;
 mod book;
 pub mod cell;
+mod credit;
 pub mod grantor;
 mod lease;
 pub mod sync;

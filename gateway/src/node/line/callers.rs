@@ -1,30 +1,32 @@
-//! Who has a credential: asked over one stream, answered from memory where nobody answers.
+//! Who has a credential: asked over one stream, answered from memory where nobody answers in time.
 //!
-//! What the control plane says wins over memory, but for one case: a store that began anew knows nobody, and what it does not know stays
-//! as it was. Not here: the table requests look into (`identity/held.rs`), which asks only for what it does not hold.
+//! What the control plane says wins over memory, also where it comes late: it is learned, and where memory had said something else, that is
+//! announced like any change. One case is apart: a store that began anew knows nobody, and what it does not know stays as it was. Many
+//! questions go in one frame. Not here: the table requests look into (`identity/held.rs`), which asks only for what it does not hold.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::sleep_until;
 use tollgate_policy::directory::{Caller, CredentialRef};
 use tollgate_proto::wire::{self, control_client::ControlClient as Wire};
-use tollgate_proto::{Answer, Resolved, convert};
+use tollgate_proto::{Announcement, Answer, Resolved, convert};
 use tonic::transport::Channel;
 
 use super::contact::Contact;
 use super::duplex::{Duplex, Event};
 use super::memory::{Memory, now};
+use super::questions::{Open, Questions, Whom};
 
 /// How long the control plane has to answer before memory does. Less than a request waits for either.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// Between two looks for questions that were not answered.
+/// Between two looks for questions that were not answered, and for what is to be announced.
 const LOOK: Duration = Duration::from_millis(50);
-/// Questions under way.
-const MOST: usize = 4096;
+/// Questions taken in one go.
+const TAKEN: usize = 512;
 
 /// A question, with the way back.
 pub(super) type Asked = (CredentialRef, oneshot::Sender<Answer>);
@@ -40,6 +42,11 @@ impl Generations {
     /// Another announcement, of the control plane's `generation`. Its number here.
     pub(super) fn announced(&self, generation: u64) -> u64 {
         self.told.store(generation, Ordering::SeqCst);
+        self.announced_here()
+    }
+
+    /// Another announcement, of this node's own.
+    fn announced_here(&self) -> u64 {
         self.own.fetch_add(1, Ordering::SeqCst) + 1
     }
 
@@ -67,100 +74,132 @@ pub(super) struct Known {
     pub(super) anew: std::sync::atomic::AtomicBool,
 }
 
-struct Pending {
-    reference: CredentialRef,
-    back: oneshot::Sender<Answer>,
-    since: Instant,
-}
-
 struct Callers {
     known: Arc<Known>,
-    pending: HashMap<u64, Pending>,
-    number: u64,
+    questions: Questions,
+    announcements: broadcast::Sender<Announcement>,
+    /// The control plane was heard on this stream since the last look.
+    heard: bool,
 }
 
+type Stream = Duplex<wire::ResolveRequest, wire::ResolveResponse>;
+
 /// Answers until nobody can ask any more.
-pub(super) async fn answer(channel: Channel, known: Arc<Known>, mut queue: mpsc::Receiver<Asked>) {
-    let mut stream = Duplex::new("callers", &known.contact, move |from| {
+pub(super) async fn answer(
+    channel: Channel,
+    known: Arc<Known>,
+    announcements: broadcast::Sender<Announcement>,
+    mut queue: mpsc::Receiver<Asked>,
+) {
+    let mut stream: Stream = Duplex::new("callers", &known.contact, move |from| {
         let mut wire = Wire::new(channel.clone());
         async move { wire.resolve(from).await }
     });
-    let mut callers = Callers {
-        known,
-        pending: HashMap::new(),
-        number: 0,
-    };
+    let contact = Arc::clone(&known.contact);
+    let mut callers = Callers::new(known, announcements);
+    let mut taken = Vec::with_capacity(TAKEN);
+    let mut slot = None;
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        if slot.is_none() && stream.is_open() && callers.questions.is_due() {
+            slot = Some(contact.slots.take());
+        }
         tokio::select! {
-            asked = queue.recv() => match asked {
-                Some((reference, back)) => callers.ask(&mut stream, reference, back),
-                None => return,
-            },
+            count = queue.recv_many(&mut taken, TAKEN) => {
+                if count == 0 {
+                    return;
+                }
+                for (reference, back) in taken.drain(..) {
+                    callers.ask(reference, back, stream.is_open(), Instant::now());
+                }
+            }
             event = stream.next() => match event {
-                Event::Opened => {}
-                Event::Closed => callers.give_up(|_| true),
+                Event::Opened => callers.heard = true,
+                Event::Closed => callers.close(),
                 Event::Message(response) => callers.told(response),
             },
-            _ = look.tick() => {
-                let now = Instant::now();
-                callers.give_up(|pending| now.duration_since(pending.since) >= PATIENCE);
+            () = async { sleep_until(slot.unwrap_or_else(tokio::time::Instant::now)).await },
+                if slot.is_some() =>
+            {
+                slot = None;
+                callers.send(|frame| stream.send(frame));
             }
+            _ = look.tick() => callers.look(Instant::now()),
         }
     }
 }
 
 impl Callers {
-    fn ask(
-        &mut self,
-        stream: &mut Duplex<wire::ResolveRequest, wire::ResolveResponse>,
-        reference: CredentialRef,
-        back: oneshot::Sender<Answer>,
-    ) {
-        self.number += 1;
-        let request = wire::ResolveRequest {
-            number: self.number,
-            credential: Some((&reference).into()),
-        };
-        let pending = Pending {
-            reference,
-            back,
-            since: Instant::now(),
-        };
-        if self.pending.len() < MOST && stream.send(request) {
-            self.known.contact.frames.fetch_add(1, Ordering::Relaxed);
-            self.pending.insert(self.number, pending);
-        } else {
-            self.recall(pending);
+    fn new(known: Arc<Known>, announcements: broadcast::Sender<Announcement>) -> Self {
+        Self {
+            known,
+            questions: Questions::default(),
+            announcements,
+            heard: false,
         }
     }
 
+    /// Has it asked; where nobody can be asked, memory answers at once.
+    fn ask(
+        &mut self,
+        reference: CredentialRef,
+        back: oneshot::Sender<Answer>,
+        is_open: bool,
+        now: Instant,
+    ) {
+        let Err(mut refused) = self.questions.ask(reference, back, now) else {
+            if !is_open {
+                self.close();
+            }
+            return;
+        };
+        recall(&self.known, &mut refused);
+        self.questions.doubt(&refused);
+    }
+
+    /// Sends a frame of questions, if there is room for it. Else they wait for the next slot.
+    fn send(&mut self, send: impl FnOnce(wire::ResolveRequest) -> bool) {
+        let Some(frame) = self.questions.frame() else {
+            return;
+        };
+        let count = 1 + frame.more.len();
+        if send(frame) {
+            self.known.contact.frames.fetch_add(1, Ordering::Relaxed);
+            self.questions.sent(count);
+        }
+    }
+
+    /// The control plane's word, which may come late.
     fn told(&mut self, response: wire::ResolveResponse) {
-        let Some(pending) = self.pending.remove(&response.number) else {
+        self.heard = true;
+        let Some(mut open) = self.questions.answered(response.number) else {
             return;
         };
         let told = match convert::resolved(response) {
             Ok(Answer::Resolved(told)) => told,
-            Ok(_) => return self.recall(pending),
+            Ok(_) => return recall(&self.known, &mut open),
             Err(error) => {
                 tracing::error!(%error, "the control plane's answer is not understood");
-                return self.recall(pending);
+                return recall(&self.known, &mut open);
             }
         };
-        let Pending {
-            reference, back, ..
-        } = pending;
         let caller = match told.caller {
             Some(caller) => {
                 let mut memory = self.known.memory.lock();
-                memory.learn(reference, Arc::clone(&caller), now());
+                memory.learn(open.reference, Arc::clone(&caller), now());
                 Some(caller)
             }
-            None => self.nobody(&reference),
+            None => self.nobody(&open.reference),
         };
-        let generation = self.known.generations.of(told.generation);
-        let _asker_gone = back.send(Answer::Resolved(Resolved { caller, generation }));
+        if let Some(back) = open.back {
+            let generation = self.known.generations.of(told.generation);
+            let _asker_gone = back.send(Answer::Resolved(Resolved { caller, generation }));
+        } else if let Some(before) = open.told
+            && caller.as_ref() != Some(&before)
+        {
+            self.questions.was_wrong(&before.consumer.name);
+        }
     }
 
     /// Nobody has it, says the control plane.
@@ -173,68 +212,60 @@ impl Callers {
         None
     }
 
-    /// Whoever waits in vain is answered from memory.
-    fn give_up(&mut self, which: impl Fn(&Pending) -> bool) {
-        let numbers = self.pending.iter().filter(|(_, pending)| which(pending));
-        for number in numbers.map(|(number, _)| *number).collect::<Vec<_>>() {
-            if let Some(pending) = self.pending.remove(&number) {
-                self.recall(pending);
-            }
+    /// Whoever waits in vain is answered from memory, and what memory said wrongly is announced.
+    fn look(&mut self, now: Instant) {
+        for open in self.questions.impatient(now, PATIENCE) {
+            recall(&self.known, open);
         }
-    }
-
-    /// Answers from memory; whom that does not know gets no answer, and is let in by nobody.
-    fn recall(&self, pending: Pending) {
-        let contact = &self.known.contact;
-        let caller = self.known.memory.lock().recall(&pending.reference, now());
-        let Some(caller) = caller else {
-            contact.unanswered.fetch_add(1, Ordering::Relaxed);
+        // While nobody is heard, asking anew would only make those wait who are known.
+        if !std::mem::take(&mut self.heard) {
+            return;
+        }
+        let Some(again) = self.questions.take_again() else {
             return;
         };
-        contact.remembered.fetch_add(1, Ordering::Relaxed);
-        let generation = self.known.generations.now();
-        let caller = Some(caller);
-        let _asker_gone = pending
-            .back
-            .send(Answer::Resolved(Resolved { caller, generation }));
+        let generation = self.known.generations.announced_here();
+        let announcement = match again {
+            Whom::These(consumers) => Announcement::Changed {
+                generation,
+                consumers: consumers.into(),
+            },
+            Whom::All => Announcement::Everything { generation },
+        };
+        let _nobody_listens = self.announcements.send(announcement);
     }
+
+    /// Nobody is there any more who could answer.
+    fn close(&mut self) {
+        for mut open in self.questions.close() {
+            recall(&self.known, &mut open);
+            self.questions.doubt(&open);
+        }
+    }
+}
+
+/// Answers from memory, if somebody waits; whom that does not know gets no answer, and is let in by nobody.
+fn recall(known: &Known, open: &mut Open) {
+    let Some(back) = open.back.take() else {
+        return;
+    };
+    let caller = known.memory.lock().recall(&open.reference, now());
+    let Some(caller) = caller else {
+        known.contact.unanswered.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    known.contact.remembered.fetch_add(1, Ordering::Relaxed);
+    open.told = Some(Arc::clone(&caller));
+    let generation = known.generations.now();
+    let caller = Some(caller);
+    let _asker_gone = back.send(Answer::Resolved(Resolved { caller, generation }));
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn announcements_are_counted_here_whatever_number_they_have_there() {
-        let generations = Generations::default();
-        assert_eq!(generations.announced(700), 1);
-        // Another control plane, or the same after a restart.
-        assert_eq!(generations.announced(2), 2);
-        assert_eq!(generations.announced(3), 3);
-        assert_eq!(generations.now(), 3);
-    }
-
-    #[test]
-    fn an_answer_from_before_the_last_announcement_is_older_than_that() {
-        let generations = Generations::default();
-        generations.announced(10);
-        let announced = generations.announced(11);
-        assert!(generations.of(10) < announced);
-        assert_eq!(generations.of(11), announced);
-        assert_eq!(generations.of(12), announced);
-    }
-
-    #[test]
-    fn an_answer_before_any_announcement_is_of_the_first_state() {
-        assert_eq!(Generations::default().of(0), 0);
-        assert_eq!(Generations::default().of(5), 0);
-    }
-
-    #[test]
-    fn after_a_restart_of_the_control_plane_its_smaller_numbers_count() {
-        let generations = Generations::default();
-        generations.announced(900);
-        let announced = generations.announced(1);
-        assert_eq!(generations.of(1), announced);
-    }
-}
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests"
+)]
+mod tests;

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::slots::Slots;
+
 /// What is known of the contact. Read on the request path: one load and one clock reading that is there anyway.
 #[derive(Debug)]
 pub struct Contact {
@@ -22,6 +24,8 @@ pub struct Contact {
     pub(super) unanswered: AtomicU64,
     /// Frames sent, quota and callers and usage together.
     pub(super) frames: AtomicU64,
+    /// When they may be sent.
+    pub(super) slots: Slots,
 }
 
 /// A silence nobody has measured: nothing was ever heard.
@@ -38,6 +42,7 @@ impl Default for Contact {
             remembered: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
             frames: AtomicU64::new(0),
+            slots: Slots::default(),
         }
     }
 }

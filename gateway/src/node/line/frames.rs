@@ -1,4 +1,5 @@
-//! Quota and usage: one stream each, and few frames however many calls there are.
+//! Quota and usage: one stream each, and few frames however many calls there are. They share the slots of the node with questions about
+//! callers; only frames full of usage go between them, so that what is used never piles up.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,8 +15,6 @@ use tonic::transport::Channel;
 use super::contact::Contact;
 use super::duplex::{Duplex, Event};
 
-/// Between two frames that ask for quota.
-const LEASES: Duration = Duration::from_millis(65);
 /// Between two frames of usage that are not full.
 const USAGE: Duration = Duration::from_millis(250);
 /// Records of a frame that does not wait.
@@ -37,18 +36,21 @@ pub(super) async fn leases(
         async move { wire.leases(from).await }
     });
     let mut pending: HashMap<u64, (Vec<LeaseAsk>, oneshot::Sender<Answer>)> = HashMap::new();
-    let (mut number, mut free) = (0, Instant::now());
+    let mut number = 0;
+    let mut next: Option<(Asks, Instant)> = None;
     loop {
         tokio::select! {
-            asked = async { sleep_until(free).await; queue.recv().await } => {
-                let Some((holder, asks, back)) = asked else { return };
+            asked = queue.recv(), if next.is_none() => {
+                let Some(asks) = asked else { return };
+                next = Some((asks, contact.slots.take()));
+            }
+            Some((holder, asks, back)) = at_its_slot(&mut next) => {
                 number += 1;
                 let request = convert::leases_request(number, holder, &asks);
                 // Whoever gave up waiting needs no place. Without a stream the way back is dropped: that says it.
                 pending.retain(|_, (_, back)| !back.is_closed());
                 if stream.send(request) {
                     contact.frames.fetch_add(1, Ordering::Relaxed);
-                    free = Instant::now() + LEASES;
                     pending.insert(number, (asks, back));
                 }
             }
@@ -66,6 +68,13 @@ pub(super) async fn leases(
     }
 }
 
+/// Takes what waits for its slot, then; `None`: nothing waits. Nothing is lost where the wait is given up.
+async fn at_its_slot<T>(next: &mut Option<(T, Instant)>) -> Option<T> {
+    let (_, slot) = next.as_ref()?;
+    sleep_until(*slot).await;
+    next.take().map(|(what, _)| what)
+}
+
 /// A batch of usage, with the way back.
 pub(super) type Batch = (UsageBatch, oneshot::Sender<Answer>);
 
@@ -81,16 +90,23 @@ pub(super) async fn usage(
     });
     let mut pending: VecDeque<oneshot::Sender<Answer>> = VecDeque::new();
     let (mut free, mut silent) = (Instant::now(), Instant::now());
+    let mut next: Option<(Batch, Instant)> = None;
     loop {
         tokio::select! {
-            sent = async { sleep_until(free).await; queue.recv().await } => {
+            sent = async { sleep_until(free).await; queue.recv().await }, if next.is_none() => {
                 let Some((batch, back)) = sent else { return };
-                let full = batch.records.len() >= FULL;
+                let slot = match batch.records.len() < FULL {
+                    true => {
+                        free = Instant::now() + USAGE;
+                        contact.slots.take()
+                    }
+                    false => Instant::now(),
+                };
+                next = Some(((batch, back), slot));
+            }
+            Some((batch, back)) = at_its_slot(&mut next) => {
                 if stream.send((&batch).into()) {
                     contact.frames.fetch_add(1, Ordering::Relaxed);
-                    if !full {
-                        free = Instant::now() + USAGE;
-                    }
                     if pending.is_empty() {
                         silent = Instant::now();
                     }

@@ -107,6 +107,7 @@ impl Memory {
             let asked = wire::ResolveRequest {
                 number: positive(told.at),
                 credential: Some(reference.into()),
+                more: Vec::new(),
             };
             body.extend(asked.encode_length_delimited_to_vec());
             body.extend(wire::Caller::from(&*told.caller).encode_length_delimited_to_vec());
@@ -236,4 +237,4 @@ pub(super) fn write(path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -14,15 +14,18 @@ mod lane;
 mod memory;
 mod places;
 mod policy;
+mod questions;
+mod slots;
+mod told;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
-use tollgate_proto::{Answer, ControlServer, Question};
+use tollgate_proto::{Announcement, Answer, ControlServer, Question};
 use tonic::transport::Channel;
 
 pub use contact::Contact;
@@ -109,7 +112,7 @@ impl Line {
             channel.clone(),
             node,
             known.clone(),
-            announcements,
+            announcements.clone(),
         ));
         tasks.spawn(places::follow(
             channel.clone(),
@@ -125,7 +128,8 @@ impl Line {
             completed,
             known.contact.clone(),
         ));
-        tasks.spawn(sort(channel, known.clone(), self.server.questions));
+        let questions = self.server.questions;
+        tasks.spawn(sort(channel, known.clone(), announcements, questions));
         tasks.spawn(keep(known.clone(), path.clone()));
         Running {
             leaving,
@@ -155,6 +159,7 @@ impl Running {
 async fn sort(
     channel: Channel,
     known: Arc<Known>,
+    announcements: broadcast::Sender<Announcement>,
     mut questions: mpsc::Receiver<tollgate_proto::Asked>,
 ) {
     let (resolve, resolving) = mpsc::channel(QUEUE);
@@ -163,7 +168,12 @@ async fn sort(
     let contact = known.contact.clone();
     let affairs = Affairs::new(channel.clone());
     let mut tasks = JoinSet::new();
-    tasks.spawn(callers::answer(channel.clone(), known.clone(), resolving));
+    tasks.spawn(callers::answer(
+        channel.clone(),
+        known.clone(),
+        announcements,
+        resolving,
+    ));
     tasks.spawn(frames::leases(channel.clone(), contact.clone(), leasing));
     tasks.spawn(frames::usage(channel, contact, using));
     while let Some((question, back)) = questions.recv().await {

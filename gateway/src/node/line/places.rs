@@ -1,11 +1,9 @@
-//! Where services live: what is wanted is asked for, what this node serves is registered. What was told stays while nobody answers.
+//! Where services live: what is wanted is asked for, what this node serves is registered. What was told stays while nobody answers, and
+//! beside what a control plane says that began a moment ago.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-
-use prost::Message as _;
 
 use tokio::sync::watch;
 use tollgate_policy::workload::WorkloadId;
@@ -15,6 +13,7 @@ use tonic::transport::Channel;
 use super::contact::Contact;
 use super::duplex::{Duplex, Event};
 use super::memory;
+use super::told::Told;
 use crate::node::{ServiceEndpoint, Services};
 
 /// What a sidecar registers: its service and where it is reached.
@@ -26,6 +25,8 @@ pub struct Registration {
     pub address: SocketAddr,
 }
 
+type Stream = Duplex<wire::EndpointsRequest, wire::EndpointsEvent>;
+
 /// Follows services, and keeps the registration until `leaving` turns true. What was told is kept in `file`, for a start without a control
 /// plane.
 pub(super) async fn follow(
@@ -35,57 +36,86 @@ pub(super) async fn follow(
     mut leaving: watch::Receiver<bool>,
     (file, contact): (PathBuf, Arc<Contact>),
 ) {
-    let mut told = read(&file);
-    for event in told.values() {
-        let _damaged_on_disk = take(&services, event);
-    }
-    let mut stream = Duplex::new("services", &contact, move |from| {
+    let mut told = Told::read(&file);
+    let mut stream: Stream = Duplex::new("services", &contact, move |from| {
         let mut wire = Wire::new(channel.clone());
         async move { wire.watch_endpoints(from).await }
     });
     let mut wanted = services.wanted();
-    let all = |services: &Services| services.names().iter().map(ToString::to_string).collect();
+    told.follow(&services.names());
+    take_all(&services, &told);
     loop {
         tokio::select! {
             event = stream.next() => match event {
                 Event::Opened => {
-                    let registration = registration.as_ref().filter(|_| !*leaving.borrow());
-                    let registration = registration.map(|own| wire::Registration {
-                        service: own.service.to_string(),
-                        address: own.address.to_string(),
-                    });
+                    told.begin();
                     wanted.mark_unchanged();
-                    let wanted = all(&services);
-                    stream.send(wire::EndpointsRequest { registration, wanted, leaving: false });
+                    told.follow(&services.names());
+                    take_all(&services, &told);
+                    let own = registration.as_ref().filter(|_| !*leaving.borrow());
+                    stream.send(wire::EndpointsRequest {
+                        registration: own.map(registered),
+                        wanted: told.names(),
+                        ..wire::EndpointsRequest::default()
+                    });
                 }
                 Event::Closed => {}
                 Event::Message(event) => {
-                    if take(&services, &event) {
-                        told.insert(event.service.clone(), event);
-                        keep(&file, &told).await;
-                    } else {
+                    if endpoints(&event).is_none() {
                         tracing::error!(service = event.service, "where it lives is not understood; what was told before holds");
+                        continue;
                     }
+                    if let Some(all) = told.told(event) {
+                        take(&services, all);
+                    }
+                    keep(&file, &mut told).await;
                 }
             },
             Ok(()) = wanted.changed() => {
-                for event in told.values() {
-                    let _understood_before = take(&services, event);
+                let (wanted, unwanted) = told.follow(&services.names());
+                take_all(&services, &told);
+                let change = wire::EndpointsRequest {
+                    wanted,
+                    unwanted,
+                    ..wire::EndpointsRequest::default()
+                };
+                // What is not heard of now is asked for when the stream is open again.
+                if !stream.send(change) && stream.is_open() {
+                    stream.give_up("what is wanted is not taken");
                 }
-                let wanted = all(&services);
-                stream.send(wire::EndpointsRequest { registration: None, wanted, leaving: false });
             }
             Ok(()) = leaving.changed() => {
                 let leaving = *leaving.borrow();
-                stream.send(wire::EndpointsRequest { registration: None, wanted: Vec::new(), leaving });
+                let change = wire::EndpointsRequest { leaving, ..wire::EndpointsRequest::default() };
+                stream.send(change);
             }
         }
     }
 }
 
-/// Takes endpoints into use, all or, where one is not understood, none: it is not to be taken for one that needs no verification, nor
-/// for one that is gone. Whether they are.
-fn take(services: &Services, event: &wire::EndpointsEvent) -> bool {
+fn registered(own: &Registration) -> wire::Registration {
+    wire::Registration {
+        service: own.service.to_string(),
+        address: own.address.to_string(),
+    }
+}
+
+fn take_all(services: &Services, told: &Told) {
+    for event in told.followed() {
+        take(services, event);
+    }
+}
+
+/// Takes endpoints into use, if they are understood.
+fn take(services: &Services, event: &wire::EndpointsEvent) {
+    if let Some(endpoints) = endpoints(event) {
+        services.set(&event.service, endpoints.into());
+    }
+}
+
+/// All endpoints or, where one is not understood, none: it is not to be taken for one that needs no verification, nor for one that is
+/// gone.
+fn endpoints(event: &wire::EndpointsEvent) -> Option<Vec<ServiceEndpoint>> {
     let read = |endpoint: &wire::ServiceEndpoint| {
         let address = endpoint.address.parse().ok()?;
         let id = match endpoint.tls {
@@ -94,40 +124,17 @@ fn take(services: &Services, event: &wire::EndpointsEvent) -> bool {
         };
         Some(ServiceEndpoint { address, id })
     };
-    let endpoints: Option<Vec<_>> = event.endpoints.iter().map(read).collect();
-    let understood = endpoints.is_some();
-    if let Some(endpoints) = endpoints {
-        services.set(&event.service, endpoints.into());
-    }
-    understood
+    event.endpoints.iter().map(read).collect()
 }
 
-/// What a former process was told, by service. A file that is damaged says nothing.
-fn read(file: &Path) -> BTreeMap<String, wire::EndpointsEvent> {
-    let bytes = std::fs::read(file).unwrap_or_default();
-    let mut rest = &*bytes;
-    let mut told = BTreeMap::new();
-    while !rest.is_empty() {
-        let Ok(event) = wire::EndpointsEvent::decode_length_delimited(&mut rest) else {
-            tracing::warn!(
-                "{} is damaged: where services live is asked for anew",
-                file.display()
-            );
-            break;
-        };
-        told.insert(event.service.clone(), event);
-    }
-    told
-}
-
-async fn keep(file: &Path, told: &BTreeMap<String, wire::EndpointsEvent>) {
-    let mut bytes = Vec::new();
-    for event in told.values() {
-        bytes.extend(event.encode_length_delimited_to_vec());
-    }
-    let file = file.to_owned();
+async fn keep(file: &PathBuf, told: &mut Told) {
+    let Some(bytes) = told.changed() else {
+        return;
+    };
+    let file = file.clone();
     let written = tokio::task::spawn_blocking(move || memory::write(&file, &bytes)).await;
     if let Ok(Err(error)) = written {
         tracing::warn!(%error, "where services live is not kept for the next start");
+        told.not_written();
     }
 }

@@ -239,6 +239,16 @@ impl Publisher {
         known.quarantined |= quarantined;
     }
 
+    /// Whether `peer` may have been given an API: it is, or was a generation ago, one of its own, or is not known here.
+    pub(crate) fn concerns(&self, peer: &WorkloadId, api: &str) -> bool {
+        let apis = self.shelf().apis.read();
+        let Some(known) = apis.get(api) else {
+            return true;
+        };
+        let mut given = known.current.iter().chain(&known.previous).peekable();
+        given.peek().is_none() || given.any(|bundle| is_for(peer, bundle))
+    }
+
     /// The current generation of each API.
     pub(crate) fn generations(&self) -> BTreeMap<String, (u64, String)> {
         let apis = self.shelf().apis.read();

@@ -1,7 +1,7 @@
 //! Where the instances of services live: registered by their sidecars for as long as these stay connected.
 //!
-//! A registration ends a while after its stream: a sidecar that connects again in time, or to a control plane that has just begun, is
-//! never missing in between. Not here: whether an instance answers; those who call it find out.
+//! A registration ends a while after its stream: a sidecar that connects again in time is never missing in between. A control plane that
+//! began a moment ago says that it may not know all yet. Not here: whether an instance answers; those who call it find out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,10 +30,22 @@ struct Instance {
 type Instances = BTreeMap<Arc<str>, Instance>;
 
 /// All instances.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Endpoints {
     services: Mutex<BTreeMap<Arc<str>, Instances>>,
     changed: watch::Sender<u64>,
+    /// From then on it knows all that live: who was connected to a control plane before this one had time to come back.
+    whole: Instant,
+}
+
+impl Default for Endpoints {
+    fn default() -> Self {
+        Self {
+            services: Mutex::default(),
+            changed: watch::Sender::new(0),
+            whole: Instant::now() + GONE,
+        }
+    }
 }
 
 /// Keeps an instance registered while it lives.
@@ -79,8 +91,13 @@ impl Endpoints {
         self.changed.subscribe()
     }
 
-    /// All instances of a service.
-    pub(crate) fn of(&self, service: &str) -> EndpointsEvent {
+    /// From then on nothing is partial.
+    pub(crate) fn whole(&self) -> Instant {
+        self.whole
+    }
+
+    /// All instances of a service, as far as it is known `now`.
+    pub(crate) fn of(&self, service: &str, now: Instant) -> EndpointsEvent {
         let services = self.services.lock();
         let instances = services.get(service).into_iter().flatten();
         EndpointsEvent {
@@ -92,6 +109,7 @@ impl Endpoints {
                     tls: true,
                 })
                 .collect(),
+            partial: now < self.whole,
         }
     }
 
@@ -151,7 +169,7 @@ mod tests {
     fn an_instance_stays_a_while_after_its_stream_and_leaves_at_once_when_it_says_so() {
         let endpoints = Arc::new(Endpoints::default());
         let id: WorkloadId = "spiffe://d/service/orders".parse().unwrap();
-        let count = || endpoints.of("orders").endpoints.len();
+        let count = || endpoints.of("orders", Instant::now()).endpoints.len();
         let first = endpoints.register(&id, "10.0.0.1:9080").unwrap();
         let again = endpoints.register(&id, "10.0.0.1:9080").unwrap();
         let other = endpoints.register(&id, "10.0.0.2:9080").unwrap();
@@ -166,5 +184,13 @@ mod tests {
         assert_eq!(count(), 1);
         other.leave();
         assert_eq!(count(), 0);
+    }
+
+    #[test]
+    fn for_as_long_as_instances_take_to_come_back_it_may_not_know_all() {
+        let endpoints = Endpoints::default();
+        let begun = Instant::now();
+        assert!(endpoints.of("orders", begun).partial);
+        assert!(!endpoints.of("orders", begun + GONE).partial);
     }
 }

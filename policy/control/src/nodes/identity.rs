@@ -16,6 +16,7 @@ use tollgate_proto::wire::identity_server::Identity;
 use tollgate_proto::wire::{Credentials, JoinRequest, RenewRequest};
 use tonic::{Request, Response, Status};
 
+use super::claims::About;
 use super::port::NodePeer;
 use super::tokens;
 use crate::Control;
@@ -140,6 +141,8 @@ impl Identity for Certificates {
             ));
         }
         // Before the token is used: a request that is wrong costs none.
+        let named = self.control.may_be(&id, node, About::Join).await;
+        named.map_err(Status::already_exists)?;
         let credentials = self.issue(&id, &asked.request)?;
         if !self.take(&row, node, from).await.map_err(away)? {
             return Err(self.turn_away(from).await);
@@ -157,6 +160,8 @@ impl Identity for Certificates {
         };
         let asked = request.into_inner();
         let node = node(&asked.node)?;
+        let named = self.control.may_be(&id, node, About::Join).await;
+        named.map_err(Status::permission_denied)?;
         let credentials = self.issue(&id, &asked.request)?;
         tracing::debug!(%id, node, "a certificate was renewed");
         Ok(Response::new(credentials))

@@ -2,6 +2,7 @@
 //! as those of the data plane in this process.
 
 mod check;
+pub(crate) mod claims;
 pub(crate) mod endpoints;
 mod identity;
 pub mod port;

@@ -165,20 +165,18 @@ impl control_server::Control for Nodes {
         &self,
         request: Request<Streaming<wire::LeasesRequest>>,
     ) -> Result<Response<Self::LeasesStream>, Status> {
-        peer_of(&request)?;
-        let control = self.control.clone();
+        let (peer, control) = (peer_of(&request)?, self.control.clone());
         let from = request.into_inner();
-        Ok(stream(|to| streams::leases(control, from, to)))
+        Ok(stream(|to| streams::leases(control, peer, from, to)))
     }
 
     async fn report(
         &self,
         request: Request<Streaming<wire::UsageBatch>>,
     ) -> Result<Response<Self::ReportStream>, Status> {
-        peer_of(&request)?;
-        let control = self.control.clone();
+        let (peer, control) = (peer_of(&request)?, self.control.clone());
         let from = request.into_inner();
-        Ok(stream(|to| streams::usage(control, from, to)))
+        Ok(stream(|to| streams::usage(control, peer, from, to)))
     }
 
     async fn terms(

@@ -2,17 +2,17 @@
 //!
 //! A stream ends with its node, or with a status that says why. Nothing a node sends is believed beyond what its certificate lets it say.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tollgate_policy::directory::CredentialRef;
 use tollgate_policy::workload::{Kind, WorkloadId};
 use tollgate_proto::convert::{self, FastLane, Malformed};
 use tollgate_proto::wire::{self, policy_event, revocations_event};
 use tollgate_proto::{Announcement, Answer, UsageBatch};
 use tonic::{Status, Streaming};
 
+use super::claims::About;
 use super::endpoints::Registered;
 use crate::Control;
 use crate::control::now;
@@ -58,17 +58,17 @@ pub(super) async fn resolve(
     to: Outgoing<wire::ResolveResponse>,
 ) -> Result<(), Ended> {
     while let Some(request) = next(&mut from).await {
-        let credential = request.credential.ok_or(Malformed("credential"))?;
-        let reference = CredentialRef::try_from(credential)?;
-        // Files alone do not know what was revoked: no answer is better than one that lets it pass.
-        let response = match control.facts_known() {
-            true => {
-                let resolved = control.inner.index.read().resolve(&reference);
-                convert::resolve_response(request.number, &resolved)
-            }
-            false => convert::refused_resolve(request.number, "the store was never read"),
-        };
-        send(&to, response).await?;
+        for (number, reference) in convert::resolve_questions(request)? {
+            // Files alone do not know what was revoked: no answer is better than one that lets it pass.
+            let response = match control.facts_known() {
+                true => {
+                    let resolved = control.inner.index.read().resolve(&reference);
+                    convert::resolve_response(number, &resolved)
+                }
+                false => convert::refused_resolve(number, "the store was never read"),
+            };
+            send(&to, response).await?;
+        }
     }
     Ok(())
 }
@@ -76,12 +76,18 @@ pub(super) async fn resolve(
 /// Quota.
 pub(super) async fn leases(
     control: Control,
+    peer: WorkloadId,
     mut from: Streaming<wire::LeasesRequest>,
     to: Outgoing<wire::LeasesResponse>,
 ) -> Result<(), Ended> {
     while let Some(request) = next(&mut from).await {
         let number = request.number;
         let (holder, asks) = convert::lease_asks(request)?;
+        let claims = &control.inner.claims;
+        if let Err(why) = claims.holder(&peer, holder, Instant::now()) {
+            send(&to, convert::refused_leases(number, &why)).await?;
+            continue;
+        }
         let (back, answered) = oneshot::channel();
         control.inner.quota.ask(holder, asks, back);
         let response = match answered.await {
@@ -97,12 +103,17 @@ pub(super) async fn leases(
 /// What was served.
 pub(super) async fn usage(
     control: Control,
+    peer: WorkloadId,
     mut from: Streaming<wire::UsageBatch>,
     to: Outgoing<wire::UsageReceipt>,
 ) -> Result<(), Ended> {
     while let Some(request) = next(&mut from).await {
         let batch = UsageBatch::try_from(request)?;
-        let receipt = match control.inner.usage.submit(batch.clone()).await {
+        let submitted = match control.may_be(&peer, &batch.node, About::Usage).await {
+            Ok(()) => control.inner.usage.submit(batch.clone()).await,
+            Err(why) => Err(why),
+        };
+        let receipt = match submitted {
             Ok(receipt) => convert::usage_receipt(&batch, receipt),
             Err(why) => convert::refused_usage(&batch, &why),
         };
@@ -192,16 +203,22 @@ pub(super) async fn policy(
 ) -> Result<(), Ended> {
     let first = next(&mut from).await.ok_or(Ended(None))?;
     let description = first.node.ok_or(Malformed("policy_report.node"))?;
+    let named = control
+        .may_be(&peer, &description.node, About::Status)
+        .await;
+    named.map_err(Status::permission_denied)?;
     let node = control
         .nodes()
         .connect(&description, &peer, address, &first.held);
     let publisher = control.bundles();
-    let mut subscription = publisher.subscribe(peer, first.held);
+    let mut subscription = publisher.subscribe(peer.clone(), first.held);
     loop {
         tokio::select! {
             report = next(&mut from) => {
                 let Some(report) = report else { return Ok(()) };
-                if let Some(verdict) = report.verdict {
+                if let Some(verdict) = report.verdict
+                    && concerns(&control, &peer, &verdict)
+                {
                     node.verdict(&verdict);
                     publisher.verdict(&description.node, &verdict);
                 }
@@ -219,6 +236,21 @@ pub(super) async fn policy(
     }
 }
 
+/// Whether a node may say what became of a bundle: one it may have been given. Others are left aside rather than the whole stream ended,
+/// because an API may have been another service's when the node got it.
+fn concerns(control: &Control, peer: &WorkloadId, verdict: &wire::Verdict) -> bool {
+    let concerns = control.bundles().concerns(peer, &verdict.api);
+    if !concerns {
+        let what = verdict.kind().as_str_name();
+        let why = format!(
+            "{what} of API `{}`, which is none of {peer}",
+            verdict.api.escape_debug()
+        );
+        control.inner.claims.refuse(About::Status, peer, why);
+    }
+    concerns
+}
+
 /// Where services live.
 pub(super) async fn endpoints(
     control: Control,
@@ -229,9 +261,10 @@ pub(super) async fn endpoints(
     let known = control.inner.endpoints.clone();
     let mut changed = known.changed();
     let mut registered: Option<Registered> = None;
-    let mut wanted: BTreeSet<String> = BTreeSet::new();
-    let mut sent: Vec<wire::EndpointsEvent> = Vec::new();
+    let mut wanted: BTreeMap<String, Option<wire::EndpointsEvent>> = BTreeMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
+    let whole = tokio::time::Instant::from_std(known.whole());
+    let mut partial = true;
     loop {
         tokio::select! {
             request = next(&mut from) => {
@@ -242,7 +275,11 @@ pub(super) async fn endpoints(
                 if request.leaving && let Some(instance) = registered.take() {
                     instance.leave();
                 }
-                wanted.extend(request.wanted);
+                for service in &request.unwanted {
+                    wanted.remove(service);
+                }
+                // Whoever asks again has forgotten.
+                wanted.extend(request.wanted.into_iter().map(|service| (service, None)));
                 if wanted.len() > WANTED {
                     return Err(Status::resource_exhausted("too many services").into());
                 }
@@ -254,15 +291,14 @@ pub(super) async fn endpoints(
                 known.sweep(Instant::now());
                 continue;
             }
+            () = tokio::time::sleep_until(whole), if partial => partial = false,
         }
-        for service in &wanted {
-            let now = known.of(service);
-            match sent.iter_mut().find(|it| it.service == *service) {
-                Some(before) if *before == now => continue,
-                Some(before) => *before = now.clone(),
-                None => sent.push(now.clone()),
+        for (service, sent) in &mut wanted {
+            let now = known.of(service, Instant::now());
+            if sent.as_ref() != Some(&now) {
+                *sent = Some(now.clone());
+                send(&to, now).await?;
             }
-            send(&to, now).await?;
         }
     }
 }

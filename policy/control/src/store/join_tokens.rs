@@ -70,6 +70,17 @@ impl JoinTokenRow {
         Ok(done.rows_affected() == 1)
     }
 
+    /// The identity of whoever joined last as the node of this name, as far as it is remembered.
+    pub(crate) async fn used_by(
+        on: &mut Connection,
+        node: &str,
+    ) -> Result<Option<String>, StoreError> {
+        let found = sqlx::query_scalar(
+            "SELECT identity FROM join_tokens WHERE used_by = $1 ORDER BY used_at DESC LIMIT 1",
+        );
+        Ok(found.bind(node).fetch_optional(on).await?)
+    }
+
     /// Tokens, by identifier, after one.
     pub(crate) async fn page(
         on: &mut Connection,

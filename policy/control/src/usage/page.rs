@@ -1,4 +1,4 @@
-//! What the intake did, as metrics.
+//! What the control plane did, as metrics: the intake above all.
 
 use std::fmt::Write as _;
 
@@ -44,5 +44,6 @@ impl Control {
             "Runs whose usage was reported as possibly incomplete.",
             |it| it.incomplete,
         );
+        self.inner.claims.write_page(page);
     }
 }

@@ -17,6 +17,45 @@ use super::{
 use crate::wire::{self, credential_ref, resolve_response::Answer as Resolution};
 use crate::{Answer, Resolved};
 
+/// One frame of questions: who has these credentials? `None` without any. Numbers are the sender's choice and come back with the answers.
+pub fn resolve_request<'c>(
+    questions: impl IntoIterator<Item = (u64, &'c CredentialRef)>,
+) -> Option<wire::ResolveRequest> {
+    let mut questions = questions.into_iter();
+    let (number, first) = questions.next()?;
+    let more = questions.map(|(number, credential)| wire::ResolveQuestion {
+        number,
+        credential: Some(credential.into()),
+    });
+    Some(wire::ResolveRequest {
+        number,
+        credential: Some(first.into()),
+        more: more.collect(),
+    })
+}
+
+/// The questions of a frame, with their numbers.
+///
+/// # Errors
+/// One of them cannot be used, or there are more than a list may have.
+pub fn resolve_questions(
+    request: wire::ResolveRequest,
+) -> Result<Vec<(u64, CredentialRef)>, Malformed> {
+    let first = wire::ResolveQuestion {
+        number: request.number,
+        credential: request.credential,
+    };
+    let more = list(request.more, "resolve_request.more", question)?;
+    let mut questions = vec![question(first)?];
+    questions.extend(more);
+    Ok(questions)
+}
+
+fn question(question: wire::ResolveQuestion) -> Result<(u64, CredentialRef), Malformed> {
+    let credential = needed(question.credential, "resolve_request.credential")?;
+    Ok((question.number, credential.try_into()?))
+}
+
 /// The answer to the question of this number: who it is, or that it is nobody.
 pub fn resolve_response(number: u64, resolved: &Resolved) -> wire::ResolveResponse {
     let answer = match &resolved.caller {

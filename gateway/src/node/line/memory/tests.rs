@@ -14,7 +14,7 @@ fn after(hours: i64) -> Timestamp {
     Timestamp::from_millis(NOW.millis() + hours * 3_600_000)
 }
 
-fn caller(consumer: &str) -> Arc<Caller> {
+pub(in crate::node::line) fn caller(consumer: &str) -> Arc<Caller> {
     Arc::new(Caller {
         consumer: Arc::new(Consumer {
             name: consumer.into(),
@@ -42,7 +42,7 @@ fn digest(of: u8) -> Digest {
     Digest([of; 32])
 }
 
-fn key(of: u8) -> CredentialRef {
+pub(in crate::node::line) fn key(of: u8) -> CredentialRef {
     CredentialRef::Key(digest(of))
 }
 

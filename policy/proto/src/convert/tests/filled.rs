@@ -131,6 +131,14 @@ fn endpoints() -> Vec<(&'static str, Vec<u8>)> {
                 }),
                 wanted: vec!["books".into()],
                 leaving: true,
+                unwanted: Vec::new(),
+            },
+        ),
+        sample(
+            "EndpointsRequest unwanted",
+            &EndpointsRequest {
+                unwanted: vec!["music".into()],
+                ..EndpointsRequest::default()
             },
         ),
         sample(
@@ -142,6 +150,15 @@ fn endpoints() -> Vec<(&'static str, Vec<u8>)> {
                     spiffe_id: "spiffe://d/service/books".into(),
                     tls: true,
                 }],
+                partial: false,
+            },
+        ),
+        sample(
+            "EndpointsEvent partial",
+            &EndpointsEvent {
+                service: "books".into(),
+                endpoints: Vec::new(),
+                partial: true,
             },
         ),
         sample(
@@ -172,7 +189,7 @@ pub(super) fn revoked_set() -> RevokedSet {
     RevokedSet {
         generation: 11,
         revoked: what.map(|what| Revoked { what: Some(what) }).into(),
-        // Came later; only the first message of a stream has it.
+        // Only the first message of a stream has it.
         installation: String::new(),
     }
 }
@@ -209,6 +226,13 @@ fn announcements() -> Vec<(&'static str, Vec<u8>)> {
             &lane(revocations_event::Event::All(revoked_set())),
         ),
         sample(
+            "RevocationsEvent all of an installation",
+            &lane(revocations_event::Event::All(RevokedSet {
+                installation: "i1".into(),
+                ..revoked_set()
+            })),
+        ),
+        sample(
             "RevocationsEvent more",
             &lane(revocations_event::Event::More(revoked_set())),
         ),
@@ -235,6 +259,7 @@ fn callers() -> Vec<(&'static str, Vec<u8>)> {
     let ask = |kind| ResolveRequest {
         number: 1,
         credential: Some(CredentialRef { kind: Some(kind) }),
+        more: Vec::new(),
     };
     let answer = |answer| ResolveResponse {
         number: 1,
@@ -261,6 +286,18 @@ fn callers() -> Vec<(&'static str, Vec<u8>)> {
         sample(
             "ResolveRequest user",
             &ask(credential_ref::Kind::User("ann".into())),
+        ),
+        sample(
+            "ResolveRequest more",
+            &ResolveRequest {
+                more: vec![ResolveQuestion {
+                    number: 2,
+                    credential: Some(CredentialRef {
+                        kind: Some(credential_ref::Kind::Certificate("CN=y".into())),
+                    }),
+                }],
+                ..ask(credential_ref::Kind::User("ann".into()))
+            },
         ),
         sample(
             "ResolveResponse caller",

@@ -59,6 +59,17 @@ proptest! {
     }
 
     #[test]
+    fn questions_of_a_frame_are_carried(
+        asked in proptest::collection::vec((proptest::num::u64::ANY, plain::credential_ref()), 0..4),
+    ) {
+        let questions = asked.iter().map(|(number, credential)| (*number, credential));
+        match resolve_request(questions) {
+            None => prop_assert!(asked.is_empty()),
+            Some(request) => prop_assert_eq!(resolve_questions(sent(&request)), Ok(asked)),
+        }
+    }
+
+    #[test]
     fn limits_and_windows_are_carried(limit in plain::limit(), window in plain::window()) {
         is_carried::<Limit, wire::Limit>(&limit);
         is_carried::<Window, wire::Window>(&window);

@@ -204,6 +204,14 @@ fn credentials_that_name_nobody() {
         CredentialRef::try_from(user),
         Err(Malformed("credential_ref.user"))
     );
+    let mut request = resolve_request([(1, &CredentialRef::User("ann".into())); 2]).unwrap();
+    assert!(resolve_questions(request.clone()).is_ok());
+    request.more[0].credential = None;
+    let missing = Err(Malformed("resolve_request.credential"));
+    assert_eq!(resolve_questions(request.clone()), missing);
+    request.more = vec![wire::ResolveQuestion::default(); LONGEST_LIST + 1];
+    let long = Err(Malformed("resolve_request.more"));
+    assert_eq!(resolve_questions(request), long);
     let response = wire::ResolveResponse {
         number: 1,
         generation: 1,

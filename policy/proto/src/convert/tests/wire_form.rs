@@ -76,6 +76,9 @@ pub(super) fn read_as_everything(bytes: &[u8]) {
     again::<TermsText, wire::TermsText>(bytes);
     again::<Acceptance, wire::Acceptance>(bytes);
     again::<AuditRecord, wire::AuditRecord>(bytes);
+    if let Ok(message) = wire::ResolveRequest::decode(bytes) {
+        let _ = resolve_questions(message);
+    }
     if let Ok(message) = wire::ResolveResponse::decode(bytes) {
         let _ = resolved(message);
     }
