@@ -19,6 +19,48 @@ fn a_caller_in_order_may() {
 }
 
 #[test]
+fn a_consumer_may_ask_about_itself_unless_it_or_its_credential_or_address_is_refused() {
+    assert_eq!(World::new().own_refusal(), None);
+    // Of these the operations know, not what a consumer asks about itself.
+    let matters: [Change; 4] = [
+        |world| world.plan().apis = Vec::new(),
+        |world| world.subscription().api = arc("other"),
+        |world| world.config.acl.push(rule("never", Effect::Deny)),
+        |world| world.duty().accepted = 0,
+    ];
+    for change in matters {
+        let mut world = World::new();
+        change(&mut world);
+        assert!(world.refusal().is_some());
+        assert_eq!(world.own_refusal(), None);
+    }
+    let refused: [(Change, WhyNot); 5] = [
+        (
+            |world| world.consumer.as_mut().unwrap().suspended = true,
+            WhyNot::Suspended,
+        ),
+        (
+            |world| world.credential.expires = Some(world.now),
+            WhyNot::CredentialExpired,
+        ),
+        (
+            |world| world.credential.operations = Some(arcs(&["listBooks"])),
+            WhyNot::CredentialRestricted,
+        ),
+        (
+            |world| world.config.networks.deny = vec![network("0.0.0.0/0")],
+            WhyNot::Network,
+        ),
+        (|world| world.consumer = None, WhyNot::Undecidable),
+    ];
+    for (change, why) in refused {
+        let mut world = World::new();
+        change(&mut world);
+        assert_eq!(world.own_refusal(), Some(why));
+    }
+}
+
+#[test]
 fn the_first_rule_that_refuses_decides() {
     // Each wrong is added to all that come after it in the order.
     let wrongs: [(Change, &str); 9] = [

@@ -188,6 +188,28 @@ impl World {
     }
 
     pub(super) fn witnessed(&self, witness: &mut impl Witness) -> Result<Grant, Refusal> {
+        self.ask(|access, identity, circumstances| {
+            let operation = self.operation;
+            decide(
+                access,
+                "bookstore",
+                operation,
+                identity,
+                circumstances,
+                witness,
+            )
+        })
+    }
+
+    /// Why the consumer may not ask about itself; `None`: it may.
+    pub(super) fn own_refusal(&self) -> Option<WhyNot> {
+        let decided = self.ask(|access, identity, circumstances| {
+            decide_own(access, "bookstore", identity, circumstances, &mut Silent)
+        });
+        decided.err().map(|refusal| refusal.why)
+    }
+
+    fn ask<T>(&self, ask: impl FnOnce(&ApiAccess, &Identity, &Circumstances<'_>) -> T) -> T {
         let (access, _) = ApiAccess::compile(&self.config, &bookstore());
         let caller = self.consumer.clone().map(|consumer| {
             Arc::new(Caller {
@@ -209,14 +231,7 @@ impl World {
             referrer: self.referrer,
             values: &self.request,
         };
-        decide(
-            &access,
-            "bookstore",
-            self.operation,
-            &identity,
-            &circumstances,
-            witness,
-        )
+        ask(&access, &identity, &circumstances)
     }
 
     /// The same with and without somebody who listens.
