@@ -28,6 +28,8 @@ use world::fleet::{Fleet, Member, Special};
 use world::{Service, eventually};
 
 const BOOKS: &str = "/v1/books";
+/// Between calls of strangers, so that their address may go on having keys looked up.
+const PAUSE: Duration = Duration::from_millis(200);
 /// In the form of a key, and nobody's.
 const NOBODY: &str = "tg_live_7FDEL8T1cel14i4aXt9adq2wwGoh";
 
@@ -175,6 +177,7 @@ fn a_control_plane_that_lies_changes_nothing_and_lets_nobody_in() {
             assert_eq!(edge.status(BOOKS, &unlimited), 200, "{lie:?}");
             web += 1;
             assert_eq!(delete(&edge), 403, "{lie:?}");
+            std::thread::sleep(PAUSE);
             let asked = &liar.asked;
             let all = [
                 &asked.policy,
@@ -185,13 +188,14 @@ fn a_control_plane_that_lies_changes_nothing_and_lets_nobody_in() {
             ];
             heard(&asked.noise) || all.into_iter().all(heard)
         });
-        // What was said has its effect, if it has one.
+        // What was said has its effect, if it has one. Not faster than one address may have keys looked up that nobody has.
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_millis(1500) {
             admits_no_stranger(&edge, &revoked);
             assert_eq!(edge.status(BOOKS, &unlimited), 200, "{lie:?}");
             assert_eq!(delete(&edge), 403, "{lie:?}");
             web += 1;
+            std::thread::sleep(PAUSE);
         }
         assert!(edge.node.is_alive(), "{lie:?}");
         for node in [&edge.node, &sidecar.node] {
@@ -212,6 +216,12 @@ fn a_control_plane_that_lies_changes_nothing_and_lets_nobody_in() {
     assert_eq!(edge.status(BOOKS, &revoked), 401);
     eventually("usage is complete", || {
         (fleet.calls("web"), fleet.calls("desk")) == (web, desk)
+    });
+    // Whatever generation was claimed meanwhile, the next true one counts.
+    let other = "spec: ../shop-spec.yaml\nservice: shop\nupstream: service://shop\nsecurity: off\n";
+    std::fs::write(fleet.config("apis/shop.yaml"), other).unwrap();
+    eventually("what is true now is served", || {
+        edge.status(BOOKS, "") == 200
     });
 }
 
@@ -495,10 +505,8 @@ fn a_flood_of_questions_holds_up_neither_quota_nor_revocations() {
     let (judged, refused) = flood.end();
     // Four hundred at once, and two hundred a second.
     let lasted = begun.elapsed().as_secs() + 10;
-    assert!(
-        judged <= 400 + 200 * lasted && refused > judged,
-        "{judged} of {refused}"
-    );
+    assert!(judged <= 400 + 200 * lasted, "{judged} in {lasted} s");
+    assert!(refused > 0, "{judged} were judged");
 }
 
 /// A node that asks as fast as it can whether calls may pass.
