@@ -509,6 +509,73 @@ fn a_flood_of_questions_holds_up_neither_quota_nor_revocations() {
     assert!(refused > 0, "{judged} were judged");
 }
 
+#[test]
+#[ignore = "heavy: twenty gateways; figures, beside a promise"]
+fn twenty_gateways_exceed_a_limit_by_nothing_and_by_a_twentieth_while_nobody_grants() {
+    const AMOUNT: u64 = 4_000;
+    let mut fleet = Fleet::start("");
+    let limits =
+        format!("    limits: [{{ name: all-time, amount: {AMOUNT}, window: lifetime }}]\n");
+    let plan = |name: &str| format!("  {name}:\n    apis: {{ shop: all }}\n{limits}");
+    let plans = format!("plans:\n{}{}", plan("all"), plan("free"));
+    std::fs::write(fleet.config("plans.yaml"), plans).unwrap();
+    let app = Service::new();
+    let _sidecar = fleet.sidecar("shop-1", "shop", &app);
+    let edges: Vec<Member> = (1..=20)
+        .map(|number| fleet.gateway(&format!("edge-{number}")))
+        .collect();
+    let resident = |edge: &Member| {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", edge.node.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
+        kilobytes.parse::<u64>().unwrap()
+    };
+    let memory = edges.iter().map(resident).sum::<u64>() / 20;
+    let (desk, web) = (fleet.key("desk").1, fleet.key("web").1);
+    for (edge, key) in edges.iter().flat_map(|edge| [(edge, &desk), (edge, &web)]) {
+        eventually("the plan is as it was changed", || {
+            let answer = edge.call("GET", BOOKS, &[("x-api-key", key)]);
+            let policy = answer.filter(|it| it.status == 200);
+            policy.is_some_and(|it| it.header("ratelimit-policy").unwrap().contains("q=4000"))
+        });
+    }
+    // Whatever passed until now is counted as well.
+    let passed = |key: &str, most: u64, before: u64| {
+        let count = AtomicU64::new(before);
+        std::thread::scope(|scope| {
+            for edge in &edges {
+                scope.spawn(|| {
+                    let mut refused = 0;
+                    while refused < 100 && count.load(Ordering::Relaxed) < most {
+                        match edge.status(BOOKS, key) {
+                            200 => {
+                                count.fetch_add(1, Ordering::Relaxed);
+                                refused = 0;
+                            }
+                            429 | 503 => refused += 1,
+                            other => panic!("{other}"),
+                        }
+                        if refused > 0 {
+                            std::thread::sleep(Duration::from_millis(40));
+                        }
+                    }
+                });
+            }
+        });
+        count.into_inner()
+    };
+    let (before_desk, before_web) = (stored(&fleet, "desk"), stored(&fleet, "web"));
+    let steady = passed(&desk, u64::MAX, before_desk);
+    let half = passed(&web, AMOUNT / 2, before_web);
+    fleet.control.kill();
+    let away = passed(&web, u64::MAX, half);
+    println!(
+        "{steady} of {AMOUNT} passed with a grantor, {away} without one from the middle on; {memory} KiB resident each"
+    );
+    assert!(steady <= AMOUNT, "{steady}");
+    assert!(away <= AMOUNT + AMOUNT / 20, "{away}");
+}
+
 /// A node that asks as fast as it can whether calls may pass.
 struct Flood {
     runtime: tokio::runtime::Runtime,

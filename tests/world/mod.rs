@@ -33,7 +33,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, Broken, Client};
@@ -46,8 +46,11 @@ pub const HOST: &str = "bookstore.test";
 /// A secret that may show up nowhere.
 pub const SECRET: &str = "s3cr3t-d0-n0t-l0g";
 
+/// The binary that was built with the tests, or, for figures, the one that `TOLLGATE_BINARY` names.
 pub fn binary() -> &'static str {
-    env!("CARGO_BIN_EXE_tollgate")
+    static NAMED: LazyLock<Option<String>> =
+        LazyLock::new(|| std::env::var("TOLLGATE_BINARY").ok());
+    NAMED.as_deref().unwrap_or(env!("CARGO_BIN_EXE_tollgate"))
 }
 
 pub fn bookstore() -> PathBuf {
