@@ -78,9 +78,9 @@ fn an_api_costs_beside_another_what_it_costs_alone() {
     let service = Service::new();
     let world = two_apis(&service).start();
     let (cheap_calls, costly_calls) = (3_000, 600);
-    // Whoever shares the machine disturbs, and calls that wait together cost less than alone: the claim of 15 % has to be seen once, or
-    // at least thrice that. On one worker
-    // the calls of both wait together and the costly one really gets cheaper; on two, shares are within 5 %.
+    // What the same calls cost alone differs by two fifths from round to round where others share the processor's caches, and calls that
+    // wait together cost less than alone, on one worker as on two: each call of both then needs fewer wake-ups. The claim of 15 % has to
+    // be seen once, or at least thrice that.
     let mut nearest = f64::MAX;
     for _ in 0..6 {
         let alone = |api, calls| {

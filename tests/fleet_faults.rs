@@ -28,6 +28,8 @@ use world::fleet::{Fleet, Member, Special};
 use world::{Service, eventually};
 
 const BOOKS: &str = "/v1/books";
+/// Between calls of strangers, so that their address may go on having keys looked up.
+const PAUSE: Duration = Duration::from_millis(200);
 /// In the form of a key, and nobody's.
 const NOBODY: &str = "tg_live_7FDEL8T1cel14i4aXt9adq2wwGoh";
 
@@ -175,6 +177,7 @@ fn a_control_plane_that_lies_changes_nothing_and_lets_nobody_in() {
             assert_eq!(edge.status(BOOKS, &unlimited), 200, "{lie:?}");
             web += 1;
             assert_eq!(delete(&edge), 403, "{lie:?}");
+            std::thread::sleep(PAUSE);
             let asked = &liar.asked;
             let all = [
                 &asked.policy,
@@ -185,13 +188,14 @@ fn a_control_plane_that_lies_changes_nothing_and_lets_nobody_in() {
             ];
             heard(&asked.noise) || all.into_iter().all(heard)
         });
-        // What was said has its effect, if it has one.
+        // What was said has its effect, if it has one. Not faster than one address may have keys looked up that nobody has.
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_millis(1500) {
             admits_no_stranger(&edge, &revoked);
             assert_eq!(edge.status(BOOKS, &unlimited), 200, "{lie:?}");
             assert_eq!(delete(&edge), 403, "{lie:?}");
             web += 1;
+            std::thread::sleep(PAUSE);
         }
         assert!(edge.node.is_alive(), "{lie:?}");
         for node in [&edge.node, &sidecar.node] {
@@ -212,6 +216,12 @@ fn a_control_plane_that_lies_changes_nothing_and_lets_nobody_in() {
     assert_eq!(edge.status(BOOKS, &revoked), 401);
     eventually("usage is complete", || {
         (fleet.calls("web"), fleet.calls("desk")) == (web, desk)
+    });
+    // Whatever generation was claimed meanwhile, the next true one counts.
+    let other = "spec: ../shop-spec.yaml\nservice: shop\nupstream: service://shop\nsecurity: off\n";
+    std::fs::write(fleet.config("apis/shop.yaml"), other).unwrap();
+    eventually("what is true now is served", || {
+        edge.status(BOOKS, "") == 200
     });
 }
 
@@ -235,19 +245,21 @@ fn change_policy(fleet: &Fleet) {
     std::fs::write(fleet.config("apis/other.yaml"), other).unwrap();
 }
 
-/// Both changes are there. How many calls of the key passed until then.
-fn has_changed(edge: &Member, key: &str) -> u64 {
+/// Both changes are there. Asked of the gateway itself: what it does not refuse yet its sidecar may, and that is billed.
+fn has_changed(edge: &Member, key: &str) {
     eventually("the new API is served", || {
         edge.status("/other/books", "") == 200
     });
-    let mut passed = 0;
     eventually("the change is there", || {
-        let answer = edge.call("DELETE", "/v1/books/moby", &[("x-api-key", key)]);
-        let status = answer.map_or(0, |answer| answer.status);
-        passed += u64::from(status == 200);
-        status == 403
+        let apis = edge.ask_admin("/apis").map(|answer| answer.json());
+        let apis = apis
+            .as_ref()
+            .and_then(|it| it.as_array().or(it["apis"].as_array()));
+        let shop = apis.and_then(|all| all.iter().find(|api| api["name"] == "shop"));
+        shop.is_some_and(|api| api["generation"] == 2)
     });
-    passed
+    let answer = edge.call("DELETE", "/v1/books/moby", &[("x-api-key", key)]);
+    assert_eq!(answer.unwrap().status, 403);
 }
 
 #[test]
@@ -269,7 +281,7 @@ fn a_node_with_a_full_disk_serves_what_is_new_starts_on_it_and_counts_again() {
     let mut served = stored(&fleet, "web");
     disk.fill();
     change_policy(&fleet);
-    served += has_changed(&edge, &key);
+    has_changed(&edge, &key);
     assert!(
         edge.node
             .log()
@@ -316,7 +328,7 @@ fn a_node_whose_disk_turns_read_only_serves_what_is_new_and_refuses_to_start_on_
         return;
     };
     change_policy(&fleet);
-    served += has_changed(&edge, &key);
+    has_changed(&edge, &key);
     assert!(
         edge.node
             .log()
@@ -391,15 +403,16 @@ fn a_node_whose_clock_jumps_lets_nobody_in_gives_no_quota_twice_and_recovers() {
     eventually("it is served again", || {
         let passed = passes(&edge, &unlimited);
         web += passed;
+        web_refused += 1 - passed;
         passed == 1
     });
     change_policy(&fleet);
-    web += has_changed(&edge, &unlimited);
+    has_changed(&edge, &unlimited);
     let mut refused = 0;
     while refused < 60 {
         match edge.status(BOOKS, &limited) {
             200 => (desk, refused) = (desk + 1, 0),
-            _ => refused += 1,
+            _ => (desk_refused, refused) = (desk_refused + 1, refused + 1),
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -495,10 +508,75 @@ fn a_flood_of_questions_holds_up_neither_quota_nor_revocations() {
     let (judged, refused) = flood.end();
     // Four hundred at once, and two hundred a second.
     let lasted = begun.elapsed().as_secs() + 10;
-    assert!(
-        judged <= 400 + 200 * lasted && refused > judged,
-        "{judged} of {refused}"
+    assert!(judged <= 400 + 200 * lasted, "{judged} in {lasted} s");
+    assert!(refused > 0, "{judged} were judged");
+}
+
+#[test]
+#[ignore = "heavy: twenty gateways; figures, beside a promise"]
+fn twenty_gateways_exceed_a_limit_by_nothing_and_by_a_twentieth_while_nobody_grants() {
+    const AMOUNT: u64 = 4_000;
+    let mut fleet = Fleet::start("");
+    let limits =
+        format!("    limits: [{{ name: all-time, amount: {AMOUNT}, window: lifetime }}]\n");
+    let plan = |name: &str| format!("  {name}:\n    apis: {{ shop: all }}\n{limits}");
+    let plans = format!("plans:\n{}{}", plan("all"), plan("free"));
+    std::fs::write(fleet.config("plans.yaml"), plans).unwrap();
+    let app = Service::new();
+    let _sidecar = fleet.sidecar("shop-1", "shop", &app);
+    let edges: Vec<Member> = (1..=20)
+        .map(|number| fleet.gateway(&format!("edge-{number}")))
+        .collect();
+    let resident = |edge: &Member| {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", edge.node.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kilobytes = line.unwrap().split_whitespace().nth(1).unwrap();
+        kilobytes.parse::<u64>().unwrap()
+    };
+    let memory = edges.iter().map(resident).sum::<u64>() / 20;
+    let (desk, web) = (fleet.key("desk").1, fleet.key("web").1);
+    for (edge, key) in edges.iter().flat_map(|edge| [(edge, &desk), (edge, &web)]) {
+        eventually("the plan is as it was changed", || {
+            let answer = edge.call("GET", BOOKS, &[("x-api-key", key)]);
+            let policy = answer.filter(|it| it.status == 200);
+            policy.is_some_and(|it| it.header("ratelimit-policy").unwrap().contains("q=4000"))
+        });
+    }
+    // Whatever passed until now is counted as well.
+    let passed = |key: &str, most: u64, before: u64| {
+        let count = AtomicU64::new(before);
+        std::thread::scope(|scope| {
+            for edge in &edges {
+                scope.spawn(|| {
+                    let mut refused = 0;
+                    while refused < 100 && count.load(Ordering::Relaxed) < most {
+                        match edge.status(BOOKS, key) {
+                            200 => {
+                                count.fetch_add(1, Ordering::Relaxed);
+                                refused = 0;
+                            }
+                            429 | 503 => refused += 1,
+                            other => panic!("{other}"),
+                        }
+                        if refused > 0 {
+                            std::thread::sleep(Duration::from_millis(40));
+                        }
+                    }
+                });
+            }
+        });
+        count.into_inner()
+    };
+    let (before_desk, before_web) = (stored(&fleet, "desk"), stored(&fleet, "web"));
+    let steady = passed(&desk, u64::MAX, before_desk);
+    let half = passed(&web, AMOUNT / 2, before_web);
+    fleet.control.kill();
+    let away = passed(&web, u64::MAX, half);
+    println!(
+        "{steady} of {AMOUNT} passed with a grantor, {away} without one from the middle on; {memory} KiB resident each"
     );
+    assert!(steady <= AMOUNT, "{steady}");
+    assert!(away <= AMOUNT + AMOUNT / 20, "{away}");
 }
 
 /// A node that asks as fast as it can whether calls may pass.

@@ -1,6 +1,6 @@
 //! Long streams of a gRPC service: each message goes on as it comes, and none is kept.
 //!
-//! What is printed with `--nocapture` are the figures of `benches/README.md`, which are of the release build (`TOLLGATE_TEST_BINARY`).
+//! What is printed with `--nocapture` are the figures of `benches/README.md`, which are of the release build (`TOLLGATE_BINARY`).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

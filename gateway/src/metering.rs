@@ -124,8 +124,11 @@ impl Metering {
         if let (Some(worker), Some(_)) = (WORKER.get(), self.journal.get()) {
             self.bind(worker);
         }
+        // A thread that is no worker records nothing, and refuses only what no worker could record.
         let refuses = |it: &Opening| it.limits.on_full == OnFull::Refuse;
-        admits().unwrap_or(!self.opening.as_ref().is_some_and(refuses))
+        let unrecordable =
+            self.journal.get().is_none() && self.opening.as_ref().is_some_and(refuses);
+        admits().unwrap_or(!unrecordable)
     }
 
     /// Ends the journal in order, within `limit`.

@@ -47,13 +47,11 @@ pub const HOST: &str = "bookstore.test";
 /// A secret that may show up nowhere.
 pub const SECRET: &str = "s3cr3t-d0-n0t-l0g";
 
-/// The gateway under test: `TOLLGATE_TEST_BINARY` names another build of it.
+/// The binary that was built with the tests, or, for figures, the one that `TOLLGATE_BINARY` names.
 pub fn binary() -> &'static str {
-    static BINARY: LazyLock<String> = LazyLock::new(|| {
-        std::env::var("TOLLGATE_TEST_BINARY")
-            .unwrap_or_else(|_| env!("CARGO_BIN_EXE_tollgate").to_owned())
-    });
-    &BINARY
+    static NAMED: LazyLock<Option<String>> =
+        LazyLock::new(|| std::env::var("TOLLGATE_BINARY").ok());
+    NAMED.as_deref().unwrap_or(env!("CARGO_BIN_EXE_tollgate"))
 }
 
 pub fn bookstore() -> PathBuf {

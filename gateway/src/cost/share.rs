@@ -67,11 +67,10 @@ impl Costs {
     }
 }
 
-/// What work weighs in CPU time. Polls are timed by the clock on the wall: on a machine that is busy with others less of that is CPU
-/// time. What the polls do not see (the runtime, the kernel waking it, the log's thread) comes with each poll.
+/// What work weighs in CPU time. A sample of polls is timed, and may come to more than all of them took. What the polls do not see (the runtime, the kernel waking it, the log's thread) comes with each poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rates {
-    /// CPU time per time of polls, in parts of [`ONE`]; at most one.
+    /// CPU time per time of polls as they were sampled, in parts of [`ONE`]; at most one.
     scale: u64,
     /// CPU nanoseconds that come with each poll.
     per_poll: u64,
@@ -213,7 +212,7 @@ mod tests {
         assert_eq!((rates.scale, rates.per_poll), (ONE, 9_999));
         let millis = [first, second].map(|it| (it.cpu_nanos() + 1_000_000) / 1_000_000);
         assert_eq!(millis, [40, 95]);
-        // Somebody else had the machine half of the time.
+        // The sample came to twice what there was.
         second.weigh(seen(80, 500));
         division.divide(cpu + 40_000_000, &nobody, accounts.iter());
         assert_eq!((second.cpu_nanos() + 1_000_000) / 1_000_000, 95 + 40);
