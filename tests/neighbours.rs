@@ -284,7 +284,8 @@ fn a_page_of_another_site_opens_no_websocket() {
 #[test]
 fn pages_of_other_sites_open_a_websocket_where_the_api_file_names_them() {
     let library = Library::new();
-    let world = library.world("websocket_origins: ['https://app.example', 'https://*.shop.example']\n");
+    let world =
+        library.world("websocket_origins: ['https://app.example', 'https://*.shop.example']\n");
     for (origin, status) in [
         (format!("http://{HOST}"), 101),
         ("https://app.example".to_owned(), 101),
@@ -301,7 +302,10 @@ fn pages_of_other_sites_open_a_websocket_where_the_api_file_names_them() {
     }
     // Two are told as one: the worse.
     let mut fields = UPGRADE.to_vec();
-    fields.extend([("origin", "https://app.example"), ("origin", "https://evil.example")]);
+    fields.extend([
+        ("origin", "https://app.example"),
+        ("origin", "https://evil.example"),
+    ]);
     let mut client = world.client();
     client.request("GET", "/v1/talk", &fields, b"");
     assert_eq!(client.head().unwrap().status, 403);

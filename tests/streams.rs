@@ -140,7 +140,10 @@ fn a_page_of_another_site_opens_no_websocket_with_what_a_browser_adds() {
     assert_eq!(service.calls().len(), 4, "the refused reach nobody");
     // What a script has to be given by its page is no trap; and without an upgrade the page cannot read the answer.
     let header = ("x-api-key", &*key);
-    assert_eq!(chat(&world, header, Some("https://evil.example")).status, 101);
+    assert_eq!(
+        chat(&world, header, Some("https://evil.example")).status,
+        101
+    );
     let fields = [("cookie", &*cookie), ("origin", "https://evil.example")];
     assert_eq!(world.ask("GET", "/v1/chat", &fields, b"").status, 200);
 }

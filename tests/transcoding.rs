@@ -346,7 +346,10 @@ fn a_body_whose_framing_breaks_or_that_breaks_off_reaches_nobody() {
         is_error(&client.answer().expect(broken), 400, 3);
         assert!(client.is_closed(), "{broken}");
     }
-    for half in ["content-length: 100\r\n\r\n{}", "transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n"] {
+    for half in [
+        "content-length: 100\r\n\r\n{}",
+        "transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n",
+    ] {
         let mut client = world.client();
         client.send(format!("{head}{half}").as_bytes());
         drop(client);
@@ -788,17 +791,41 @@ fn a_profile_changes_how_json_is_read_and_printed_and_the_default_is_strict() {
     // What the file says, what is sent, and the answer; `null`: the default refuses it.
     let table = [
         ("", r#"{"titel": "x"}"#, Value::Null),
-        ("unknown_fields: ignore", r#"{"titel": "x"}"#, named(json!({}))),
+        (
+            "unknown_fields: ignore",
+            r#"{"titel": "x"}"#,
+            named(json!({})),
+        ),
         ("", "{}", named(json!({}))),
         ("print_unset: primitives", "{}", named(unset)),
-        ("", r#"{"format": 1}"#, named(json!({"format": "FORMAT_AUDIO"}))),
-        ("enums: number", r#"{"format": "FORMAT_AUDIO"}"#, named(json!({"format": 1}))),
+        (
+            "",
+            r#"{"format": 1}"#,
+            named(json!({"format": "FORMAT_AUDIO"})),
+        ),
+        (
+            "enums: number",
+            r#"{"format": "FORMAT_AUDIO"}"#,
+            named(json!({"format": 1})),
+        ),
         ("", r#"{"format": "AUDIO"}"#, Value::Null),
-        ("strip_enum_prefix: on", r#"{"format": "AUDIO"}"#, named(json!({"format": "AUDIO"}))),
+        (
+            "strip_enum_prefix: on",
+            r#"{"format": "AUDIO"}"#,
+            named(json!({"format": "AUDIO"})),
+        ),
         ("", r#"{"format": "format_audio"}"#, Value::Null),
-        ("enums_any_case: on", r#"{"format": "format_audio"}"#, named(json!({"format": "FORMAT_AUDIO"}))),
+        (
+            "enums_any_case: on",
+            r#"{"format": "format_audio"}"#,
+            named(json!({"format": "FORMAT_AUDIO"})),
+        ),
         ("", r#"{"pages": 7}"#, named(json!({"pages": "7"}))),
-        ("int64: number", r#"{"pages": "7"}"#, named(json!({"pages": 7}))),
+        (
+            "int64: number",
+            r#"{"pages": "7"}"#,
+            named(json!({"pages": 7})),
+        ),
     ];
     let mut plan = world::Plan::before("");
     for (number, (profile, _, _)) in table.iter().enumerate() {

@@ -376,8 +376,16 @@ async fn a_service_is_asked_by_reflection_over_tls_only_where_its_certificate_is
             continue;
         }
         assert_eq!(told.state, "refused");
-        assert!(told.last_error.contains("error[reflection]"), "{}", told.last_error);
-        assert_eq!(service.asked.load(Ordering::SeqCst), asked, "nothing was asked");
+        assert!(
+            told.last_error.contains("error[reflection]"),
+            "{}",
+            told.last_error
+        );
+        assert_eq!(
+            service.asked.load(Ordering::SeqCst),
+            asked,
+            "nothing was asked"
+        );
     }
 }
 
