@@ -156,8 +156,15 @@ fn first(what: impl Fn(&mut Frames, u32) + Send + Sync + 'static) -> FrameServic
 
 const CREATE: &str = "/library.v1.Library/CreateBook";
 
+/// A path, fields and a body.
+type Asking = (
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    &'static [u8],
+);
+
 /// How a book is added by REST, Connect and gRPC-Web: a call that changes something.
-const CALLERS: [(&str, &[(&str, &str)], &[u8]); 3] = [
+const CALLERS: [Asking; 3] = [
     (
         "/v1/shelves/a/books",
         &[("content-type", "application/json")],
