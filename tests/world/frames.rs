@@ -15,6 +15,7 @@ const RESET: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GO_AWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
 
 /// Of DATA and HEADERS; of SETTINGS and PING it is the acknowledgement.
 const END_STREAM: u8 = 1;
@@ -25,9 +26,9 @@ pub const INTERNAL_ERROR: u32 = 2;
 pub const REFUSED_STREAM: u32 = 7;
 
 /// `:status: 200`, `content-type: application/grpc`, without Huffman coding or table.
-const HEAD: &[u8] = b"\x88\x0f\x10\x10application/grpc";
+pub const HEAD: &[u8] = b"\x88\x0f\x10\x10application/grpc";
 /// `grpc-status: 0`.
-const TRAILERS: &[u8] = b"\x00\x0bgrpc-status\x010";
+pub const TRAILERS: &[u8] = b"\x00\x0bgrpc-status\x010";
 
 /// A service that ends with the test's process.
 pub struct FrameService {
@@ -124,6 +125,20 @@ impl Frames {
     /// The end of an answer.
     pub fn end(&mut self, stream: u32) {
         self.frame(HEADERS, END_HEADERS | END_STREAM, stream, TRAILERS);
+    }
+
+    /// A head or trailers of so many fields of some hundred bytes, the last of which end the stream.
+    pub fn fields(&mut self, stream: u32, beginning: &[u8], count: usize) {
+        let field = [b"\x00\x01x\x64", &[b'x'; 100][..]].concat();
+        let block = [beginning, &field.repeat(count)].concat();
+        let pieces: Vec<&[u8]> = block.chunks(16_384).collect();
+        for (index, piece) in pieces.iter().enumerate() {
+            let last = index + 1 == pieces.len();
+            let kind = if index == 0 { HEADERS } else { CONTINUATION };
+            let flags = if index == 0 { END_STREAM } else { 0 };
+            let end = if last { END_HEADERS } else { 0 };
+            self.frame(kind, flags | end, stream, piece);
+        }
     }
 
     /// Answers all further requests with this message.
