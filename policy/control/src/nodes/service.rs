@@ -28,7 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The service, for the port of nodes.
 pub(super) fn router(control: Control, client: ControlClient) -> axum::Router {
-    let service = ControlServer::new(Nodes { control, client });
+    let service = ControlServer::new(Nodes {
+        control,
+        client,
+        begun: check::Begun::default(),
+    });
     let service = service.max_decoding_message_size(LARGEST);
     axum::Router::new().route_service("/tollgate.control.v1.Control/{method}", service)
 }
@@ -39,6 +43,7 @@ struct Nodes {
     control: Control,
     /// Questions of remote nodes take the same way as those from this process.
     client: ControlClient,
+    begun: check::Begun,
 }
 
 type Stream<T> = Sent<Result<T, Status>>;
@@ -148,8 +153,9 @@ impl control_server::Control for Nodes {
         &self,
         request: Request<wire::CheckRequest>,
     ) -> Result<Response<wire::CheckResponse>, Status> {
-        peer_of(&request)?;
-        check::check(&self.control, request.into_inner()).map(Response::new)
+        let peer = peer_of(&request)?;
+        let checked = check::check(&self.control, &self.begun, peer, request.into_inner());
+        checked.map(Response::new)
     }
 
     async fn leases(

@@ -191,6 +191,11 @@ impl Store {
                 "installation",
                 include_str!("../../migrations/0008_installation.sqlite.sql"),
             ),
+            step(
+                9,
+                "streams",
+                include_str!("../../migrations/0009_streams.sql"),
+            ),
         ]);
         migrate(&self.path, self.pool.clone(), migrator).await
     }

@@ -363,7 +363,7 @@ pub(super) fn ask() -> impl Strategy<Value = LeaseAsk> {
 }
 
 pub(super) fn grant() -> impl Strategy<Value = LeaseGrant> {
-    let parts = (any::<[u64; 6]>(), span(), of(span()), 0..10_000usize);
+    let parts = (any::<[u64; 9]>(), span(), of(span()), 0..10_000usize);
     parts.prop_map(|(numbers, lifetime, reset, closest)| {
         let [number, lease, tokens, owed, rest, credit] = numbers;
         LeaseGrant {
@@ -394,6 +394,9 @@ fn record() -> impl Strategy<Value = UsageRecord> {
             response_bytes,
             cpu_nanos,
             micros,
+            stream_seconds,
+            request_messages,
+            response_messages,
         ] = many;
         UsageRecord {
             at,
@@ -412,6 +415,9 @@ fn record() -> impl Strategy<Value = UsageRecord> {
             response_bytes,
             cpu_nanos,
             micros,
+            stream_seconds,
+            request_messages,
+            response_messages,
         }
     })
 }
