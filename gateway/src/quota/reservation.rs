@@ -48,11 +48,9 @@ impl Tab {
         due
     }
 
-    fn since(&self, index: usize) -> u64 {
-        self.charged
-            .lock()
-            .get(index)
-            .map_or(0, |(_, since)| *since)
+    /// Nothing more goes on it: the call is settled. What was charged, by index of the tolls.
+    fn close(&self) -> SmallVec<[(u64, u64); 3]> {
+        std::mem::take(&mut *self.charged.lock())
     }
 }
 
@@ -119,9 +117,10 @@ impl Reservation {
         if std::mem::replace(&mut self.settled, true) {
             return bill;
         }
-        let tab = self.tab.as_deref();
+        let charged = self.tab.as_ref().map(|tab| tab.close());
+        let charged = charged.unwrap_or_default();
         for (index, (toll, paid)) in self.charges.tolls.iter().zip(&self.paid).enumerate() {
-            let since = tab.map_or(0, |tab| tab.since(index));
+            let since = charged.get(index).map_or(0, |(_, since)| *since);
             match *paid {
                 // It was tried, and that counts.
                 Paid::Taken(taken) if toll.tried && !settled.reached => {
