@@ -363,7 +363,7 @@ pub(super) fn ask() -> impl Strategy<Value = LeaseAsk> {
 }
 
 pub(super) fn grant() -> impl Strategy<Value = LeaseGrant> {
-    let parts = (any::<[u64; 9]>(), span(), of(span()), 0..10_000usize);
+    let parts = (any::<[u64; 6]>(), span(), of(span()), 0..10_000usize);
     parts.prop_map(|(numbers, lifetime, reset, closest)| {
         let [number, lease, tokens, owed, rest, credit] = numbers;
         LeaseGrant {
@@ -382,7 +382,7 @@ pub(super) fn grant() -> impl Strategy<Value = LeaseGrant> {
 
 fn record() -> impl Strategy<Value = UsageRecord> {
     let names = [(); 6].map(|()| text());
-    let counts = (any::<[u32; 2]>(), any::<[u64; 6]>());
+    let counts = (any::<[u32; 2]>(), any::<[u64; 9]>());
     let parts = (time(), names, counts, select(&UsageOutcome::ALL[..]));
     parts.prop_map(|(at, names, (few, many), outcome)| {
         let [organisation, project, consumer, api, operation, plan] = names;
