@@ -466,6 +466,9 @@ fn record(number: u64) -> UsageRecord {
         response_bytes: 1,
         cpu_nanos: 1,
         micros: 1,
+        stream_seconds: 0,
+        request_messages: 0,
+        response_messages: 0,
     }
 }
 

@@ -5,18 +5,24 @@
 //! the API, the operation, the time, and that it was not used before. Not here: the form itself (`tollgate_policy::admission`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::HeaderValue;
 use pingora_error::{ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
 use serde_json::{Map, Value, json};
-use tollgate_policy::access::Identity;
+use tollgate_policy::access::{Identity, Outcome, RuleRef, Witness};
 use tollgate_policy::admission::{Admission, BadAdmission, FIELD, LIFETIME};
 use tollgate_policy::credentials::{BadCredential, Claims};
+use tollgate_policy::directory::{
+    Caller, Consumer, Credential, Defined, Plan, PlanApi, Price, Subscription,
+};
+use tollgate_policy::settings::FailureMode;
 use tollgate_policy::time::Timestamp;
 use tollgate_policy::workload::{Kind, WorkloadId};
 
 use crate::api::Api;
+use crate::identity::held::NoAnswer;
 use crate::identity::{Identified, Identities, Request, Unidentified, clock};
 use crate::journey::Admitted;
 use crate::request::Exchange;
@@ -58,6 +64,7 @@ fn of(exchange: &Exchange, admitted: &Admitted, issuer: WorkloadId) -> Admission
     let operation = admitted.operation();
     let plan = identity.subscription(&api.config.name);
     let held = admitted.identified.held.as_ref();
+    let in_full = operation.is_some_and(|it| it.settings.on_unavailable != FailureMode::FailClosed);
     Admission {
         issuer,
         audience: Arc::clone(&api.config.name),
@@ -70,7 +77,7 @@ fn of(exchange: &Exchange, admitted: &Admitted, issuer: WorkloadId) -> Admission
         credential: held.map(|held| held.reference.clone()),
         end_user: identity.claims.as_ref().map(|it| Arc::clone(&it.subject)),
         plan: plan.map_or_else(|| "".into(), |it| Arc::clone(&it.plan.name)),
-        claims: told(identity),
+        claims: told(identity, &api.config.name, in_full),
     }
 }
 
@@ -80,22 +87,32 @@ fn nonce() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-fn told(identity: &Identity) -> Vec<(Arc<str>, Arc<str>)> {
+/// `in_full`: also what only a sidecar needs that can ask nobody else.
+fn told(identity: &Identity, api: &str, in_full: bool) -> Vec<(Arc<str>, Arc<str>)> {
     let mut told: Vec<(Arc<str>, Arc<str>)> = Vec::new();
     let mut put = |name: &str, value: String| told.push((name.into(), value.into()));
     if let Some(certificate) = &identity.certificate {
         put("certificate", certificate.to_string());
     }
+    let list = |texts: &mut dyn Iterator<Item = &Arc<str>>| {
+        Value::Array(texts.map(|text| Value::from(&**text)).collect()).to_string()
+    };
+    if let Some(caller) = identity.caller.as_ref().filter(|_| in_full) {
+        let consumer = &caller.consumer;
+        put("caller.name", consumer.name.to_string());
+        put("caller.project", consumer.project.to_string());
+        put("caller.organisation", consumer.organisation.to_string());
+        put("caller.credential", caller.credential.id.to_string());
+        let of_plan = identity.subscription(api).map(|held| &held.plan.roles);
+        let roles = consumer.roles.iter().chain(of_plan.into_iter().flatten());
+        put("caller.roles", list(&mut { roles }));
+    }
     if let Some(claims) = &identity.claims {
-        let list = |texts: &[Arc<str>]| {
-            let texts = texts.iter().map(|text| Value::from(&**text));
-            Value::Array(texts.collect()).to_string()
-        };
         put("iss", claims.issuer.to_string());
         put("client", claims.client.to_string());
         put("jti", claims.id.to_string());
-        put("scopes", list(&claims.scopes));
-        put("roles", list(&claims.roles));
+        put("scopes", list(&mut claims.scopes.iter()));
+        put("roles", list(&mut claims.roles.iter()));
         for (name, time) in [("exp", claims.expires), ("iat", claims.issued)] {
             if let Some(time) = time {
                 put(name, time.millis().to_string());
@@ -153,27 +170,47 @@ impl Identities {
             let mut claims = admission.claims.iter();
             claims.find(|(own, _)| **own == *name).map(|(_, it)| it)
         };
-        if let Some(name) = text("certificate") {
-            match self.directory.certificate_revoked(name) {
-                Some(false) => identified.identity.certificate = Some(Arc::clone(name)),
-                Some(true) => return Err(Unidentified::Bad(BadCredential::Revoked)),
-                None => return Err(Unidentified::Unknowable),
+        let settings = api.operations.get(operation).map(|it| &it.settings);
+        let closed = settings.is_none_or(|it| it.on_unavailable == FailureMode::FailClosed);
+        let stands = |identified: &mut Identified, revoked: Option<bool>| match revoked {
+            Some(false) => Ok(()),
+            Some(true) => Err(Unidentified::Bad(BadCredential::Revoked)),
+            None if closed => Err(Unidentified::Unknowable),
+            None => {
+                identified.on_word = true;
+                Ok(())
             }
+        };
+        if let Some(name) = text("certificate") {
+            stands(&mut identified, self.directory.certificate_revoked(name))?;
+            identified.identity.certificate = Some(Arc::clone(name));
         }
         if let Some(claims) = claims(&admission) {
-            match self.directory.token_revoked(&claims) {
-                Some(false) => identified.identity.claims = Some(Arc::new(claims)),
-                Some(true) => return Err(Unidentified::Bad(BadCredential::Revoked)),
-                None => return Err(Unidentified::Unknowable),
-            }
+            let claims = Arc::new(claims);
+            // In this order: a revocation after the question finds what the call stands on.
+            identified.standings.push(self.tokens.stands(&claims));
+            stands(&mut identified, self.directory.token_revoked(&claims))?;
+            identified.identity.claims = Some(claims);
         }
         if let Some(reference) = &admission.credential {
             // The gateway has verified it: no guess.
-            let held = self.directory.find_proven(reference).await?;
+            let held = match self.directory.find_proven(reference).await {
+                Err(NoAnswer::Unavailable) if !closed => {
+                    identified.on_word = true;
+                    self.directory.unasked(reference, caller(&admission))
+                }
+                found => found?,
+            };
             if held.caller.is_none() && identified.identity.is_anonymous() {
-                return Err(Unidentified::Bad(BadCredential::Unknown));
+                return Err(match identified.on_word {
+                    true => Unidentified::Unknowable,
+                    false => Unidentified::Bad(BadCredential::Unknown),
+                });
             }
             identified.stands_on(held)?;
+        }
+        if identified.on_word {
+            self.admissions.on_word.fetch_add(1, Ordering::Relaxed);
         }
         Ok(identified)
     }
@@ -198,6 +235,67 @@ impl Identities {
         Ok(admission)
     }
 }
+
+/// The caller as the gateway told of it: enough for rules and records. What was sold to it, and what it accepted, that one has judged.
+fn caller(admission: &Admission) -> Option<Arc<Caller>> {
+    let text = |name: &str| {
+        let mut claims = admission.claims.iter();
+        claims.find(|(own, _)| **own == *name).map(|(_, it)| it)
+    };
+    let roles = text("caller.roles").and_then(|it| serde_json::from_str::<Vec<String>>(it).ok());
+    let plan = (!admission.plan.is_empty()).then(|| Subscription {
+        api: Arc::clone(&admission.audience),
+        plan: Arc::new(Plan {
+            name: Arc::clone(&admission.plan),
+            apis: vec![PlanApi {
+                api: Arc::clone(&admission.audience),
+                operations: None,
+            }],
+            roles: Vec::new(),
+            terms: Vec::new(),
+            limits: Vec::new(),
+            price: Price::default(),
+            origin: Defined::Store,
+        }),
+        duties: Vec::new(),
+        limits: Vec::new(),
+    });
+    Some(Arc::new(Caller {
+        consumer: Arc::new(Consumer {
+            name: Arc::clone(text("caller.name")?),
+            project: Arc::clone(text("caller.project")?),
+            organisation: Arc::clone(text("caller.organisation")?),
+            suspended: false,
+            roles: roles?.into_iter().map(Arc::from).collect(),
+            explains: false,
+            subscriptions: plan.into_iter().collect(),
+            origin: Defined::Store,
+        }),
+        credential: Credential {
+            id: Arc::clone(text("caller.credential")?),
+            not_before: None,
+            expires: None,
+            operations: None,
+            networks: Vec::new(),
+            referrers: Vec::new(),
+            password: None,
+        },
+    }))
+}
+
+/// Tells an explanation on what the caller was believed.
+pub(crate) fn explain(identified: &Identified, witness: &mut impl Witness) {
+    let gateway = identified.admitted_by.as_ref().map(WorkloadId::to_string);
+    let rule = RuleRef {
+        kind: "admission",
+        name: gateway.unwrap_or_default().into(),
+        place: None,
+    };
+    witness.rule(&rule, Outcome::Passed, format_args!("{ON_WORD}"));
+}
+
+/// For the log, where nobody here could say who calls.
+pub(crate) const ON_WORD: &str = "on the gateway's word: the control plane is away";
 
 /// The token's claims; `None`: no token was shown.
 fn claims(admission: &Admission) -> Option<Claims> {
@@ -234,7 +332,9 @@ fn claims(admission: &Admission) -> Option<Claims> {
 #[derive(Debug, Default)]
 pub(crate) struct Admissions {
     used: parking_lot::Mutex<tollgate_policy::admission::Replays>,
-    believed: std::sync::atomic::AtomicU64,
+    believed: AtomicU64,
+    /// Of these, calls of whose caller nobody here could say anything.
+    on_word: AtomicU64,
     refused: parking_lot::Mutex<std::collections::BTreeMap<&'static str, u64>>,
 }
 
@@ -245,8 +345,7 @@ impl Admissions {
         now: Timestamp,
     ) -> std::result::Result<(), BadAdmission> {
         self.used.lock().first_use(admission, now)?;
-        self.believed
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.believed.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -258,7 +357,7 @@ impl Admissions {
     pub(crate) fn write_page(&self, page: &mut String) {
         use std::fmt::Write as _;
         let name = "tollgate_admissions_total";
-        let believed = self.believed.load(std::sync::atomic::Ordering::Relaxed);
+        let believed = self.believed.load(Ordering::Relaxed);
         let refused = self.refused.lock().clone();
         if believed == 0 && refused.is_empty() {
             return;
@@ -269,5 +368,12 @@ impl Admissions {
         for (why, count) in refused {
             let _ = writeln!(page, "{name}{{result=\"{why}\"}} {count}");
         }
+        let name = "tollgate_admissions_on_word_total";
+        let help = "Of the believed, calls of whose caller nobody could say more while the control plane was away.";
+        let on_word = self.on_word.load(Ordering::Relaxed);
+        let _ = writeln!(
+            page,
+            "# HELP {name} {help}\n# TYPE {name} counter\n{name} {on_word}"
+        );
     }
 }

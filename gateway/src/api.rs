@@ -11,7 +11,7 @@ use tollgate_policy::access::{ApiAccess, Demand};
 use tollgate_policy::classify::Classifier;
 use tollgate_policy::openapi::{self, Description, SchemeKind};
 use tollgate_policy::quota::{Cost, Limit};
-use tollgate_policy::settings::{ApiConfig, Durability, Priority};
+use tollgate_policy::settings::{ApiConfig, Durability, FailureMode, Priority, Recheck};
 use tollgate_policy::{Finding, Place, Severity};
 
 use crate::apis::{MAX_BASE_SEGMENTS, base_segments};
@@ -101,6 +101,10 @@ pub struct Resolved {
     pub durability: Durability,
     /// How long callers known from before are served while nobody can say whether they were revoked.
     pub stale_ok: Duration,
+    /// What a gateway's admission is worth where the caller cannot be looked up.
+    pub on_unavailable: FailureMode,
+    /// When a call that goes on is judged again.
+    pub recheck: Recheck,
     /// A credential is demanded, and demanding it is ours.
     pub demands: bool,
     /// `WWW-Authenticate` values (RFC 9110 section 11.6.1). At least one where a credential is looked at, which is also
@@ -244,6 +248,8 @@ impl Resolved {
             priority: said.priority.unwrap_or_default(),
             durability: said.durability.unwrap_or_default(),
             stale_ok: said.stale_ok.unwrap_or(STALE_OK),
+            on_unavailable: said.on_unavailable.unwrap_or_default(),
+            recheck: said.recheck.unwrap_or_default(),
             demands: !demand.admits_anonymous(),
             challenges: match demand {
                 Demand::Public => Vec::new(),

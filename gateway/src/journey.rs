@@ -9,7 +9,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tollgate_policy::access::Grant;
 use tollgate_policy::credentials::certificate::CertificateIdentity;
-use tollgate_policy::settings::{Direction, DoorLimits, Durability, OverloadConfig, Priority};
+use tollgate_policy::settings::{
+    Direction, DoorLimits, Durability, FailureMode, OverloadConfig, Priority,
+};
 use tollgate_policy::workload::{Kind, WorkloadId};
 use tollgate_proto::ControlClient;
 
@@ -214,8 +216,8 @@ pub struct Admitted {
     pub grant: Grant,
     /// What it holds of its quota; `None`: no limit is about it.
     pub reservation: Option<Reservation>,
-    /// Its place among the calls that end when a credential is revoked.
-    _listed: Option<Listed>,
+    /// Its place among the calls that end when policy says so.
+    pub(crate) listed: Option<Listed>,
 }
 
 /// A call to what Tollgate itself answers to the consumers of an API.
@@ -306,6 +308,12 @@ impl Called {
         operation.map_or(Duration::ZERO, |operation| operation.settings.stale_ok)
     }
 
+    /// Whether a gateway's word counts for as long as the control plane is away, or a sidecar's own knowledge alone.
+    pub(crate) fn on_unavailable(&self) -> FailureMode {
+        let operation = self.api.operations.get(self.operation);
+        operation.map_or_else(FailureMode::default, |it| it.settings.on_unavailable)
+    }
+
     /// What the operation is worth when not every call can be served.
     pub(crate) fn priority(&self) -> Priority {
         let operation = self.api.operations.get(self.operation);
@@ -320,9 +328,7 @@ impl Called {
         reservation: Option<Reservation>,
     ) -> Result<Admitted, Denial> {
         let mut listed = None;
-        if !identified.standings.is_empty()
-            && let Some(watch) = Watch::current()
-        {
+        if let Some(watch) = Watch::current() {
             listed = Some(standing::list(identified.standings.clone(), watch));
             // A revocation between identification and the line above found nothing to end.
             if identified
@@ -341,7 +347,7 @@ impl Called {
             identified,
             grant,
             reservation,
-            _listed: listed,
+            listed,
         })
     }
 }

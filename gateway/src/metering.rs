@@ -312,6 +312,9 @@ impl Exchange {
             response_bytes: self.body_sent,
             cpu_nanos: self.shared.costs.of_call(),
             micros: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            stream_seconds: self.streamed.seconds,
+            request_messages: self.streamed.request_messages,
+            response_messages: self.streamed.response_messages,
         };
         WRITER.with_borrow(|writer| {
             let Some(writer) = writer else { return };

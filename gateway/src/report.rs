@@ -25,6 +25,8 @@ pub struct UpstreamStory {
     pub attempts: u32,
     /// Whether anything of the request went to the service.
     pub sent: bool,
+    /// Whether anything had gone before the current attempt.
+    pub sent_before: bool,
     /// Status of the service's answer; 0 where there was none.
     pub status: u16,
     /// The last one, as records name it.

@@ -8,6 +8,8 @@ mod authorise;
 mod classified;
 mod consumer;
 mod cut_off;
+pub(crate) mod flow;
+pub(crate) mod ongoing;
 mod origin;
 mod reserve;
 
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 use tollgate_policy::access::{self, Grant, Witness};
-use tollgate_policy::settings::Direction;
+use tollgate_policy::settings::{Direction, FailureMode};
 use tollgate_policy::workload::WorkloadId;
 
 use crate::admission;
@@ -37,6 +39,7 @@ use crate::report::UpstreamStory;
 use crate::telemetry::{OperationMetrics, RequestId, TraceContext};
 use crate::{own, verdict};
 use classified::{Classified, matched};
+use flow::{Stream, Streamed};
 
 /// One request and its answer.
 #[derive(Debug)]
@@ -72,6 +75,10 @@ pub struct Exchange {
     /// What the service said about the cost of the call.
     pub(crate) said: SmallVec<[Said; 1]>,
     pub(crate) is_settled: bool,
+    /// It goes on for long, or is a stream of messages.
+    pub(crate) stream: Option<Box<Stream>>,
+    /// What it came to as a stream, once it is settled.
+    pub(crate) streamed: Streamed,
     /// What the call came to, once it is settled.
     pub(crate) bill: Bill,
     pub(crate) held: Held,
@@ -103,6 +110,8 @@ impl Exchange {
             body_sent: 0,
             said: SmallVec::new(),
             is_settled: false,
+            stream: None,
+            streamed: Streamed::default(),
             bill: Bill::default(),
             held: Held::default(),
             workload: None,
@@ -318,6 +327,12 @@ impl Exchange {
             let own = (&**api, called.operation);
             let identities = Arc::clone(&self.shared.identities);
             let admitted = identities.admitted(own, admission, request).await;
+            if let Ok(admitted) = &admitted
+                && admitted.on_word
+            {
+                self.reason = Cow::Borrowed(admission::ON_WORD);
+                admission::explain(admitted, witness);
+            }
             return admitted.map_err(|why| {
                 self.reason = verdict::reason_of(&why);
                 verdict::unidentified(api, called.operation, why)
@@ -451,8 +466,12 @@ fn current_policy<'c>(
     {
         return Err(Denial::CredentialRevoked);
     }
+    // Whom a gateway admitted just now was not revoked as far as that one knew.
+    let vouched_for =
+        identified.admitted_by.is_some() && called.on_unavailable() == FailureMode::FailOpen;
     if let Some(contact) = &shared.contact
         && !identified.identity.is_anonymous()
+        && !vouched_for
         && contact.silence(Instant::now()) > called.stale_ok()
     {
         return Err(Denial::PolicyUnavailable);

@@ -11,7 +11,7 @@ impl Exchange {
     pub(crate) fn releases(&mut self, tasks: &[HttpTask], end: bool) {
         for task in tasks {
             if let HttpTask::Body(Some(bytes), _) = task {
-                self.body_sent += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                self.sends(bytes);
             }
         }
         if end {
@@ -30,10 +30,15 @@ impl Exchange {
             return;
         };
         self.is_settled = true;
+        let streamed = self.stream.as_ref().map(|it| it.streamed());
+        let streamed = streamed.unwrap_or_default();
+        self.streamed = streamed;
         let settled = Settled {
             reached: self.upstream.sent,
             request_bytes: self.body_received,
             response_bytes: self.body_sent,
+            messages: streamed.request_messages + streamed.response_messages,
+            seconds: streamed.seconds,
             said: &self.said,
         };
         self.bill = match &mut admitted.reservation {

@@ -145,6 +145,8 @@ async fn a_consumer_that_called_takes_less_than_two_kilobytes_here_and_at_the_gr
             request_bytes: 0,
             response_bytes: 0,
             said: &[],
+            messages: 0,
+            seconds: 0,
         });
     }
     let each = (TAKEN.load(Ordering::Relaxed) - before) / CONSUMERS;

@@ -165,6 +165,9 @@ fn list(control: &Control, asked: &Asked) -> anyhow::Result<ExitCode> {
                 ("MONEY", "/money"),
                 ("REQUEST BYTES", "/request_bytes"),
                 ("RESPONSE BYTES", "/response_bytes"),
+                ("STREAM SECONDS", "/stream_seconds"),
+                ("REQUEST MESSAGES", "/request_messages"),
+                ("RESPONSE MESSAGES", "/response_messages"),
             ]);
             control.print_list(control.list(&path)?, &columns)
         }

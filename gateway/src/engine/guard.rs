@@ -156,7 +156,7 @@ impl<P: HttpServerApp + Send + Sync + 'static> HttpServerApp for Guarded<P> {
             // Polled again, it finds itself cut off, and answers. What hangs elsewhere is dropped.
             Err(cut) => {
                 let patience = match cut {
-                    Cut::Revoked => LAST_WORD_REVOKED,
+                    Cut::Revoked | Cut::Ended(_) => LAST_WORD_REVOKED,
                     Cut::Total | Cut::AnswerLate | Cut::BodySlow | Cut::BodyMalformed => LAST_WORD,
                 };
                 pingora_timeout::timeout(patience, served)

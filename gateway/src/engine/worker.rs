@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pingora_core::apps::HttpServerApp;
 use pingora_core::server::configuration::ServerConf;
@@ -20,7 +20,7 @@ use crate::listener::{self, Door, Drain};
 use crate::transcode::link;
 use crate::upstream::pool;
 
-/// How often a worker looks through its idle connections to the services.
+/// How often a worker looks through its idle connections to the services, and through its calls that go on.
 const POOL_SWEEP: Duration = Duration::from_secs(1);
 
 /// Attempts pingora may make for one request; ours are counted per operation and end earlier.
@@ -114,6 +114,10 @@ async fn sweep() {
         ticks.tick().await;
         pool::sweep();
         link::sweep();
+        for call in standing::look(Instant::now()) {
+            // Beside the others: it may have to ask for quota.
+            tokio::spawn(call.look_again());
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::frames::Frames;
+use super::unsent;
 use crate::denial::Denial;
 use crate::door::asked::is_grpc;
 use crate::explain;
@@ -29,7 +29,7 @@ pub async fn refuse(session: &mut Session, denial: &Denial, exchange: &Exchange)
     }
     let head = session.req_header();
     if head.version == http::Version::HTTP_2 && is_grpc(head) {
-        return refuse_grpc(session, denial, request_id).await;
+        return refuse_grpc(session, denial, exchange).await;
     }
     let bodiless = head.method == http::Method::HEAD;
     let (face, operation) = match &exchange.journey {
@@ -97,24 +97,29 @@ fn head_of(status: u16, denial: &Denial, exchange: &Exchange) -> Result<Response
         }
     }
     answer.insert_header("x-request-id", exchange.request_id.as_str())?;
+    unsent::say(&mut answer, exchange)?;
     if let Some(explanation) = exchange.explanation() {
         answer.insert_header(explain::FIELD, explanation)?;
     }
     Ok(answer)
 }
 
-/// Ends an answer that is under way, with the reason where its protocol has a place for one: a closing frame of a WebSocket, the
-/// status of gRPC. Whether or not that arrives, the stream ends.
-pub(super) async fn end_stream(
-    session: &mut Session,
-    denial: &Denial,
-    frames: Option<Box<Frames>>,
-) {
+/// Ends an answer that is under way, with the reason where its protocol has a place for one: a closing frame of a WebSocket, an
+/// event, the status of gRPC. Whether or not that arrives, the stream ends.
+pub(super) async fn end_stream(session: &mut Session, denial: &Denial, exchange: &Exchange) {
+    let response = exchange.stream.as_ref().map(|it| &it.spoken.response);
+    let request_id = exchange.request_id.as_str();
+    let farewell = response.and_then(|it| it.farewell(denial, request_id));
     if session.was_upgraded() {
-        let farewell = frames.unwrap_or_default().farewell();
         if farewell.is_some() {
             let _gone = session.write_response_body(farewell, true).await;
         }
+        return;
+    }
+    if farewell.is_some() {
+        // Not its last piece: a stream that was cut off does not look complete.
+        let tasks = vec![HttpTask::Body(farewell, false)];
+        let _gone = session.write_response_tasks(tasks).await;
         return;
     }
     let head = session.req_header();
@@ -133,8 +138,10 @@ pub(super) async fn end_stream(
 }
 
 /// Trailers-only: status and message in the head (gRPC over HTTP/2, "Responses").
-async fn refuse_grpc(session: &mut Session, denial: &Denial, request_id: &str) -> Result<()> {
-    let mut answer = ResponseHeader::build(200, Some(5))?;
+async fn refuse_grpc(session: &mut Session, denial: &Denial, exchange: &Exchange) -> Result<()> {
+    let request_id = exchange.request_id.as_str();
+    let mut answer = ResponseHeader::build(200, Some(6))?;
+    unsent::say(&mut answer, exchange)?;
     answer.insert_header("content-type", "application/grpc")?;
     answer.insert_header("grpc-status", denial.grpc_status().to_string())?;
     answer.insert_header("grpc-message", denial.grpc_message())?;

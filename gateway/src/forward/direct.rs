@@ -22,9 +22,10 @@ use tollgate_policy::settings::UpstreamProtocol;
 
 use super::fields::{KEEP_ALIVE, PROXY_CONNECTION, to_service};
 use super::passage::{Passage, exhausted, origin_of};
-use super::{Forwarder, answer, watch};
+use super::{Forwarder, answer, unsent, watch};
 use crate::denial::Denial;
 use crate::journey::{Admitted, Journey};
+use crate::request::flow::Spoken;
 use crate::upstream::{Outcome, pool};
 
 /// How long an idle connection is kept where its peer does not say.
@@ -118,9 +119,11 @@ impl Forwarder {
             Err(error) => return Ok(self.broken(session, passage, reused, error)),
         };
         let (mut answer_head, mut end) = first;
+        unsent::hear(passage, &answer_head);
         self.answer_began(passage, answer_head.status.as_u16());
         frame(&mut answer_head, end, &session.req_header().method);
         self.dress(session, passage, &mut answer_head)?;
+        self.streams(session, passage, &answer_head);
         let mut tasks = vec![HttpTask::Header(answer_head, end)];
         if !end && let Some(task) = ready_task(&mut service).await {
             end = push(&mut tasks, task)?;
@@ -166,6 +169,9 @@ impl Forwarder {
                 return Err(
                     Error::explain(ErrorType::ReadTimedout, "total time exceeded").into_up(),
                 );
+            }
+            if watch::is_long() {
+                self.goes_on(session, passage, Spoken::default());
             }
             let mut tasks = Vec::with_capacity(1);
             let end = push(&mut tasks, task)?;
@@ -295,7 +301,10 @@ async fn first_answer(
             HttpTask::Header(head, end) if !head.status.is_informational() => {
                 return Ok(Ok((head, end)));
             }
-            HttpTask::Header(head, _) if head.status != http::StatusCode::SWITCHING_PROTOCOLS => {
+            HttpTask::Header(mut head, _)
+                if head.status != http::StatusCode::SWITCHING_PROTOCOLS =>
+            {
+                head.remove_header(&unsent::FIELD);
                 let tasks = vec![HttpTask::Header(head, false)];
                 Box::pin(session.write_response_tasks(tasks))
                     .await

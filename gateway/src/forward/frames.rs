@@ -12,15 +12,19 @@ const LONGEST_HEAD: usize = 14;
 /// Opcode of a closing frame.
 const CLOSE: u8 = 8;
 
-/// Status code 1008, "policy violation", with the reason.
-const REVOKED: &[u8] = b"\x88\x14\x03\xf0credential revoked";
+/// Status code 1008, "policy violation".
+const POLICY: [u8; 2] = [0x03, 0xf0];
 
-/// The frames of the service, on their way to the client.
+/// Bytes of a reason: a control frame has at most 125 of payload, and two are the status code's.
+const LONGEST_REASON: u8 = 123;
+
+/// The frames of one direction.
 #[derive(Debug, Default)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     head: SmallVec<[u8; LONGEST_HEAD]>,
     payload_left: u64,
     closed: bool,
+    messages: u64,
 }
 
 impl Frames {
@@ -38,17 +42,32 @@ impl Frames {
             self.head.push(*first);
             bytes = rest;
             if let Some(length) = payload_of(&self.head) {
-                self.closed |= self.head.first().is_some_and(|byte| byte & 0x0f == CLOSE);
+                let first = self.head.first().copied().unwrap_or_default();
+                let opcode = first & 0x0f;
+                self.closed |= opcode == CLOSE;
+                // The last fragment of a message, not a control frame.
+                self.messages += u64::from(first & 0x80 != 0 && opcode < CLOSE);
                 self.payload_left = length;
                 self.head.clear();
             }
         }
     }
 
-    /// The frame that tells of a revocation, where one may stand here.
-    pub(super) fn farewell(&self) -> Option<Bytes> {
+    /// Messages whose last fragment has begun.
+    pub(super) fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// The frame that tells why it ends, where one may stand here. A reason that is too long is left out.
+    pub(super) fn farewell(&self, reason: &str) -> Option<Bytes> {
         let between = self.head.is_empty() && self.payload_left == 0;
-        (between && !self.closed).then(|| Bytes::from_static(REVOKED))
+        let length = u8::try_from(reason.len()).unwrap_or(u8::MAX);
+        let (reason, length) = match length <= LONGEST_REASON {
+            true => (reason, length),
+            false => ("", 0),
+        };
+        let frame = || [&[0x88, length + 2], &POLICY[..], reason.as_bytes()].concat();
+        (between && !self.closed).then(|| Bytes::from(frame()))
     }
 }
 
@@ -85,8 +104,8 @@ mod tests {
                 bytewise.pass(&[*byte]);
             }
         }
-        assert_eq!(whole.farewell(), bytewise.farewell());
-        whole.farewell().is_some()
+        assert_eq!(whole.farewell("why"), bytewise.farewell("why"));
+        whole.farewell("why").is_some()
     }
 
     #[test]
@@ -106,10 +125,13 @@ mod tests {
 
     #[test]
     fn the_farewell_is_a_closing_frame_of_its_length() {
-        let payload = REVOKED.get(2..).unwrap_or_default();
-        assert_eq!(payload_of(REVOKED), u64::try_from(payload.len()).ok());
+        let told = Frames::default().farewell("credential revoked");
+        let told = told.unwrap_or_default();
+        assert_eq!(&*told, b"\x88\x14\x03\xf0credential revoked");
         let mut frames = Frames::default();
-        frames.pass(REVOKED);
-        assert!(frames.closed);
+        frames.pass(&told);
+        assert!(frames.closed && frames.messages == 0);
+        let long = Frames::default().farewell(&"x".repeat(200));
+        assert_eq!(long.as_deref(), Some(b"\x88\x02\x03\xf0".as_slice()));
     }
 }

@@ -16,12 +16,13 @@ use tollgate_policy::settings::UpstreamProtocol;
 
 use super::fields::to_service;
 use super::passage::{Passage, exhausted, origin_of, peer_of};
-use super::watch::{Cut, Watch};
-use super::{Forwarder, answer};
+use super::watch::{self, Cut, Watch};
+use super::{Forwarder, answer, unsent};
 use crate::denial::Denial;
 use crate::door::asked::is_grpc;
 use crate::journey::Journey;
 use crate::own;
+use crate::request::flow::Spoken;
 use crate::transcode::metadata;
 use crate::upstream::Outcome;
 
@@ -126,6 +127,7 @@ impl ProxyHttp for Forwarder {
         if passage.watch.is_none() {
             passage.watch = watched(session, passage.deadline);
         }
+        self.grpc_streams(session, passage);
         let patience = self.pump_patience(session, passage);
         peer.options.read_timeout = Some(patience.read);
         peer.options.write_timeout = Some(patience.write);
@@ -178,7 +180,12 @@ impl ProxyHttp for Forwarder {
         if let Some(watch) = &passage.watch {
             watch.body_came(length, end);
         }
-        passage.exchange.body_received += u64::try_from(length).unwrap_or(u64::MAX);
+        if watch::is_long() {
+            self.goes_on(session, passage, Spoken::default());
+        }
+        passage
+            .exchange
+            .receives(body.as_deref().unwrap_or_default());
         let limit = match &passage.exchange.journey {
             Journey::Admitted(admitted) => admitted.max_body(&self.shared),
             Journey::Arrived | Journey::Own(_) | Journey::Refused { .. } => 0,
@@ -197,6 +204,7 @@ impl ProxyHttp for Forwarder {
         passage: &mut Passage,
     ) -> Result<()> {
         if !answer.status.is_informational() || answer.status == 101 {
+            unsent::hear(passage, answer);
             self.answer_began(passage, answer.status.as_u16());
         }
         Ok(())
@@ -212,6 +220,7 @@ impl ProxyHttp for Forwarder {
         Self::CTX: Send + Sync,
     {
         self.dress(session, passage, answer)?;
+        self.streams(session, passage, answer);
         if has_no_body(session, answer) {
             passage.exchange.settle(true);
         }
@@ -244,13 +253,12 @@ impl ProxyHttp for Forwarder {
         if passage.deadline.is_some_and(|end| Instant::now() >= end) {
             return Error::e_explain(ErrorType::ReadTimedout, "total time exceeded");
         }
-        if let Some(bytes) = body
-            && session.was_upgraded()
-        {
-            passage.frames.get_or_insert_default().pass(bytes);
+        if watch::is_long() {
+            self.goes_on(session, passage, Spoken::default());
         }
-        let length = body.as_ref().map_or(0, Bytes::len);
-        passage.exchange.body_sent += u64::try_from(length).unwrap_or(u64::MAX);
+        if let Some(bytes) = body {
+            passage.exchange.sends(bytes);
+        }
         if end {
             passage.exchange.settle(true);
         }
@@ -292,7 +300,7 @@ impl ProxyHttp for Forwarder {
             passage.finish_attempt(match cut {
                 Cut::AnswerLate => Outcome::TimedOut,
                 Cut::Total if passage.body_ended => Outcome::TimedOut,
-                Cut::Total | Cut::BodySlow | Cut::BodyMalformed | Cut::Revoked => {
+                Cut::Total | Cut::BodySlow | Cut::BodyMalformed | Cut::Revoked | Cut::Ended(_) => {
                     Outcome::Abandoned
                 }
             });
@@ -331,7 +339,7 @@ impl ProxyHttp for Forwarder {
         Self::CTX: Send + Sync,
     {
         passage.exchange.reason = match passage.cut() {
-            Some(cut) => Cow::Borrowed(cut.reason()),
+            Some(cut) => cut.reason(),
             None => Cow::Owned(error.to_string()),
         };
         // After 101 the bytes are another protocol's: no answer of ours may stand among them.
@@ -356,8 +364,8 @@ impl ProxyHttp for Forwarder {
         };
         passage.exchange.fail(denial.clone());
         let status = denial.status();
-        if denial == Denial::CredentialRevoked && !nothing_written {
-            answer::end_stream(session, &denial, passage.frames.take()).await;
+        if passage.cut().is_some_and(|cut| cut.is_policy()) && !nothing_written {
+            answer::end_stream(session, &denial, &passage.exchange).await;
         }
         if nothing_written {
             session.set_keepalive(None);

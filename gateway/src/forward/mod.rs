@@ -10,7 +10,10 @@ pub mod fields;
 mod frames;
 pub mod hold;
 pub mod hooks;
+pub(crate) mod messages;
 pub mod passage;
+mod streams;
+pub(crate) mod unsent;
 pub mod watch;
 
 use std::sync::Arc;

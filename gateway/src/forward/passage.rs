@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::Forwarder;
 use super::fields::{KEEP_ALIVE, Origin, PROXY_CONNECTION, client_address};
-use super::frames::Frames;
+use super::unsent;
 use super::watch::{self, Cut, Watch};
 use crate::denial::Denial;
 use crate::explain;
@@ -43,8 +43,6 @@ pub struct Passage {
     pub(crate) body_ended: bool,
     /// How long the head of the answer may take, where the watch has to see to it.
     pub(crate) head_patience: Option<Duration>,
-    /// What went to the client since the service agreed to switch to WebSocket.
-    pub(super) frames: Option<Box<Frames>>,
 }
 
 impl Passage {
@@ -62,7 +60,6 @@ impl Passage {
             watch: None,
             body_ended: false,
             head_patience: None,
-            frames: None,
         }
     }
 
@@ -164,6 +161,7 @@ impl Forwarder {
         };
         let story = &mut passage.exchange.upstream;
         story.attempts += 1;
+        story.sent_before = story.sent;
         story.endpoint.clear();
         story.endpoint.extend_from_slice(picked.label().as_bytes());
         passage.picked = Some(picked);
@@ -237,6 +235,7 @@ impl Forwarder {
             session.set_keepalive(None);
         }
         stop_hop_fields(answer);
+        answer.remove_header(&unsent::FIELD);
         drop_idle_framing(answer)?;
         if session.req_header().version == http::Version::HTTP_10 {
             // RFC 9112, section 6.1: no coding for a client that cannot know it. The end of the connection ends the body.

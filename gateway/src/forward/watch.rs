@@ -5,6 +5,7 @@
 //! over, the request is *cut*: the client's side stops giving bytes (the connection asks [`is_cut`] before it reads), so that the
 //! pump comes back with an error and answers as long as it still can. Nothing ticks for a request without limits.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,8 +42,24 @@ pub fn direction() -> Direction {
     WATCH.try_with(|watch| watch.direction).unwrap_or_default()
 }
 
+/// Whether the request this task serves has been under way for longer than most.
+pub fn is_long() -> bool {
+    WATCH
+        .try_with(|watch| watch.long.load(Ordering::Relaxed))
+        .unwrap_or(false)
+}
+
+/// Why a call that was admitted may not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// What the client is told.
+    pub denial: Denial,
+    /// For the log.
+    pub reason: Cow<'static, str>,
+}
+
 /// Which limit was over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// The whole exchange took too long.
     Total,
@@ -54,27 +71,39 @@ pub enum Cut {
     BodyMalformed,
     /// What the call stands on was revoked.
     Revoked,
+    /// It was judged again while it went on, and may not.
+    Ended(Arc<Ending>),
 }
 
 impl Cut {
     /// What the client is told.
-    pub fn denial(self) -> Denial {
+    pub fn denial(&self) -> Denial {
         match self {
             Self::Total | Self::AnswerLate => Denial::UpstreamTimeout,
             Self::BodySlow => Denial::BodyTooSlow,
             Self::BodyMalformed => Denial::Malformed("the chunked body is not well-formed".into()),
             Self::Revoked => Denial::CredentialRevoked,
+            Self::Ended(ending) => ending.denial.clone(),
         }
     }
 
     /// For the log.
-    pub fn reason(self) -> &'static str {
-        match self {
+    pub fn reason(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::Total => "the total time of the exchange is over",
             Self::AnswerLate => "the head of the answer did not come in time",
             Self::BodySlow => "the request body came too slowly",
             Self::BodyMalformed => "the chunked body is not well-formed",
             Self::Revoked => "the credential was revoked while the call was under way",
+            Self::Ended(ending) => return ending.reason.clone(),
+        })
+    }
+
+    /// Whether policy ended the call, and no limit on time or form.
+    pub fn is_policy(&self) -> bool {
+        match self {
+            Self::Revoked | Self::Ended(_) => true,
+            Self::Total | Self::AnswerLate | Self::BodySlow | Self::BodyMalformed => false,
         }
     }
 }
@@ -84,6 +113,7 @@ impl Cut {
 pub struct Watch {
     armed: Notify,
     cut: AtomicBool,
+    long: AtomicBool,
     limits: Mutex<Limits>,
     request_id: OnceLock<RequestId>,
     /// Which way the calls of its listener go.
@@ -179,7 +209,19 @@ impl Watch {
 
     /// Which limit ended the request, if one did.
     pub fn over(&self) -> Option<Cut> {
-        self.limits.lock().over
+        self.limits.lock().over.clone()
+    }
+
+    /// It has been under way for longer than most.
+    pub fn is_long_now(&self) {
+        self.long.store(true, Ordering::Relaxed);
+    }
+
+    /// It was judged again, and may not go on: it ends now.
+    pub fn end(&self, ending: Ending) {
+        let cut = Cut::Ended(Arc::new(ending));
+        self.limits.lock().over.get_or_insert(cut);
+        self.armed.notify_one();
     }
 
     /// What the call stands on was revoked: it ends now.
@@ -199,7 +241,7 @@ impl Watch {
         loop {
             match self.look(Instant::now(), rate) {
                 Look::Over(cut) => {
-                    self.cut_off(cut);
+                    self.cut_off(cut.clone());
                     return cut;
                 }
                 Look::Nothing => self.armed.notified().await,
@@ -215,8 +257,8 @@ impl Watch {
 
     fn look(&self, now: Instant, rate: u64) -> Look {
         let limits = self.limits.lock();
-        if limits.over == Some(Cut::Revoked) {
-            return Look::Over(Cut::Revoked);
+        if let Some(cut) = limits.over.as_ref().filter(|cut| cut.is_policy()) {
+            return Look::Over(cut.clone());
         }
         if limits.total.is_some_and(|end| now >= end) {
             return Look::Over(Cut::Total);

@@ -183,6 +183,17 @@ impl Directory {
         self.look_up(reference, None).await
     }
 
+    /// What a call stands on of whose caller nobody here could say anything: a revocation finds it all the same.
+    pub fn unasked(&self, reference: &CredentialRef, caller: Option<Arc<Caller>>) -> Arc<Held> {
+        let consumer = caller.as_ref().map(|caller| &caller.consumer.name);
+        Arc::new(Held {
+            reference: reference.clone(),
+            standing: self.roll.enter(reference, consumer),
+            caller,
+            since: Instant::now(),
+        })
+    }
+
     async fn look_up(
         &self,
         reference: &CredentialRef,

@@ -14,7 +14,7 @@ use super::standing::Standings;
 use super::{Proof, Unidentified};
 
 /// Who calls, and on what that stands.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Identified {
     /// Who.
     pub identity: Identity,
@@ -24,6 +24,8 @@ pub struct Identified {
     pub held: Option<Arc<Held>>,
     /// The gateway that admitted the call, reserved its quota and bills it; `None`: that is for us.
     pub admitted_by: Option<WorkloadId>,
+    /// That gateway's word is all that is known of the caller here: the control plane does not answer.
+    pub on_word: bool,
 }
 
 impl Identified {

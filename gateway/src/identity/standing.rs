@@ -6,11 +6,13 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use crate::forward::watch::Watch;
+use crate::request::ongoing::Ongoing;
 
 /// Set once, when the credential is revoked.
 #[derive(Debug, Default)]
@@ -37,6 +39,10 @@ pub type Standings = SmallVec<[Arc<Standing>; 2]>;
 struct Entry {
     standings: Standings,
     watch: Arc<Watch>,
+    /// It goes on, and is judged again while it does.
+    ongoing: Option<Arc<Ongoing>>,
+    /// Looks at the list it was found at.
+    looks: u32,
 }
 
 thread_local! {
@@ -50,9 +56,48 @@ pub struct Listed {
     slot: usize,
 }
 
+impl Listed {
+    /// From now on the call is judged again while it goes on.
+    pub(crate) fn goes_on(&self, ongoing: Arc<Ongoing>) {
+        CALLS.with_borrow_mut(|calls| {
+            if let Some(entry) = calls.get_mut(self.slot).and_then(Option::as_mut) {
+                entry.ongoing = Some(ongoing);
+            }
+        });
+    }
+}
+
+/// Looks of [`look`] after which a call is one of those that take long.
+const LONG: u32 = 2;
+
+/// Calls of this thread that have to be judged again now. To be asked about once a second: calls that were there twice become long ones.
+pub(crate) fn look(now: Instant) -> Vec<Arc<Ongoing>> {
+    let mut due = Vec::new();
+    CALLS.with_borrow_mut(|calls| {
+        for entry in calls.iter_mut().flatten() {
+            match &entry.ongoing {
+                Some(ongoing) if ongoing.is_due(now) => due.push(ongoing.clone()),
+                Some(_) => {}
+                None => {
+                    entry.looks = entry.looks.saturating_add(1);
+                    if entry.looks == LONG {
+                        entry.watch.is_long_now();
+                    }
+                }
+            }
+        }
+    });
+    due
+}
+
 /// Notes a call that has to end when one of `standings` is withdrawn.
 pub fn list(standings: Standings, watch: Arc<Watch>) -> Listed {
-    let entry = Some(Entry { standings, watch });
+    let entry = Some(Entry {
+        standings,
+        watch,
+        ongoing: None,
+        looks: 0,
+    });
     let free = FREE.with_borrow_mut(Vec::pop);
     let slot = CALLS.with_borrow_mut(|calls| match free {
         Some(slot) => {

@@ -76,15 +76,12 @@ impl Default for Stood {
 }
 
 impl Stood {
-    fn note(&mut self, token: &Token) {
+    fn note(&mut self, standing: &Arc<Standing>, claims: &Arc<Claims>) {
         if self.all.len() >= self.tidy_at {
             self.all.retain(|(standing, _)| standing.strong_count() > 0);
             self.tidy_at = (self.all.len() * 2).max(FEWEST);
         }
-        let weak = (
-            Arc::downgrade(&token.standing),
-            Arc::downgrade(&token.claims),
-        );
+        let weak = (Arc::downgrade(standing), Arc::downgrade(claims));
         self.all.push(weak);
     }
 }
@@ -191,9 +188,16 @@ impl Tokens {
             until,
             keys,
         });
-        self.stood.lock().note(&token);
+        self.stood.lock().note(&token.standing, &token.claims);
         self.verified.insert((digest, issuer.id), token.clone());
         token
+    }
+
+    /// What a call stands on whose token was verified by somebody else. Whether it was revoked before is for the caller to ask, after this.
+    pub fn stands(&self, claims: &Arc<Claims>) -> Arc<Standing> {
+        let standing = Arc::default();
+        self.stood.lock().note(&standing, claims);
+        standing
     }
 
     /// Ends what stands on a token that was revoked, also where the token itself is no longer kept.
@@ -276,6 +280,15 @@ mod tests {
         let now = Timestamp::from_seconds(1);
         assert!(tokens.known(digest, &issuer, now).is_none());
         assert!(tokens.known(Digest([8; 32]), &issuer, now).is_some());
+    }
+
+    #[test]
+    fn a_call_that_another_process_admitted_ends_with_its_token_too() {
+        let tokens = Tokens::default();
+        let (mine, other) = (claims("a"), claims("b"));
+        let (standing, bystander) = (tokens.stands(&mine), tokens.stands(&other));
+        tokens.withdraw(&revoked("a"));
+        assert!(standing.withdrawn() && !bystander.withdrawn());
     }
 
     #[test]

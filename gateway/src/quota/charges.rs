@@ -42,6 +42,10 @@ pub(super) enum Charged {
     Said(Cost),
     /// Request and response bodies, known in the end.
     Bodies,
+    /// Messages of a stream.
+    Messages,
+    /// Seconds of a stream.
+    Seconds,
 }
 
 /// A cost the service tells in a response header.
@@ -54,7 +58,7 @@ pub struct Said {
 }
 
 /// What is known of a call when it ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Settled<'s> {
     /// It reached the service.
     pub reached: bool,
@@ -62,6 +66,10 @@ pub struct Settled<'s> {
     pub request_bytes: u64,
     /// Bytes of response body.
     pub response_bytes: u64,
+    /// Messages of a stream, both ways.
+    pub messages: u64,
+    /// Whole seconds it was open.
+    pub seconds: u64,
     /// What the service's response headers say about costs.
     pub said: &'s [Said],
 }
@@ -81,7 +89,7 @@ impl Charges {
     pub fn response_headers(&self) -> impl Iterator<Item = &Arc<str>> {
         let tolls = self.tolls.iter().filter_map(|toll| match &toll.cost {
             Charged::Said(cost) => Some(cost),
-            Charged::Bodies => None,
+            Charged::Bodies | Charged::Messages | Charged::Seconds => None,
         });
         tolls
             .chain(&self.billed)
@@ -96,8 +104,8 @@ impl Charged {
     /// What has to be there before the call.
     pub(super) fn before(&self, value: impl Fn(&CostSource) -> Option<u64>) -> u64 {
         match self {
-            // One byte, so that nothing passes once all is used.
-            Self::Bodies => 1,
+            // One, so that nothing passes once all is used.
+            Self::Bodies | Self::Messages | Self::Seconds => 1,
             Self::Said(cost) => before(cost, value),
         }
     }
@@ -107,6 +115,8 @@ impl Charged {
         match self {
             _ if !settled.reached => 0,
             Self::Bodies => settled.request_bytes.saturating_add(settled.response_bytes),
+            Self::Messages => settled.messages,
+            Self::Seconds => settled.seconds,
             Self::Said(cost) => after(cost, reserved, settled),
         }
     }
@@ -262,6 +272,8 @@ fn charged(metric: &Metric, said: &[Cost]) -> Option<Charged> {
             source: CostSource::Fixed,
         })),
         Metric::Bytes => Some(Charged::Bodies),
+        Metric::Messages => Some(Charged::Messages),
+        Metric::StreamSeconds => Some(Charged::Seconds),
         Metric::Money | Metric::Units(_) => None,
     }
 }

@@ -65,6 +65,8 @@ impl<'t> Told<'t> {
             Metric::Bytes => policy.push_str(";qu=\"content-bytes\""),
             Metric::Concurrent => policy.push_str(";qu=\"concurrent-requests\""),
             Metric::Money => policy.push_str(";qu=\"money\""),
+            Metric::Messages => policy.push_str(";qu=\"messages\""),
+            Metric::StreamSeconds => policy.push_str(";qu=\"stream-seconds\""),
             Metric::Units(name) => {
                 let _ = write!(policy, ";qu=\"{name}\"");
             }

@@ -32,7 +32,7 @@ use tollgate_proto::ControlClient;
 
 pub use charges::{Charges, Said, Settled, Toll};
 pub use exceeded::Exceeded;
-pub use reservation::{Bill, Reservation};
+pub use reservation::{Bill, Reservation, Tab};
 pub use unpaid::Unpaid;
 
 use crate::api::Api;
@@ -167,6 +167,29 @@ impl Quotas {
     /// Whether the grantor did not answer lately.
     fn is_away(&self, now: Ticks) -> bool {
         now < self.away_until.load(Ordering::Relaxed)
+    }
+
+    /// Charges what a call that goes on has come to since it was last asked. What cannot be taken is owed: it was used.
+    ///
+    /// # Errors
+    /// A limit is reached, or cannot be checked.
+    pub async fn charge_on(&self, tab: &Tab, settled: &Settled<'_>) -> Result<(), Unpaid> {
+        let mut refused = None;
+        for (index, toll) in tab.charges.tolls.iter().enumerate() {
+            let due = tab.due(index, settled);
+            if due == 0 {
+                continue;
+            }
+            match self.pay(toll, due, self.ticks(Instant::now())).await {
+                Ok((Paid::Taken(taken), _)) => toll.held.cell.settle(taken, taken.tokens),
+                Ok((Paid::Owed(_), _)) => {}
+                Err(why) => {
+                    self.owe(&toll.held, due);
+                    refused.get_or_insert(why);
+                }
+            }
+        }
+        refused.map_or(Ok(()), Err)
     }
 
     /// How a toll is paid; false where a shadow would have refused.

@@ -23,7 +23,7 @@ impl Drop for Exchange {
             self.reason = Cow::Borrowed("a panic");
         } else if let Some(cut) = Watch::current().and_then(|watch| watch.over()) {
             self.fail(cut.denial());
-            self.reason = Cow::Borrowed(cut.reason());
+            self.reason = cut.reason();
         }
         // Whoever holds the client's side answers a panic, unless an answer was on its way.
         let answered = panicked && self.upstream.latency.is_none();

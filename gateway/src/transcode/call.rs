@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Request};
 use super::frame::{COMPRESSED, FrameError, FrameReader};
 use super::link::Seat;
 use super::status::{Code, Status};
+use crate::forward::unsent;
 use crate::upstream::Outcome;
 
 /// Why a call did not come to a status of the service's.
@@ -128,6 +129,8 @@ pub struct End {
     pub status: Status,
     /// Trailing metadata.
     pub trailers: HeaderMap,
+    /// It answered in one head, in which it says that nobody behind it saw the call.
+    pub unsent: bool,
 }
 
 /// Sends the head of a call.
@@ -229,13 +232,15 @@ impl Receiving {
         };
         let answered = response.await;
         self.stage = Stage::Failed;
-        let (head, body) = answered.map_err(|error| Failure::of(&error))?.into_parts();
+        let (mut head, body) = answered.map_err(|error| Failure::of(&error))?.into_parts();
+        let unsent = head.headers.remove(&unsent::FIELD).is_some();
         let content_type = head.headers.get(http::header::CONTENT_TYPE);
         let is_grpc = content_type.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"));
         if is_grpc && let Some(status) = Status::read(&head.headers) {
             self.stage = Stage::Ended(Box::new(End {
                 status,
                 trailers: head.headers,
+                unsent,
             }));
             return Ok(HeaderMap::new());
         }
@@ -332,7 +337,11 @@ impl Receiving {
         if status.is_ok() {
             self.frames.end()?;
         }
-        Ok(End { status, trailers })
+        Ok(End {
+            status,
+            trailers,
+            unsent: false,
+        })
     }
 }
 

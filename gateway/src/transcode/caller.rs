@@ -57,7 +57,9 @@ impl Caller<'_> {
         self.spoken |=
             piece.is_none() || (!upgraded && self.session.downstream_session.is_body_done());
         passage.body_ended = self.spoken;
-        passage.exchange.body_received += u64::try_from(length).unwrap_or(u64::MAX);
+        passage
+            .exchange
+            .receives(piece.as_deref().unwrap_or_default());
         if !upgraded && passage.exchange.body_received > self.most {
             return Err(Denial::BodyTooLarge.into());
         }

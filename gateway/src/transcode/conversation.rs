@@ -27,8 +27,9 @@ use crate::denial::Denial;
 use crate::door::asked::is_grpc;
 use crate::forward::passage::Passage;
 use crate::forward::watch::{self, Watch};
-use crate::forward::{Forwarder, answer};
+use crate::forward::{Forwarder, answer, unsent};
 use crate::journey::Journey;
+use crate::request::flow::Spoken;
 use crate::upstream::Outcome;
 
 /// Why a call did not come to its end.
@@ -100,6 +101,9 @@ impl Forwarder {
         plan: &Plan,
     ) -> Result<()> {
         passage.exchange.transcoded = true;
+        if plan.form_streams() {
+            self.goes_on(session, passage, Spoken::told());
+        }
         let mut outlet = Outlet::default();
         let most = match &passage.exchange.journey {
             Journey::Admitted(admitted) => admitted.max_body(&self.shared),
@@ -255,6 +259,7 @@ impl Forwarder {
             Trouble::Gone(error) => {
                 let cut = passage.cut();
                 let denial = cut
+                    .as_ref()
                     .map(watch::Cut::denial)
                     .or_else(|| Self::denial_of(&error));
                 let Some(denial) = denial else {
@@ -262,7 +267,7 @@ impl Forwarder {
                     passage.finish_attempt(Outcome::Abandoned);
                     return Err(error);
                 };
-                let reason = cut.map_or_else(|| error.to_string().into(), |it| it.reason().into());
+                let reason = cut.map_or_else(|| error.to_string().into(), |it| it.reason());
                 passage.exchange.reason = reason;
                 self.deny(caller, passage, plan, outlet, &denial, &mut written);
             }
@@ -343,11 +348,12 @@ impl Forwarder {
             }
             head.set_version(Version::HTTP_11);
             self.dress(session, passage, &mut head).map_err(gone)?;
+            unsent::say(&mut head, &passage.exchange).map_err(gone)?;
             tasks.push(HttpTask::Header(head, plan.head_only));
         }
         let upgraded = plan.form == Form::Socket && session.was_upgraded();
         if upgraded {
-            passage.exchange.body_sent += u64::try_from(body.len()).unwrap_or(u64::MAX);
+            passage.exchange.sends(&body);
             let body = (!body.is_empty()).then(|| Bytes::from(body));
             tasks.push(HttpTask::UpgradedBody(body, end));
         } else if !plan.head_only && (!body.is_empty() || end) {

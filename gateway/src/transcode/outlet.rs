@@ -192,6 +192,7 @@ impl Outlet {
                     written.head = stream_head(plan, &self.initial).ok();
                 }
                 let end = End {
+                    unsent: false,
                     status: status.clone(),
                     trailers: trailers.clone(),
                 };

@@ -16,6 +16,7 @@ use super::unfit::Unfit;
 use crate::denial::Denial;
 use crate::forward::Forwarder;
 use crate::forward::passage::Passage;
+use crate::forward::unsent;
 use crate::journey::Journey;
 
 /// Messages that are there already go out in one write up to this size.
@@ -93,11 +94,15 @@ impl Talk<'_, '_> {
                     return Err(Denial::Unfit(Box::new(Unfit::whole(text))).into());
                 }
                 messages.extend_from_slice(&message);
+                passage.exchange.hears_message();
             }
             if !messages.is_empty() {
                 self.sending.queue(messages.freeze(), false);
             } else if !self.said_all && (self.caller.spoken || inlet.is_over()) {
                 let last = inlet.finish(self.plan)?;
+                if last.is_some() {
+                    passage.exchange.hears_message();
+                }
                 self.sending.queue(last.unwrap_or_default(), true);
                 self.said_all = true;
             }
@@ -157,7 +162,7 @@ impl Talk<'_, '_> {
                 if !passage.answered && self.plan.form_streams() {
                     forwarder.answer_began(passage, 200);
                 }
-                let made = self.messages(message, &mut written);
+                let made = self.messages(message, passage, &mut written);
                 if let Err(trouble) = made {
                     // What came before it belongs to the caller.
                     self.write(forwarder, passage, written, false).await?;
@@ -170,6 +175,9 @@ impl Talk<'_, '_> {
                 let status = end.status.code;
                 if !end.status.is_ok() {
                     passage.exchange.reason = Cow::Borrowed(status.name());
+                }
+                if end.unsent {
+                    unsent::heard(passage);
                 }
                 forwarder.answer_judged(passage, status.http(), status.blames_service());
                 self.outlet.end(self.plan, &end, &mut written)?;
@@ -189,13 +197,16 @@ impl Talk<'_, '_> {
     fn messages(
         &mut self,
         first: Message,
+        passage: &mut Passage,
         written: &mut Written,
     ) -> std::result::Result<(), Trouble> {
+        passage.exchange.says_message();
         self.outlet.message(self.plan, first, written)?;
         while written.body.len() < WRITE_BYTES {
             let Some(message) = self.receiving.ready()? else {
                 break;
             };
+            passage.exchange.says_message();
             self.outlet.message(self.plan, message, written)?;
         }
         Ok(())

@@ -195,6 +195,11 @@ impl Picked {
         &self.in_flight.0.peer
     }
 
+    /// Who it has to be, and by its certificate is.
+    pub fn id(&self) -> Option<&WorkloadId> {
+        self.in_flight.0.id.as_ref()
+    }
+
     /// Host and port as configured, for `Host` rewriting and logs; the port is left out where it is the scheme's own,
     /// and a Unix socket is `localhost`.
     pub fn authority(&self) -> &str {

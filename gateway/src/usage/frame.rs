@@ -214,6 +214,13 @@ impl Frame {
         self.varint(record.response_bytes);
         self.varint(record.cpu_nanos);
         self.varint(record.micros);
+        let stream = stream(record);
+        // Most calls are none, and their records stay as they were.
+        if stream != [0; 3] {
+            for number in stream {
+                self.varint(number);
+            }
+        }
     }
 
     /// The end: no record has the number `next` or a later one.
@@ -304,6 +311,14 @@ pub fn names(record: &UsageRecord) -> [&Arc<str>; NAMES_PER_RECORD] {
     ]
 }
 
+fn stream(record: &UsageRecord) -> [u64; 3] {
+    [
+        record.stream_seconds,
+        record.request_messages,
+        record.response_messages,
+    ]
+}
+
 /// What a frame says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
@@ -384,7 +399,7 @@ fn record(body: &[u8], name: impl Fn(u32) -> Option<Arc<str>>) -> Option<Entry> 
     let mut named = || name(u32::try_from(rest.varint()?).ok()?);
     let (organisation, project, consumer) = (named()?, named()?, named()?);
     let (api, operation, plan) = (named()?, named()?, named()?);
-    let record = UsageRecord {
+    let mut record = UsageRecord {
         at: Timestamp::from_millis(at),
         organisation,
         project,
@@ -404,7 +419,15 @@ fn record(body: &[u8], name: impl Fn(u32) -> Option<Arc<str>>) -> Option<Entry> 
         response_bytes: rest.varint()?,
         cpu_nanos: rest.varint()?,
         micros: rest.varint()?,
+        stream_seconds: 0,
+        request_messages: 0,
+        response_messages: 0,
     };
+    if !rest.0.is_empty() {
+        record.stream_seconds = rest.varint()?;
+        record.request_messages = rest.varint()?;
+        record.response_messages = rest.varint()?;
+    }
     rest.0.is_empty().then_some(Entry::Record(sequence, record))
 }
 

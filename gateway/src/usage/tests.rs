@@ -59,6 +59,10 @@ fn record(n: u64) -> UsageRecord {
         response_bytes: u64::MAX - n,
         cpu_nanos: 20_000 + n,
         micros: 1_500,
+        // Most records are of no stream.
+        stream_seconds: if n.is_multiple_of(4) { n } else { 0 },
+        request_messages: if n.is_multiple_of(8) { n * 2 } else { 0 },
+        response_messages: if n.is_multiple_of(8) { n * 3 } else { 0 },
     }
 }
 

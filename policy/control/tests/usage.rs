@@ -47,6 +47,9 @@ fn record(consumer: &str, operation: &str, units: u64) -> UsageRecord {
         response_bytes: 1000,
         cpu_nanos: 5000,
         micros: 300,
+        stream_seconds: 0,
+        request_messages: 0,
+        response_messages: 0,
     }
 }
 
@@ -523,7 +526,7 @@ async fn usage_is_exported_as_csv_and_as_events_that_keep_their_ids() {
     let lines: Vec<&str> = csv.split("\r\n").collect();
     assert_eq!(
         lines[0],
-        "from,to,operation,records,calls,units,money,request_bytes,response_bytes,cpu_nanos,micros"
+        "from,to,operation,records,calls,units,money,request_bytes,response_bytes,cpu_nanos,micros,stream_seconds,request_messages,response_messages"
     );
     assert_eq!(
         lines[1],

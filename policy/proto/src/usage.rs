@@ -71,6 +71,12 @@ pub struct UsageRecord {
     pub cpu_nanos: u64,
     /// From its head to the end of its answer.
     pub micros: u64,
+    /// Whole seconds a stream was open; 0 for what is none.
+    pub stream_seconds: u64,
+    /// Messages of a stream that the caller sent.
+    pub request_messages: u64,
+    /// Messages of a stream that the caller got.
+    pub response_messages: u64,
 }
 
 /// How a call ended, as far as usage is concerned.

@@ -80,6 +80,10 @@ pub enum Metric {
     Money,
     /// Calls under way at the same time.
     Concurrent,
+    /// Messages of streams, both ways.
+    Messages,
+    /// Whole seconds streams are open.
+    StreamSeconds,
     /// Cost units of a name of the publisher's choice, `units` where it chose none.
     Units(Arc<str>),
 }
@@ -92,6 +96,8 @@ impl Metric {
             Self::Bytes => "bytes",
             Self::Money => "money",
             Self::Concurrent => "concurrent",
+            Self::Messages => "messages",
+            Self::StreamSeconds => "stream_seconds",
             Self::Units(name) => name,
         }
     }
@@ -103,6 +109,8 @@ impl Metric {
             "bytes" => Self::Bytes,
             "money" => Self::Money,
             "concurrent" => Self::Concurrent,
+            "messages" => Self::Messages,
+            "stream_seconds" => Self::StreamSeconds,
             other => Self::Units(other.into()),
         }
     }

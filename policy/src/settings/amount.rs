@@ -14,7 +14,11 @@ pub(super) fn amount(metric: &Metric, text: &str) -> Result<u64, Wrong> {
     match metric {
         Metric::Bytes => bytes(text),
         Metric::Money => money(text),
-        Metric::Calls | Metric::Concurrent | Metric::Units(_) => value::number(text, 0, MOST),
+        Metric::Calls
+        | Metric::Concurrent
+        | Metric::Messages
+        | Metric::StreamSeconds
+        | Metric::Units(_) => value::number(text, 0, MOST),
     }
 }
 
@@ -35,7 +39,11 @@ pub(super) fn written(metric: &Metric, amount: u64) -> String {
             let digits = micros.trim_end_matches('0');
             format!("{}.{digits:0<2}", amount / MICRO)
         }
-        Metric::Calls | Metric::Concurrent | Metric::Units(_) => amount.to_string(),
+        Metric::Calls
+        | Metric::Concurrent
+        | Metric::Messages
+        | Metric::StreamSeconds
+        | Metric::Units(_) => amount.to_string(),
     }
 }
 

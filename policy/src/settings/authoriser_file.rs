@@ -142,7 +142,7 @@ fn deadline(text: &str) -> Result<Duration, Wrong> {
     })
 }
 
-fn failure(text: &str) -> Result<FailureMode, Wrong> {
+pub(super) fn failure(text: &str) -> Result<FailureMode, Wrong> {
     match text {
         "fail_open" => Ok(FailureMode::FailOpen),
         "degraded" => Ok(FailureMode::Degraded),

@@ -74,13 +74,16 @@ pub(super) fn costs(reader: &mut Reader, field: &str, written: &WrittenCosts) ->
 /// A metric whose cost can be written.
 fn counted(text: &str) -> Result<Metric, Wrong> {
     match names::metric(text)? {
-        metric @ (Metric::Bytes | Metric::Concurrent) => Err(Wrong::new(
-            format!(
-                "what a call costs in {} is seen, not written",
-                metric.as_str()
-            ),
-            "remove it; a limit on it counts all the same",
-        )),
+        metric
+        @ (Metric::Bytes | Metric::Concurrent | Metric::Messages | Metric::StreamSeconds) => {
+            Err(Wrong::new(
+                format!(
+                    "what a call costs in {} is seen, not written",
+                    metric.as_str()
+                ),
+                "remove it; a limit on it counts all the same",
+            ))
+        }
         metric @ (Metric::Calls | Metric::Money | Metric::Units(_)) => Ok(metric),
     }
 }

@@ -11,6 +11,16 @@ use crate::finding::{Finding, Place};
 use crate::openapi::Description;
 use crate::quota::{Cost, CostSource, Limit, Metric};
 
+/// Metrics whose meaning is given.
+const SEEN: [&str; 6] = [
+    "calls",
+    "bytes",
+    "money",
+    "concurrent",
+    "messages",
+    "stream_seconds",
+];
+
 /// What calls of one operation cost.
 #[derive(Debug)]
 pub(super) struct Charge {
@@ -130,15 +140,18 @@ fn unreachable(limit: &Limit, charges: &[&Charge], place: &Place) -> Option<Find
     );
     let otherwise = match limit.metric {
         Metric::Money => "write what calls cost: `cost: { money: 0.002 }`".to_owned(),
-        Metric::Calls | Metric::Bytes | Metric::Concurrent | Metric::Units(_) => {
+        Metric::Calls
+        | Metric::Bytes
+        | Metric::Concurrent
+        | Metric::Messages
+        | Metric::StreamSeconds
+        | Metric::Units(_) => {
             format!("write what calls cost: `cost: {{ {metric}: 1 }}`")
         }
     };
     let costed = charges.iter().flat_map(|charge| &charge.costs);
     let known: BTreeSet<&str> = costed.map(|cost| cost.metric.as_str()).collect();
-    let known = known
-        .into_iter()
-        .chain(["calls", "bytes", "money", "concurrent"]);
+    let known = known.into_iter().chain(SEEN);
     let near = super::nearest(metric, known.filter(|name| *name != metric));
     Some(warning("unreachable-limit", place, what, near, &otherwise))
 }

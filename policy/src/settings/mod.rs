@@ -55,7 +55,7 @@ pub use directory_file::read_directory;
 pub use grpc::*;
 pub(crate) use limit_file::limits_from_node;
 pub use limit_file::{stored_limits, stored_price, written_limits};
-pub use operation::OperationSettings;
+pub use operation::{OperationSettings, Recheck};
 pub use origin::OriginPattern;
 pub use overload::{OverloadConfig, Priority};
 pub use override_file::{Override, Quantity, overridden, stored_override};

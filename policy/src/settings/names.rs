@@ -69,7 +69,7 @@ pub(super) fn metric(text: &str) -> Result<Metric, Wrong> {
     }
     Err(Wrong::new(
         format!("`{text}` cannot be a metric"),
-        "write calls, bytes, money, concurrent, or a name of cost units: letters, digits and `-_./`, at most 63",
+        "write calls, bytes, money, concurrent, messages, stream_seconds, or a name of cost units: letters, digits and `-_./`, at most 63",
     ))
 }
 

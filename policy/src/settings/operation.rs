@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::cost_file::merged;
 pub use super::operation_file::{from_node, unreadable};
-use super::{Durability, Priority, RuleConfig};
+use super::{Durability, FailureMode, Priority, RuleConfig};
 use crate::quota::Cost;
 
 /// `x-tollgate` on the document, path item or operation. `None`: not said here, ask one level out.
@@ -28,6 +28,10 @@ pub struct OperationSettings {
     pub durability: Option<Durability>,
     /// `stale_ok`: how long callers known from before are served while nobody can say whether they were revoked.
     pub stale_ok: Option<Duration>,
+    /// `on_unavailable`: what a gateway's admission is worth at a sidecar that cannot have its caller looked up.
+    pub on_unavailable: Option<FailureMode>,
+    /// `recheck`: how often a call that goes on is judged again.
+    pub recheck: Option<Recheck>,
     /// `security: off`: what the file demands of callers is left to the service.
     pub security_off: Option<bool>,
     /// `acl`: rules about the operations these settings hang on, besides those of the API file's own `acl`. The innermost
@@ -35,6 +39,27 @@ pub struct OperationSettings {
     pub acl: Option<Vec<RuleConfig>>,
     /// `cost`: what a call costs, by metric. Each metric counts as said in the innermost place that has it.
     pub costs: Option<Vec<Cost>>,
+}
+
+/// When a call that goes on is judged again, and charged for what it came to: whichever comes first. Looked at once a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recheck {
+    /// So long after it was last judged.
+    pub every: Duration,
+    /// After so many bytes of bodies, both ways.
+    pub bytes: Option<u64>,
+    /// After so many messages, both ways.
+    pub messages: Option<u64>,
+}
+
+impl Default for Recheck {
+    fn default() -> Self {
+        Self {
+            every: Duration::from_secs(60),
+            bytes: None,
+            messages: None,
+        }
+    }
 }
 
 impl OperationSettings {
@@ -51,6 +76,8 @@ impl OperationSettings {
             priority: self.priority.or(outer.priority),
             durability: self.durability.or(outer.durability),
             stale_ok: self.stale_ok.or(outer.stale_ok),
+            on_unavailable: self.on_unavailable.or(outer.on_unavailable),
+            recheck: self.recheck.or(outer.recheck),
             security_off: self.security_off.or(outer.security_off),
             acl: self.acl.as_ref().or(outer.acl.as_ref()).cloned(),
             costs: merged(self.costs.as_ref(), outer.costs.as_ref()),

@@ -1,8 +1,11 @@
 //! `x-tollgate` and the operation entries of the API file: as written, and turned into what they mean.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::acl_file::{Scope, WrittenRule, rules};
+use super::authoriser_file::failure;
 use super::cost_file::{WrittenCosts, costs};
 use super::decode::{Text, decode};
 use super::overload_file::priority;
@@ -10,7 +13,7 @@ use super::reader::Reader;
 use super::reference::References;
 use super::usage_file::durability;
 use super::value::{self, Wrong};
-use super::{Effect, OperationSettings, RuleConfig, SecurityMode};
+use super::{Effect, OperationSettings, Recheck, RuleConfig, SecurityMode};
 use crate::finding::{Finding, Place};
 use crate::source::{Document, Node};
 
@@ -24,6 +27,8 @@ pub(super) struct WrittenOperation {
     priority: Option<Text>,
     durability: Option<Text>,
     stale_ok: Option<Text>,
+    on_unavailable: Option<Text>,
+    recheck: Option<WrittenRecheck>,
     security: Option<Text>,
     acl: Option<Vec<WrittenRule>>,
     cost: Option<WrittenCosts>,
@@ -35,6 +40,14 @@ struct WrittenTimeouts {
     total: Option<Text>,
     first_byte: Option<Text>,
     idle: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRecheck {
+    every: Option<Text>,
+    bytes: Option<Text>,
+    messages: Option<Text>,
 }
 
 /// Reads `x-tollgate` as it stands in an OpenAPI file. References are not honoured there: a description may come from
@@ -105,9 +118,12 @@ pub(super) fn settings(
     let costs = cost.map(|it| costs(reader, &within("cost"), it));
     let retries = |text: &str| value::number(text, 0, 3);
     let (body, kept) = (written.max_body.as_ref(), written.durability.as_ref());
+    let recheck = written.recheck.as_ref();
+    let recheck = recheck.map(|it| recheck_of(reader, &within("recheck"), it));
     OperationSettings {
         acl,
         costs,
+        recheck,
         total,
         first_byte,
         idle,
@@ -121,7 +137,35 @@ pub(super) fn settings(
             written.stale_ok.as_ref(),
             value::duration,
         ),
+        on_unavailable: reader.value(
+            &within("on_unavailable"),
+            written.on_unavailable.as_ref(),
+            failure,
+        ),
         security_off: security.map(|mode| mode == SecurityMode::Off),
+    }
+}
+
+fn recheck_of(reader: &mut Reader, field: &str, written: &WrittenRecheck) -> Recheck {
+    let within = |name: &str| format!("{field}.{name}");
+    let messages = |text: &str| value::number(text, 1, u64::from(u32::MAX));
+    let every = reader.value(&within("every"), written.every.as_ref(), often);
+    Recheck {
+        every: every.unwrap_or(Recheck::default().every),
+        bytes: reader.value(&within("bytes"), written.bytes.as_ref(), value::size),
+        messages: reader.value(&within("messages"), written.messages.as_ref(), messages),
+    }
+}
+
+/// Calls that go on are looked through once a second.
+fn often(text: &str) -> Result<Duration, Wrong> {
+    let every = value::duration(text)?;
+    match every >= Duration::from_secs(1) {
+        true => Ok(every),
+        false => Err(Wrong::new(
+            format!("`{text}` is more often than is looked"),
+            "write 1s or more",
+        )),
     }
 }
 

@@ -259,6 +259,15 @@ impl Publisher {
         current.collect()
     }
 
+    /// Whether an API is given to nodes; `None`: the store was not read yet.
+    pub(crate) fn publishes(&self, api: &str) -> Option<bool> {
+        let known = |apis: &BTreeMap<String, Published>| {
+            let known = apis.get(api);
+            known.is_some_and(|it| it.current.is_some() && !it.withdrawn)
+        };
+        self.is_loaded().then(|| known(&self.shelf().apis.read()))
+    }
+
     /// Every API, for administration.
     pub(crate) fn shown(&self) -> Vec<Value> {
         let apis = self.shelf().apis.read();

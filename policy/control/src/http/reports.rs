@@ -126,6 +126,9 @@ fn record(record: wire::Record) -> Result<NewRecord, Status> {
         response_bytes: record.response_bytes,
         cpu_nanos: record.cpu_nanos,
         micros: record.micros,
+        stream_seconds: record.stream_seconds,
+        request_messages: record.request_messages,
+        response_messages: record.response_messages,
     })
 }
 

@@ -88,6 +88,12 @@ pub(super) struct NewRecord {
     pub(super) cpu_nanos: u64,
     #[serde(default)]
     pub(super) micros: u64,
+    #[serde(default)]
+    pub(super) stream_seconds: u64,
+    #[serde(default)]
+    pub(super) request_messages: u64,
+    #[serde(default)]
+    pub(super) response_messages: u64,
 }
 
 fn one() -> u32 {
@@ -397,6 +403,9 @@ impl NewRecord {
             response_bytes: self.response_bytes,
             cpu_nanos: self.cpu_nanos,
             micros: self.micros,
+            stream_seconds: self.stream_seconds,
+            request_messages: self.request_messages,
+            response_messages: self.response_messages,
         })
     }
 }

@@ -1,8 +1,9 @@
 //! `Check`: may this call pass? The slow way, for whoever holds no policy, and for operations that take long: asked at their start, now
 //! and then while they go on, and at their end.
 //!
-//! What is not understood is denied. Nothing is kept between the phases: each is judged by what holds then. Each node asks at a bounded
-//! [`Pace`], so that one that floods holds up neither revocations nor quota of the others.
+//! What is not understood is denied, and so is what nobody published. Each phase is judged by what holds then; that an operation was begun
+//! is remembered, because nobody may go on with what was never allowed to begin. Each node asks at a bounded [`Pace`], so that one that
+//! floods holds up neither revocations nor quota of the others.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -63,8 +64,74 @@ impl Pace {
     }
 }
 
+/// Operations under way that are remembered. Some 300 bytes each.
+const MOST: usize = 100_000;
+/// One of which nothing was heard for so long is over.
+const SILENT: Duration = Duration::from_secs(24 * 3600);
+
+/// Which operation: of whom, and by the name it was given there.
+type Name = (WorkloadId, String);
+
+/// Operations that were allowed to begin and have not ended.
+#[derive(Debug, Default)]
+pub(super) struct Begun(Mutex<HashMap<Name, Operation>>);
+
+/// What was begun.
+#[derive(Debug)]
+struct Operation {
+    api: String,
+    operation: String,
+    credential: CredentialRef,
+    heard: Instant,
+}
+
+impl Begun {
+    /// Remembers what may begin. A name is free once its operation ended.
+    fn begin(&self, name: Name, begun: Operation) -> Result<(), Status> {
+        let mut all = self.0.lock();
+        if let Some(known) = all.get(&name)
+            && !known.is(&begun)
+        {
+            return Err(Status::already_exists("another operation has this name"));
+        }
+        if all.len() >= MOST {
+            all.retain(|_, it| it.heard.elapsed() < SILENT);
+        }
+        if all.len() >= MOST {
+            return Err(Status::resource_exhausted("too many operations under way"));
+        }
+        all.insert(name, begun);
+        Ok(())
+    }
+
+    /// Whether this was begun. It is over where it may not go on, or ends.
+    fn goes_on(&self, name: &Name, asked: &Operation, is_over: bool) -> Result<(), Status> {
+        let mut all = self.0.lock();
+        let known = all.get_mut(name).filter(|known| known.is(asked));
+        let known = known.ok_or_else(|| Status::failed_precondition("it was never begun"))?;
+        known.heard = asked.heard;
+        if is_over {
+            all.remove(name);
+        }
+        Ok(())
+    }
+}
+
+impl Operation {
+    fn is(&self, other: &Self) -> bool {
+        self.api == other.api
+            && self.operation == other.operation
+            && self.credential == other.credential
+    }
+}
+
 /// Judges by what the directory holds now.
-pub(super) fn check(control: &Control, request: CheckRequest) -> Result<CheckResponse, Status> {
+pub(super) fn check(
+    control: &Control,
+    begun: &Begun,
+    peer: WorkloadId,
+    request: CheckRequest,
+) -> Result<CheckResponse, Status> {
     let phase = match Phase::try_from(request.phase) {
         Ok(Phase::Unspecified) | Err(_) => {
             return Err(Status::invalid_argument("a phase nobody knows here"));
@@ -78,8 +145,11 @@ pub(super) fn check(control: &Control, request: CheckRequest) -> Result<CheckRes
     if !control.facts_known() {
         return Err(Status::unavailable("the store was never read"));
     }
+    let published = control.bundles().publishes(&request.api);
+    let published = published.ok_or_else(|| Status::unavailable("policy was never read"))?;
     let caller = control.inner.index.read().resolve(&reference).caller;
     let judged = match &caller {
+        _ if !published => Err(("unknown_api", "nobody published such an API".to_owned())),
         None => Err((
             "credential_invalid",
             "nobody has this credential".to_owned(),
@@ -93,6 +163,22 @@ pub(super) fn check(control: &Control, request: CheckRequest) -> Result<CheckRes
         (Err(why), Phase::Start) => (Decision::Deny, why),
         (Err(why), _) => (Decision::Cut, why),
     };
+    let is_over = phase == Phase::End || decision != Decision::Allow;
+    let name = (peer, request.operation_id);
+    let operation = Operation {
+        api: request.api,
+        operation: request.operation,
+        credential: reference,
+        heard: Instant::now(),
+    };
+    match phase {
+        // Asked about a single call, it has no name and nothing goes on.
+        Phase::Start if is_over || name.1.is_empty() => {}
+        Phase::Start => begun.begin(name, operation)?,
+        Phase::Continue | Phase::End | Phase::Unspecified => {
+            begun.goes_on(&name, &operation, is_over)?;
+        }
+    }
     Ok(CheckResponse {
         decision: decision.into(),
         reason: reason.to_owned(),
@@ -152,5 +238,34 @@ mod tests {
             "another node of its kind"
         );
         assert_eq!(asked(&flooder, here, 1000, 60), 400);
+    }
+
+    fn operation(user: &str) -> Operation {
+        Operation {
+            api: "shop".to_owned(),
+            operation: "export".to_owned(),
+            credential: CredentialRef::User(user.into()),
+            heard: Instant::now(),
+        }
+    }
+
+    fn name(service: &str) -> Name {
+        let id = format!("spiffe://tollgate.internal/service/{service}");
+        (id.parse().unwrap(), "1".to_owned())
+    }
+
+    #[test]
+    fn only_what_was_begun_goes_on_by_whom_and_as_it_was() {
+        let (begun, orders) = (Begun::default(), name("orders"));
+        let ann = operation("ann");
+        assert!(begun.goes_on(&orders, &ann, false).is_err(), "never begun");
+        begun.begin(orders.clone(), operation("ann")).unwrap();
+        begun.goes_on(&orders, &ann, false).unwrap();
+        assert!(begun.goes_on(&name("stock"), &ann, false).is_err());
+        assert!(begun.goes_on(&orders, &operation("bob"), false).is_err());
+        assert!(begun.begin(orders.clone(), operation("bob")).is_err());
+        begun.goes_on(&orders, &ann, true).unwrap();
+        assert!(begun.goes_on(&orders, &ann, false).is_err(), "it is over");
+        begun.begin(orders, operation("bob")).unwrap();
     }
 }

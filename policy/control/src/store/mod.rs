@@ -196,6 +196,11 @@ impl Store {
                 "revoked tokens",
                 include_str!("../../migrations/0009_revoked_tokens.sql"),
             ),
+            step(
+                10,
+                "streams",
+                include_str!("../../migrations/0010_streams.sql"),
+            ),
         ]);
         migrate(&self.path, self.pool.clone(), migrator).await
     }

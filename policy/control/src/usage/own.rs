@@ -11,7 +11,16 @@ use super::totals::{METRICS, Step, Totals, add};
 use crate::store::{Connection, Database, StoreError, text};
 
 /// Metrics a consumer sees.
-const SHOWN: [&str; 5] = ["calls", "units", "money", "request_bytes", "response_bytes"];
+const SHOWN: [&str; 8] = [
+    "calls",
+    "units",
+    "money",
+    "request_bytes",
+    "response_bytes",
+    "stream_seconds",
+    "request_messages",
+    "response_messages",
+];
 
 /// The usage of `consumer` at `api`.
 pub(crate) async fn own(

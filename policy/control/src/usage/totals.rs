@@ -23,7 +23,7 @@ pub(crate) const DIMENSIONS: [&str; 8] = [
 pub(crate) const PRICE_VERSION: &str = "price_version";
 
 /// What is added up, in the order of [`Totals`]; names of columns and of members.
-pub(crate) const METRICS: [&str; 8] = [
+pub(crate) const METRICS: [&str; 11] = [
     "records",
     "calls",
     "units",
@@ -32,6 +32,9 @@ pub(crate) const METRICS: [&str; 8] = [
     "response_bytes",
     "cpu_nanos",
     "micros",
+    "stream_seconds",
+    "request_messages",
+    "response_messages",
 ];
 
 /// One sum for each of [`METRICS`].
@@ -145,6 +148,9 @@ fn sums(record: &UsageRecord) -> Totals {
         record.response_bytes,
         record.cpu_nanos,
         record.micros,
+        record.stream_seconds,
+        record.request_messages,
+        record.response_messages,
     ]
 }
 

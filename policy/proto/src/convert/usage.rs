@@ -116,6 +116,9 @@ impl From<&UsageRecord> for wire::UsageRecord {
             response_bytes: record.response_bytes,
             cpu_nanos: record.cpu_nanos,
             micros: record.micros,
+            stream_seconds: record.stream_seconds,
+            request_messages: record.request_messages,
+            response_messages: record.response_messages,
         }
     }
 }
@@ -149,6 +152,9 @@ fn record(it: wire::UsageRecord, names: &mut Names) -> Result<UsageRecord, Malfo
         response_bytes: it.response_bytes,
         cpu_nanos: it.cpu_nanos,
         micros: it.micros,
+        stream_seconds: it.stream_seconds,
+        request_messages: it.request_messages,
+        response_messages: it.response_messages,
     })
 }
 

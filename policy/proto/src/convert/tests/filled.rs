@@ -500,6 +500,10 @@ pub(super) fn usage_batch() -> UsageBatch {
             response_bytes: 14,
             cpu_nanos: 15,
             micros: 16,
+            // As those wrote it who did not know them yet.
+            stream_seconds: 0,
+            request_messages: 0,
+            response_messages: 0,
         }],
         closing: true,
         node: "edge-1".into(),

@@ -386,7 +386,7 @@ pub(super) fn grant() -> impl Strategy<Value = LeaseGrant> {
 
 fn record() -> impl Strategy<Value = UsageRecord> {
     let names = [(); 6].map(|()| text());
-    let counts = (any::<[u32; 2]>(), any::<[u64; 6]>());
+    let counts = (any::<[u32; 2]>(), any::<[u64; 9]>());
     let parts = (time(), names, counts, select(&UsageOutcome::ALL[..]));
     parts.prop_map(|(at, names, (few, many), outcome)| {
         let [organisation, project, consumer, api, operation, plan] = names;
@@ -398,6 +398,9 @@ fn record() -> impl Strategy<Value = UsageRecord> {
             response_bytes,
             cpu_nanos,
             micros,
+            stream_seconds,
+            request_messages,
+            response_messages,
         ] = many;
         UsageRecord {
             at,
@@ -416,6 +419,9 @@ fn record() -> impl Strategy<Value = UsageRecord> {
             response_bytes,
             cpu_nanos,
             micros,
+            stream_seconds,
+            request_messages,
+            response_messages,
         }
     })
 }
