@@ -15,9 +15,7 @@ mod usage;
 
 pub use announcement::{FastLane, changes_event, revoked_sets};
 pub use audit::{audit_records, audit_request};
-pub use caller::{
-    refused_resolve, resolve_questions, resolve_request, resolve_response, resolved,
-};
+pub use caller::{refused_resolve, resolve_questions, resolve_request, resolve_response, resolved};
 pub use lease::{lease_asks, leased, leases_request, leases_response, refused_leases};
 pub use terms::{about, document, json_document, terms_response, terms_texts};
 pub use usage::{Received, refused_usage, usage_receipt};
