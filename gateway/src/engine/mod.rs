@@ -30,6 +30,7 @@ use crate::listener::handover::TakenOver;
 use crate::listener::{Drain, Lock, TlsKeys, handover};
 use crate::live::{Live, Origin};
 use crate::metering::Metering;
+use crate::node::line::Contact;
 use crate::node::{Mesh, ServiceEndpoint};
 use crate::outbound::Outbound;
 use crate::overload::Overload;
@@ -114,10 +115,7 @@ impl Engine {
             control.clone(),
         );
         set(&mut shared, &process);
-        if contact.is_some() {
-            shared.quotas = Quotas::remote(control, &process.state_dir);
-        }
-        shared.contact = contact;
+        hear(&mut shared, contact, control, &process);
         shared.identity = Some(Arc::clone(&mesh.identity));
         let is_outbound = |site: &Site| site.config.direction == Direction::Outbound;
         if sites.iter().any(is_outbound) {
@@ -274,6 +272,19 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Has the control plane be where it is: in another process quota is kept for a start without it.
+fn hear(
+    shared: &mut Shared,
+    contact: Option<Arc<Contact>>,
+    control: ControlClient,
+    process: &ProcessConfig,
+) {
+    if contact.is_some() {
+        shared.quotas = Quotas::remote(control, &process.state_dir);
+    }
+    shared.contact = contact;
 }
 
 /// Has services be called where the process says, and elsewhere as the installation knows.

@@ -334,6 +334,10 @@ pub enum Entry {
 
 /// What stands at a place.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "taken apart at once, never kept; a box would cost an allocation a record"
+)]
 pub enum Frames {
     /// A frame that verifies, and the bytes it takes.
     One(Entry, usize),

@@ -21,7 +21,8 @@ use super::duplex::{Duplex, Event};
 use super::memory::{Memory, now};
 use super::questions::{Open, Questions, Whom};
 
-/// How long the control plane has to answer before memory does. Less than a request waits for either.
+/// How long the control plane has to answer before memory does, and how long a question waits for its frame at most. A request waits for
+/// twice as long.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// Between two looks for questions that were not answered, and for what is to be announced.
 const LOOK: Duration = Duration::from_millis(50);
@@ -123,7 +124,7 @@ pub(super) async fn answer(
                 if slot.is_some() =>
             {
                 slot = None;
-                callers.send(|frame| stream.send(frame));
+                callers.send(|frame| stream.send(frame), Instant::now());
             }
             _ = look.tick() => callers.look(Instant::now()),
         }
@@ -159,14 +160,14 @@ impl Callers {
     }
 
     /// Sends a frame of questions, if there is room for it. Else they wait for the next slot.
-    fn send(&mut self, send: impl FnOnce(wire::ResolveRequest) -> bool) {
+    fn send(&mut self, send: impl FnOnce(wire::ResolveRequest) -> bool, now: Instant) {
         let Some(frame) = self.questions.frame() else {
             return;
         };
         let count = 1 + frame.more.len();
         if send(frame) {
             self.known.contact.frames.fetch_add(1, Ordering::Relaxed);
-            self.questions.sent(count);
+            self.questions.sent(count, now);
         }
     }
 

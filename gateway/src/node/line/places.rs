@@ -2,7 +2,7 @@
 //! beside what a control plane says that began a moment ago.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -127,11 +127,11 @@ fn endpoints(event: &wire::EndpointsEvent) -> Option<Vec<ServiceEndpoint>> {
     event.endpoints.iter().map(read).collect()
 }
 
-async fn keep(file: &PathBuf, told: &mut Told) {
+async fn keep(file: &Path, told: &mut Told) {
     let Some(bytes) = told.changed() else {
         return;
     };
-    let file = file.clone();
+    let file = file.to_owned();
     let written = tokio::task::spawn_blocking(move || memory::write(&file, &bytes)).await;
     if let Ok(Err(error)) = written {
         tracing::warn!(%error, "where services live is not kept for the next start");

@@ -27,6 +27,7 @@ pub(super) struct Open {
     pub(super) back: Option<oneshot::Sender<Answer>>,
     /// What memory said meanwhile.
     pub(super) told: Option<Arc<Caller>>,
+    /// When it was asked, later: when it was sent.
     since: Instant,
 }
 
@@ -111,9 +112,13 @@ impl Questions {
         }))
     }
 
-    /// A frame with so many questions is on its way.
-    pub(super) fn sent(&mut self, questions: usize) {
-        drop(self.unsent.drain(..questions.min(self.unsent.len())));
+    /// A frame with so many questions is on its way: from now on their answers are waited for.
+    pub(super) fn sent(&mut self, questions: usize, now: Instant) {
+        for number in self.unsent.drain(..questions.min(self.unsent.len())) {
+            if let Some(open) = self.open.get_mut(&number) {
+                open.since = now;
+            }
+        }
     }
 
     /// Takes the question of this number out: it is answered.

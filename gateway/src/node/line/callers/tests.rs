@@ -27,13 +27,14 @@ fn ask(callers: &mut Callers, of: u8, at: Instant) -> oneshot::Receiver<Answer> 
 }
 
 /// Sends what is due; its numbers.
-fn sent(callers: &mut Callers) -> Vec<u64> {
+fn sent(callers: &mut Callers, at: Instant) -> Vec<u64> {
     let mut numbers = Vec::new();
-    callers.send(|frame| {
+    let send = |frame: wire::ResolveRequest| {
         numbers.push(frame.number);
         numbers.extend(frame.more.iter().map(|it| it.number));
         true
-    });
+    };
+    callers.send(send, at);
     numbers
 }
 
@@ -59,8 +60,11 @@ fn a_late_answer_is_learned_and_what_was_said_instead_is_announced() {
     let (mut callers, mut announced) = callers();
     let begun = Instant::now();
     let late = ask(&mut callers, 1, begun);
-    assert_eq!(sent(&mut callers), [1]);
-    callers.look(begun + PATIENCE / 2);
+    // It waited for its frame: its answer is waited for from then on.
+    let begun = begun + PATIENCE / 2;
+    assert_eq!(sent(&mut callers, begun), [1]);
+    callers.look(begun + PATIENCE - LOOK);
+    assert!(callers.known.contact.remembered.load(Ordering::Relaxed) == 0);
     callers.look(begun + PATIENCE);
     let before = said(late).unwrap();
     assert_eq!(name(&before), "desk");
@@ -85,7 +89,7 @@ fn a_late_answer_is_learned_and_what_was_said_instead_is_announced() {
     }
     // Whoever asks anew is told the new one, as of the present.
     let anew = ask(&mut callers, 1, begun);
-    assert_eq!(sent(&mut callers), [2]);
+    assert_eq!(sent(&mut callers, begun), [2]);
     answer(&mut callers, 2, 0, Some(caller("web")));
     let after = said(anew).unwrap();
     assert_eq!((name(&after), after.generation), ("web", generation));
@@ -96,14 +100,14 @@ fn a_late_nobody_ends_it_and_a_late_yes_changes_nothing() {
     let (mut callers, mut announced) = callers();
     let begun = Instant::now();
     let same = ask(&mut callers, 1, begun);
-    sent(&mut callers);
+    sent(&mut callers, begun);
     callers.look(begun + PATIENCE);
     assert!(said(same).is_some());
     answer(&mut callers, 1, 0, Some(caller("desk")));
     callers.look(begun + PATIENCE);
     assert!(announced.try_recv().is_err());
     let gone = ask(&mut callers, 1, begun);
-    sent(&mut callers);
+    sent(&mut callers, begun);
     callers.look(begun + PATIENCE);
     assert!(said(gone).is_some());
     answer(&mut callers, 2, 0, None);
@@ -121,7 +125,7 @@ fn whom_memory_did_not_know_gets_no_answer_and_is_known_once_it_comes() {
     let (mut callers, mut announced) = callers();
     let begun = Instant::now();
     let unknown = ask(&mut callers, 9, begun);
-    sent(&mut callers);
+    sent(&mut callers, begun);
     callers.look(begun + PATIENCE);
     assert!(said(unknown).is_none());
     answer(&mut callers, 1, 0, Some(caller("web")));
@@ -136,7 +140,7 @@ fn what_memory_said_while_the_stream_was_gone_is_asked_for_anew_when_it_is_back(
     let (mut callers, mut announced) = callers();
     let begun = Instant::now();
     let lost = ask(&mut callers, 1, begun);
-    sent(&mut callers);
+    sent(&mut callers, begun);
     callers.close();
     assert_eq!(name(&said(lost).unwrap()), "desk");
     let (back, away) = oneshot::channel();
@@ -163,7 +167,7 @@ fn many_questions_go_in_few_frames_and_each_is_answered() {
     let mut frames = 0;
     let mut numbers = Vec::new();
     while callers.questions.is_due() {
-        numbers.extend(sent(&mut callers));
+        numbers.extend(sent(&mut callers, begun));
         frames += 1;
     }
     assert!(frames <= 4, "{frames}");
@@ -196,7 +200,7 @@ fn more_questions_than_there_is_room_for_are_answered_from_memory() {
     let fresh = ask(&mut callers, 9, begun + PATIENCE);
     let mut numbers = Vec::new();
     while callers.questions.is_due() {
-        numbers.extend(sent(&mut callers));
+        numbers.extend(sent(&mut callers, begun));
     }
     assert_eq!(numbers.len(), 4096);
     answer(
@@ -211,10 +215,11 @@ fn more_questions_than_there_is_room_for_are_answered_from_memory() {
 #[test]
 fn a_frame_for_which_there_is_no_room_goes_later() {
     let (mut callers, _announced) = callers();
-    let asked = ask(&mut callers, 9, Instant::now());
-    callers.send(|_| false);
-    assert_eq!(sent(&mut callers), [1]);
-    assert!(sent(&mut callers).is_empty());
+    let begun = Instant::now();
+    let asked = ask(&mut callers, 9, begun);
+    callers.send(|_| false, begun);
+    assert_eq!(sent(&mut callers, begun), [1]);
+    assert!(sent(&mut callers, begun).is_empty());
     answer(&mut callers, 1, 0, None);
     assert!(said(asked).unwrap().caller.is_none());
 }
