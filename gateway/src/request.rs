@@ -8,6 +8,7 @@ mod authorise;
 mod classified;
 mod consumer;
 mod cut_off;
+mod explained;
 pub(crate) mod flow;
 pub(crate) mod ongoing;
 mod origin;
@@ -365,33 +366,6 @@ impl Exchange {
             let api = &admitted.api.config.name;
             self.shared.shadows.count(api, rule, &consumer);
         }
-    }
-
-    /// Explains a call that is only described: the same steps, nothing counted, logged or forwarded.
-    pub async fn explain(
-        shared: Arc<Shared>,
-        head: &RequestHeader,
-        peer: &Peer,
-    ) -> (Journey, Ear, String) {
-        let mut exchange = Self::new(shared);
-        exchange.begin(head);
-        exchange.ear = Ear::listening();
-        exchange.is_described = true;
-        let mut found = Found::default();
-        let journey = exchange.journey_to_admission(head, peer, &mut found).await;
-        let journey = journey.unwrap_or_else(|denial| Journey::Refused {
-            denial,
-            api: found.api,
-            operation: found.operation,
-            identified: found.identified,
-        });
-        let ear = std::mem::take(&mut exchange.ear);
-        (journey, ear, exchange.reason.to_string())
-    }
-
-    /// The explanation, where the caller asked for it and may see it.
-    pub fn explanation(&self) -> Option<String> {
-        self.ear.shown()
     }
 
     fn refused_by(&mut self, called: &Called, refusal: access::Refusal) -> Denial {
