@@ -530,11 +530,11 @@ async fn usage_is_exported_as_csv_and_as_events_that_keep_their_ids() {
     );
     assert_eq!(
         lines[1],
-        format!("{from},,\"'-1+1\",2,2,3,20,200,2000,10000,600")
+        format!("{from},,\"'-1+1\",2,2,3,20,200,2000,10000,600,0,0,0")
     );
     assert_eq!(
         lines[2],
-        format!("{from},,\"'=cmd\",2,2,5,20,200,2000,10000,600")
+        format!("{from},,\"'=cmd\",2,2,5,20,200,2000,10000,600,0,0,0")
     );
     assert_eq!(lines.len(), 5, "{csv}");
     // Page by page, by the header.
