@@ -234,7 +234,16 @@ pub(crate) async fn migrate(
     migrator: Migrator,
 ) -> Result<(), StoreError> {
     // A task of its own: the compiler cannot see that the migrator's future may move between threads with its borrows.
-    let migrated = tokio::spawn(async move { migrator.run(&pool).await }).await;
+    let migrated = tokio::spawn(async move {
+        migrator.run(&pool).await?;
+        // What that wrote lies in the log twice over; on a small disk the room is better used. Without it all is well too.
+        let folded = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&pool);
+        if let Err(error) = folded.await {
+            tracing::debug!(%error, "the log of the store is folded in later");
+        }
+        Ok(())
+    })
+    .await;
     match migrated {
         Ok(Ok(())) => Ok(()),
         Ok(Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _))) => {
