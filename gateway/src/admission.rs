@@ -192,27 +192,39 @@ impl Identities {
             stands(&mut identified, self.directory.token_revoked(&claims))?;
             identified.identity.claims = Some(claims);
         }
-        if let Some(reference) = &admission.credential {
-            // The gateway has verified it: no guess.
-            let held = match self.directory.find_proven(reference).await {
-                Err(NoAnswer::Unavailable) if !closed => {
-                    identified.on_word = true;
-                    self.directory.unasked(reference, caller(&admission))
-                }
-                found => found?,
-            };
-            if held.caller.is_none() && identified.identity.is_anonymous() {
-                return Err(match identified.on_word {
-                    true => Unidentified::Unknowable,
-                    false => Unidentified::Bad(BadCredential::Unknown),
-                });
-            }
-            identified.stands_on(held)?;
-        }
+        self.admitted_caller(&admission, closed, &mut identified)
+            .await?;
         if identified.on_word {
             self.admissions.on_word.fetch_add(1, Ordering::Relaxed);
         }
         Ok(identified)
+    }
+
+    /// Whose the credential of an admission is. `closed`: where nobody can say, the gateway's word does not suffice.
+    async fn admitted_caller(
+        &self,
+        admission: &Admission,
+        closed: bool,
+        identified: &mut Identified,
+    ) -> std::result::Result<(), Unidentified> {
+        let Some(reference) = &admission.credential else {
+            return Ok(());
+        };
+        // The gateway has verified it: no guess.
+        let held = match self.directory.find_proven(reference).await {
+            Err(NoAnswer::Unavailable) if !closed => {
+                identified.on_word = true;
+                self.directory.unasked(reference, caller(admission))
+            }
+            found => found?,
+        };
+        if held.caller.is_none() && identified.identity.is_anonymous() {
+            return Err(match identified.on_word {
+                true => Unidentified::Unknowable,
+                false => Unidentified::Bad(BadCredential::Unknown),
+            });
+        }
+        identified.stands_on(held)
     }
 
     fn believed(

@@ -36,3 +36,4 @@ pub mod transcode;
 pub mod upstream;
 pub mod usage;
 mod verdict;
+mod whole_file;

@@ -40,10 +40,12 @@ impl RevokedTokens {
                 Revoked::Token { issuer, id, .. } => {
                     let key = (issuer.clone(), id.clone());
                     let until = revoked.until().unwrap_or(NEVER);
-                    grown |= !self.tokens.contains_key(&key);
                     // Revoked twice, it counts as long as either says.
-                    let known = self.tokens.entry(key).or_insert(until);
-                    *known = (*known).max(until);
+                    let known = self.tokens.get(&key);
+                    if known.is_none_or(|known| *known < until) {
+                        self.tokens.insert(key, until);
+                        grown = true;
+                    }
                 }
                 Revoked::Subject {
                     issuer,
@@ -157,6 +159,11 @@ mod tests {
         assert!(revoked.hold(&claims("twice", None)) && revoked.hold(&claims("stays", None)));
         assert!(!revoked.add(&[token("ends", Some(at(1_000)))], at(1_000 + day)));
         assert_eq!(revoked.tokens.len(), 2);
+        // Who said too early an end says it again, and is heard.
+        assert!(revoked.add(&[token("twice", None)], at(1_000 + day)));
+        assert!(!revoked.add(&[token("twice", Some(at(2_000)))], at(1_000 + day)));
+        revoked.add(&[], at(2_000 + 2 * day));
+        assert!(revoked.hold(&claims("twice", None)));
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub use policy::{Counts, Description};
 
 use crate::live::Live;
 use crate::node::Services;
+use crate::whole_file;
 use affairs::Affairs;
 use callers::Known;
 use memory::Memory;
@@ -211,7 +212,7 @@ async fn write(known: &Known, path: &std::path::Path) {
         return;
     };
     let path = path.to_owned();
-    let written = tokio::task::spawn_blocking(move || memory::write(&path, &bytes)).await;
+    let written = tokio::task::spawn_blocking(move || whole_file::write(&path, &bytes)).await;
     match written {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {

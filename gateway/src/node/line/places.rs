@@ -12,9 +12,9 @@ use tonic::transport::Channel;
 
 use super::contact::Contact;
 use super::duplex::{Duplex, Event};
-use super::memory;
 use super::told::Told;
 use crate::node::{ServiceEndpoint, Services};
+use crate::whole_file;
 
 /// What a sidecar registers: its service and where it is reached.
 #[derive(Clone, Debug)]
@@ -61,13 +61,7 @@ pub(super) async fn follow(
                 }
                 Event::Closed => {}
                 Event::Message(event) => {
-                    if endpoints(&event).is_none() {
-                        tracing::error!(service = event.service, "where it lives is not understood; what was told before holds");
-                        continue;
-                    }
-                    if let Some(all) = told.told(event) {
-                        take(&services, all);
-                    }
+                    hear(&services, &mut told, event);
                     keep(&file, &mut told).await;
                 }
             },
@@ -97,6 +91,18 @@ fn registered(own: &Registration) -> wire::Registration {
     wire::Registration {
         service: own.service.to_string(),
         address: own.address.to_string(),
+    }
+}
+
+/// The control plane says where a service lives.
+fn hear(services: &Services, told: &mut Told, event: wire::EndpointsEvent) {
+    if endpoints(&event).is_none() {
+        tracing::error!(
+            service = event.service,
+            "where it lives is not understood; what was told before holds"
+        );
+    } else if let Some(all) = told.told(event) {
+        take(services, all);
     }
 }
 
@@ -132,7 +138,7 @@ async fn keep(file: &Path, told: &mut Told) {
         return;
     };
     let file = file.to_owned();
-    let written = tokio::task::spawn_blocking(move || memory::write(&file, &bytes)).await;
+    let written = tokio::task::spawn_blocking(move || whole_file::write(&file, &bytes)).await;
     if let Ok(Err(error)) = written {
         tracing::warn!(%error, "where services live is not kept for the next start");
         told.not_written();

@@ -24,6 +24,7 @@ use tollgate_policy::quota::{CounterKey, LeaseGrant};
 use tollgate_policy::time::Timestamp;
 
 use crate::identity::clock;
+use crate::whole_file;
 
 /// Shares known at once: as many as there are cells.
 const MOST: usize = 200_000;
@@ -231,7 +232,7 @@ impl Shares {
         };
         let path = self.path.clone();
         let written = tokio::task::spawn_blocking(move || {
-            let written = file::write(&path, &bytes);
+            let written = whole_file::write(&path, &bytes);
             // Without a file a later process has no shares at all: that is as good.
             written.or_else(|error| {
                 file::remove(&path)?;

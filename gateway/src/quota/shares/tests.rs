@@ -196,7 +196,7 @@ fn those_that_were_drawn_from_are_told_before_the_others() {
     shares.insert(keys("desk"), share(1));
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("shares");
-    file::write(&path, &file::encode(&shares, clock::now()).unwrap()).unwrap();
+    crate::whole_file::write(&path, &file::encode(&shares, clock::now()).unwrap()).unwrap();
     let read = file::read(&path, clock::now());
     assert_eq!(read.len(), file::MOST);
     assert!(read.iter().any(|(_, share)| share.drawn == 1));

@@ -7,11 +7,12 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tollgate_policy::access::{WhyNot, decide_remote};
-use tollgate_policy::directory::CredentialRef;
+use tollgate_policy::directory::{Caller, CredentialRef};
 use tollgate_policy::workload::WorkloadId;
 use tollgate_proto::wire::{CheckRequest, CheckResponse, OnUnavailable};
 use tollgate_proto::wire::{check_request::Phase, check_response::Decision};
@@ -142,21 +143,7 @@ pub(super) fn check(
     let credential = credential.ok_or_else(|| Status::invalid_argument("no credential"))?;
     let reference = CredentialRef::try_from(credential.clone())
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
-    if !control.facts_known() {
-        return Err(Status::unavailable("the store was never read"));
-    }
-    let published = control.bundles().publishes(&request.api);
-    let published = published.ok_or_else(|| Status::unavailable("policy was never read"))?;
-    let caller = control.inner.index.read().resolve(&reference).caller;
-    let judged = match &caller {
-        _ if !published => Err(("unknown_api", "nobody published such an API".to_owned())),
-        None => Err((
-            "credential_invalid",
-            "nobody has this credential".to_owned(),
-        )),
-        Some(caller) => decide_remote(caller, &request.api, &request.operation, now())
-            .map_err(|why| reason(&why)),
-    };
+    let (caller, judged) = judge(control, &reference, &request)?;
     let consumer = caller.map(|caller| caller.consumer.name.to_string());
     let (decision, (reason, detail)) = match (judged, phase) {
         (Ok(()), _) => (Decision::Allow, ("", String::new())),
@@ -194,7 +181,35 @@ pub(super) fn check(
 }
 
 /// The code of the denial, as in problem documents, and what to add.
-fn reason(why: &WhyNot) -> (&'static str, String) {
+type Why = (&'static str, String);
+/// Whose a credential is, and why the call may not pass.
+type Judged = (Option<Arc<Caller>>, Result<(), Why>);
+
+/// Whose the credential is, and whether the call may pass.
+fn judge(
+    control: &Control,
+    reference: &CredentialRef,
+    request: &CheckRequest,
+) -> Result<Judged, Status> {
+    if !control.facts_known() {
+        return Err(Status::unavailable("the store was never read"));
+    }
+    let published = control.bundles().publishes(&request.api);
+    let published = published.ok_or_else(|| Status::unavailable("policy was never read"))?;
+    let caller = control.inner.index.read().resolve(reference).caller;
+    let judged = match &caller {
+        _ if !published => Err(("unknown_api", "nobody published such an API".to_owned())),
+        None => Err((
+            "credential_invalid",
+            "nobody has this credential".to_owned(),
+        )),
+        Some(caller) => decide_remote(caller, &request.api, &request.operation, now())
+            .map_err(|why| reason(&why)),
+    };
+    Ok((caller, judged))
+}
+
+fn reason(why: &WhyNot) -> Why {
     let code = match why {
         WhyNot::Suspended => "consumer_suspended",
         WhyNot::NotSubscribed => "not_subscribed",

@@ -96,7 +96,7 @@ fn the_file_brings_everything_back() {
     memory.revoke(&tokens);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("callers");
-    write(&path, &memory.changed().unwrap()).unwrap();
+    crate::whole_file::write(&path, &memory.changed().unwrap()).unwrap();
     assert_eq!(
         fs::metadata(&path).unwrap().permissions().mode() & 0o777,
         0o600
@@ -151,7 +151,7 @@ fn a_file_damaged_anywhere_or_cut_off_is_as_good_as_none() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("callers");
     assert_eq!(Memory::read(&path).revoked(), None, "there is no file");
-    write(&path, &file[..file.len() - 1]).unwrap();
+    crate::whole_file::write(&path, &file[..file.len() - 1]).unwrap();
     let read = Memory::read(&path);
     assert_eq!(read.recall(&key(1), NOW), None);
     assert_eq!(read.revoked(), None, "unknown, which is not none");
