@@ -454,12 +454,14 @@ fn replace(file: &Path, text: &str) {
 }
 
 #[test]
-fn a_change_is_noticed_however_the_file_is_written() {
+fn a_change_is_noticed_however_and_whenever_the_file_is_written() {
     let world = World::new();
     world.api("a", "/a", "first");
     on_a_runtime(async {
         let live = world.load();
+        world.write("config/specs/a.yaml", spec("unwatched"));
         live.watch().unwrap();
+        becomes(&live, "unwatched").await;
         world.write("config/specs/a.yaml", spec("inplace"));
         becomes(&live, "inplace").await;
         replace(&world.path("config/specs/a.yaml"), &spec("renamed"));

@@ -41,7 +41,7 @@ pub(super) async fn publish(publisher: Publisher, directory: PathBuf, state_dir:
             })) => {
                 live = Some(loaded);
                 if let Some(packed) = packed {
-                    editor.seen = Some(seen);
+                    editor.seen = seen;
                     editor.edit(&publisher, packed).await;
                 }
             }
@@ -58,7 +58,8 @@ struct Look {
     live: Arc<Live>,
     /// `None`: nothing changed.
     packed: Option<Vec<Packed>>,
-    seen: u64,
+    /// How the files looked before they were read: what changed meanwhile is seen the next time. `None`: nobody knew yet which they are.
+    seen: Option<u64>,
 }
 
 /// Blocks.
@@ -71,23 +72,24 @@ fn look(
 ) -> Result<Look, String> {
     std::fs::read_dir(directory.join("apis"))
         .map_err(|error| format!("cannot read {}/apis: {error}", directory.display()))?;
-    let live = match live {
+    let (live, seen) = match live {
         Some(live) => {
-            let now = live.stamp();
-            if seen == Some(now) && !due {
+            let now = Some(live.stamp());
+            if seen == now && !due {
                 return Ok(Look {
                     live,
                     packed: None,
-                    seen: now,
+                    seen,
                 });
             }
             live.reload();
-            live
+            (live, now)
         }
-        None => Live::load(Origin::Directory(directory), Some(state), Metrics::new())?,
+        None => (
+            Live::load(Origin::Directory(directory), Some(state), Metrics::new())?,
+            None,
+        ),
     };
-    // Before the files are packed: what changes meanwhile is seen the next time.
-    let seen = live.stamp();
     let packed = Some(live.packed());
     Ok(Look { live, packed, seen })
 }

@@ -40,6 +40,10 @@ pub(super) fn start(live: &Arc<Live>) -> Result<(), String> {
     let directories = directories(live);
     watches.follow(&directories);
     let seen = signature(&directories);
+    if !directories.is_empty() {
+        // What changed since it was loaded told nobody.
+        changed.notify_one();
+    }
     runtime.spawn(run(Arc::downgrade(live), changed, watches, seen));
     Ok(())
 }
@@ -61,6 +65,7 @@ async fn run(live: Weak<Live>, changed: Arc<Notify>, mut watches: Watches, mut s
             }
         }
         let Some(live) = live.upgrade() else { return };
+        let new_places = Arc::clone(&changed);
         let look = tokio::task::spawn_blocking(move || {
             let now = signature(&directories(&live));
             let lost = !notified && now != seen;
@@ -72,12 +77,14 @@ async fn run(live: Weak<Live>, changed: Arc<Notify>, mut watches: Watches, mut s
                 watches.forget();
             }
             let directories = directories(&live);
+            let same_places = directories == watches.followed;
             watches.follow(&directories);
             // Before a reload rather than after it: what changes meanwhile is noticed the next time.
-            let same_places = directories == watches.followed;
             let now = if same_places {
                 now
             } else {
+                // Nor did what changed where nobody watched yet.
+                new_places.notify_one();
                 signature(&directories)
             };
             (watches, now, live.postponed())
@@ -119,19 +126,19 @@ impl Watches {
 
     /// Watches these and no others. One that cannot be watched is polled.
     fn follow(&mut self, directories: &BTreeSet<PathBuf>) {
+        let followed = std::mem::replace(&mut self.followed, directories.clone());
         let Some(watcher) = &mut self.watcher else {
             return;
         };
-        for gone in self.followed.difference(directories) {
+        for gone in followed.difference(directories) {
             // It may not exist any more; then its watch ended by itself.
             let _ = watcher.unwatch(gone);
         }
-        for new in directories.difference(&self.followed) {
+        for new in directories.difference(&followed) {
             if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
                 tracing::debug!("{} is polled: {error}", new.display());
             }
         }
-        self.followed.clone_from(directories);
     }
 
     fn forget(&mut self) {
