@@ -71,8 +71,6 @@ pub(super) struct Known {
     pub(super) contact: Arc<Contact>,
     pub(super) memory: Mutex<Memory>,
     pub(super) generations: Generations,
-    /// The store of the control plane began anew.
-    pub(super) anew: std::sync::atomic::AtomicBool,
 }
 
 struct Callers {
@@ -177,6 +175,8 @@ impl Callers {
         let Some(mut open) = self.questions.answered(response.number) else {
             return;
         };
+        let strange = convert::unknown_to(&response)
+            .is_some_and(|store| self.known.memory.lock().is_strange(store));
         let told = match convert::resolved(response) {
             Ok(Answer::Resolved(told)) => told,
             Ok(_) => return recall(&self.known, &mut open),
@@ -191,7 +191,7 @@ impl Callers {
                 memory.learn(open.reference, Arc::clone(&caller), now());
                 Some(caller)
             }
-            None => self.nobody(&open.reference),
+            None => self.nobody(&open.reference, strange),
         };
         if let Some(back) = open.back {
             let generation = self.known.generations.of(told.generation);
@@ -203,10 +203,10 @@ impl Callers {
         }
     }
 
-    /// Nobody has it, says the control plane.
-    fn nobody(&self, reference: &CredentialRef) -> Option<Arc<Caller>> {
+    /// Nobody has it, says the control plane. It knows less than this node where its store is a strange one.
+    fn nobody(&self, reference: &CredentialRef, strange: bool) -> Option<Arc<Caller>> {
         let mut memory = self.known.memory.lock();
-        if self.known.anew.load(Ordering::Relaxed) {
+        if strange {
             return memory.recall(reference, now());
         }
         memory.forget(reference);

@@ -188,6 +188,12 @@ impl Memory {
         anew
     }
 
+    /// Whether a store that says so is another than the one this is remembered from. One that does not say counts as the same.
+    pub(super) fn is_strange(&self, installation: &str) -> bool {
+        let both_known = !self.installation.is_empty() && !installation.is_empty();
+        both_known && *self.installation != *installation
+    }
+
     /// All that is revoked; `None`: that was never told.
     pub(super) fn revoked(&self) -> Option<Vec<Revoked>> {
         self.heard?;

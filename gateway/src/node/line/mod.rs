@@ -96,7 +96,6 @@ impl Line {
             contact: self.contact,
             memory: Mutex::new(memory),
             generations: callers::Generations::default(),
-            anew: false.into(),
         });
         let mut tasks = JoinSet::new();
         let (leaving, leave) = watch::channel(false);

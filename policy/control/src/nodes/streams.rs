@@ -62,8 +62,9 @@ pub(super) async fn resolve(
             // Files alone do not know what was revoked: no answer is better than one that lets it pass.
             let response = match control.facts_known() {
                 true => {
-                    let resolved = control.inner.index.read().resolve(&reference);
-                    convert::resolve_response(number, &resolved)
+                    let index = control.inner.index.read();
+                    let resolved = index.resolve(&reference);
+                    convert::resolve_response(number, &resolved, &index.installation)
                 }
                 false => convert::refused_resolve(number, "the store was never read"),
             };

@@ -56,11 +56,17 @@ fn question(question: wire::ResolveQuestion) -> Result<(u64, CredentialRef), Mal
     Ok((question.number, credential.try_into()?))
 }
 
-/// The answer to the question of this number: who it is, or that it is nobody.
-pub fn resolve_response(number: u64, resolved: &Resolved) -> wire::ResolveResponse {
+/// The answer to the question of this number: who it is, or that it is nobody the store of `installation` knows.
+pub fn resolve_response(
+    number: u64,
+    resolved: &Resolved,
+    installation: &str,
+) -> wire::ResolveResponse {
     let answer = match &resolved.caller {
         Some(caller) => Resolution::Caller(wire::Caller::from(&**caller)),
-        None => Resolution::Nobody(wire::Nobody {}),
+        None => Resolution::Nobody(wire::Nobody {
+            installation: installation.to_owned(),
+        }),
     };
     wire::ResolveResponse {
         number,
@@ -86,13 +92,24 @@ pub fn resolved(response: wire::ResolveResponse) -> Result<Answer, Malformed> {
     let generation = response.generation;
     let caller = match needed(response.answer, "resolve_response.answer")? {
         Resolution::Caller(caller) => Some(Arc::new(caller.try_into()?)),
-        Resolution::Nobody(wire::Nobody {}) => None,
+        Resolution::Nobody(nobody) => {
+            text(nobody.installation, "nobody.installation")?;
+            None
+        }
         Resolution::Refused(why) => {
             let why = text(why, "resolve_response.refused")?;
             return Ok(Answer::Refused(why.to_string()));
         }
     };
     Ok(Answer::Resolved(Resolved { caller, generation }))
+}
+
+/// The store that says that nobody has the credential; `None`: that was not said. Empty: it does not say which it is.
+pub fn unknown_to(response: &wire::ResolveResponse) -> Option<&str> {
+    match &response.answer {
+        Some(Resolution::Nobody(nobody)) => Some(&nobody.installation),
+        _ => None,
+    }
 }
 
 impl From<&CredentialRef> for wire::CredentialRef {

@@ -13,7 +13,6 @@ fn callers() -> (Callers, broadcast::Receiver<Announcement>) {
         contact: Arc::default(),
         memory: Mutex::new(memory),
         generations: Generations::default(),
-        anew: false.into(),
     };
     let (announcements, announced) = broadcast::channel(8);
     (Callers::new(Arc::new(known), announcements), announced)
@@ -40,7 +39,7 @@ fn sent(callers: &mut Callers, at: Instant) -> Vec<u64> {
 
 fn answer(callers: &mut Callers, number: u64, generation: u64, caller: Option<Arc<Caller>>) {
     let resolved = Resolved { caller, generation };
-    callers.told(convert::resolve_response(number, &resolved));
+    callers.told(convert::resolve_response(number, &resolved, "inst-1"));
 }
 
 fn said(mut answered: oneshot::Receiver<Answer>) -> Option<Resolved> {
@@ -118,6 +117,32 @@ fn a_late_nobody_ends_it_and_a_late_yes_changes_nothing() {
     ));
     let memory = callers.known.memory.lock();
     assert!(memory.recall(&key(1), now()).is_none());
+}
+
+#[test]
+fn a_store_that_began_anew_takes_nobody_away_even_before_it_said_what_is_revoked() {
+    let (mut callers, _announced) = callers();
+    callers.known.memory.lock().revoke_all(&[], "inst-0");
+    let begun = Instant::now();
+    let known = ask(&mut callers, 1, begun);
+    let stranger = ask(&mut callers, 9, begun);
+    assert_eq!(sent(&mut callers, begun), [1, 2]);
+    answer(&mut callers, 1, 0, None);
+    answer(&mut callers, 2, 0, None);
+    assert_eq!(name(&said(known).unwrap()), "desk");
+    assert_eq!(said(stranger).unwrap().caller, None);
+}
+
+#[test]
+fn the_store_that_told_of_somebody_takes_them_away() {
+    let (mut callers, _announced) = callers();
+    callers.known.memory.lock().revoke_all(&[], "inst-1");
+    let begun = Instant::now();
+    let gone = ask(&mut callers, 1, begun);
+    sent(&mut callers, begun);
+    answer(&mut callers, 1, 0, None);
+    assert_eq!(said(gone).unwrap().caller, None);
+    assert!(callers.known.memory.lock().recall(&key(1), now()).is_none());
 }
 
 #[test]

@@ -305,7 +305,13 @@ fn callers() -> Vec<(&'static str, Vec<u8>)> {
         ),
         sample(
             "ResolveResponse nobody",
-            &answer(resolve_response::Answer::Nobody(Nobody {})),
+            &answer(resolve_response::Answer::Nobody(Nobody::default())),
+        ),
+        sample(
+            "ResolveResponse nobody of an installation",
+            &answer(resolve_response::Answer::Nobody(Nobody {
+                installation: "i1".into(),
+            })),
         ),
         sample(
             "ResolveResponse refused",

@@ -46,11 +46,12 @@ proptest! {
 
     #[test]
     fn answers_to_who_it_is_are_carried(
-        number: u64, generation: u64, caller in proptest::option::of(plain::caller()), why in "\\PC{1,40}",
+        number: u64, generation: u64, caller in proptest::option::of(plain::caller()), why in "\\PC{1,40}", store in "\\PC{0,40}",
     ) {
         let meant = Resolved { caller: caller.map(Arc::new), generation };
-        let response = sent(&resolve_response(number, &meant));
+        let response = sent(&resolve_response(number, &meant, &store));
         prop_assert_eq!(response.number, number);
+        prop_assert_eq!(unknown_to(&response), meant.caller.is_none().then_some(&*store));
         let Ok(Answer::Resolved(arrived)) = resolved(response) else { panic!("no answer") };
         prop_assert_eq!(arrived, meant);
         let response = sent(&refused_resolve(number, &why));
