@@ -97,6 +97,24 @@ fn grpc_web_is_served_in_binary_and_as_text() {
 fn grpc_web_streams_and_tells_errors_in_its_trailers() {
     let library = Library::new();
     let world = library.world("");
+    for (kind, said, status) in [
+        (
+            "application/grpc-web+json",
+            frame(0, b"{}"),
+            "grpc-status: 3\r\n",
+        ),
+        // Announced to be larger than any message may be.
+        (
+            "application/grpc-web",
+            b"\0\xff\xff\xff\xff".to_vec(),
+            "grpc-status: 8\r\n",
+        ),
+    ] {
+        let answer = post(&world, LIST, &[("content-type", kind)], &said);
+        let told = text(&frames(&answer.body)[0].1);
+        assert!(told.starts_with(status), "{kind}: {told}");
+    }
+    assert!(library.reached().is_empty());
     let fields = [("content-type", "application/grpc-web")];
     let asked = [named("shelves/broken"), vec![0x10, 2]].concat();
     let answer = post(&world, LIST, &fields, &frame(0, &asked));
@@ -364,6 +382,33 @@ fn a_websocket_tells_errors_in_a_message_and_its_closing_code() {
         let (opcode, closing) = hear(&mut client);
         assert_eq!((opcode, &closing[..2]), (8, &code.to_be_bytes()[..]));
     }
+}
+
+/// Libraries of clients ping for as long as they listen.
+#[test]
+fn a_websocket_of_a_method_that_only_tells_answers_pings_and_goes_on() {
+    let library = Library::new();
+    let world = library.world("");
+    let mut client = open(&world, "/v1/shelves/a/books?count=2");
+    for pages in ["", ",\"pages\":\"1\""] {
+        let number = usize::from(!pages.is_empty());
+        let book = format!("{{\"name\":\"shelves/a/books/{number}\"{pages}}}");
+        assert_eq!(hear(&mut client), (1, book.into_bytes()));
+    }
+    assert_eq!(hear(&mut client), (8, 1000_u16.to_be_bytes().to_vec()));
+    // On the path of the method itself nothing is asked for.
+    let mut client = open(&world, LIST);
+    assert_eq!(hear(&mut client), (8, 1000_u16.to_be_bytes().to_vec()));
+    let mut client = open(&world, "/v1/shelves/endless/books?count=1");
+    assert_eq!(hear(&mut client).0, 1);
+    for _ in 0..3 {
+        client.send(&said(9, b"there?"));
+        assert_eq!(hear(&mut client), (10, b"there?".to_vec()));
+    }
+    client.send(&said(1, b"{}"));
+    assert_eq!(hear(&mut client).0, 1, "the error");
+    let (opcode, closing) = hear(&mut client);
+    assert_eq!((opcode, &closing[..2]), (8, &4003_u16.to_be_bytes()[..]));
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub struct Api {
     /// Its service is one of the installation: calls go to sidecars.
     pub in_mesh: bool,
     /// Who may call what.
-    pub access: ApiAccess,
+    pub access: Arc<ApiAccess>,
     /// Who issues tokens, by index of `access.issuers`.
     pub issuers: Vec<Arc<Issuer>>,
     /// An external judge.
@@ -181,7 +181,7 @@ impl Api {
             generation,
             classifier,
             issuers,
-            access,
+            access: Arc::new(access),
             authoriser,
             operations,
             bases,

@@ -176,7 +176,8 @@ impl Denial {
     /// gRPC status code (<https://grpc.io/docs/guides/status-codes/>).
     pub fn grpc_status(&self) -> u8 {
         match self {
-            Self::Malformed(_) | Self::HeadTooLarge | Self::Unfit(_) | Self::ExpectationFailed => 3,
+            Self::Malformed(_) | Self::HeadTooLarge | Self::ExpectationFailed => 3,
+            Self::Unfit(why) => why.grpc_status(),
             Self::UpstreamTimeout | Self::HeadTimeout | Self::BodyTooSlow => 4,
             Self::ScopeMissing(_) | Self::NotPermitted(_) | Self::TermsNotAccepted { .. } => 7,
             Self::BodyTooLarge | Self::TooManyUnknown => 8,

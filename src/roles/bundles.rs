@@ -120,6 +120,7 @@ impl Editor {
                 api: it.api,
                 files: it.files?,
                 service: it.service,
+                access: it.access,
             })
         });
         let mut trouble = String::new();

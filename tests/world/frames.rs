@@ -24,6 +24,7 @@ const END_HEADERS: u8 = 4;
 pub const NO_ERROR: u32 = 0;
 pub const INTERNAL_ERROR: u32 = 2;
 pub const REFUSED_STREAM: u32 = 7;
+pub const CANCEL: u32 = 8;
 
 /// `:status: 200`, `content-type: application/grpc`, without Huffman coding or table.
 pub const HEAD: &[u8] = b"\x88\x0f\x10\x10application/grpc";
@@ -100,17 +101,21 @@ impl Frames {
     /// The stream of the next request that is whole; `None` at the end of the connection.
     pub fn call(&mut self) -> Option<u32> {
         loop {
-            let (kind, flags, stream, payload) = self.next()?;
-            match kind {
-                SETTINGS | PING if flags & END_STREAM == 0 => {
-                    let told = if kind == PING { payload } else { Vec::new() };
-                    self.frame(kind, END_STREAM, stream, &told);
-                }
-                DATA | HEADERS if flags & END_STREAM != 0 => {
-                    self.asked.lock().unwrap().push((self.number, stream));
-                    return Some(stream);
-                }
-                _ => {}
+            let (kind, flags, stream, _) = self.acknowledged()?;
+            if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
+                self.asked.lock().unwrap().push((self.number, stream));
+                return Some(stream);
+            }
+        }
+    }
+
+    /// The code by which this call is given up; `None` where the connection ends before that. Other requests are passed over.
+    pub fn given_up(&mut self, call: u32) -> Option<u32> {
+        loop {
+            let (kind, _, stream, payload) = self.acknowledged()?;
+            if (kind, stream) == (RESET, call) {
+                let code: [u8; 4] = payload.try_into().ok()?;
+                return Some(u32::from_be_bytes(code));
             }
         }
     }
@@ -118,6 +123,11 @@ impl Frames {
     /// The head of an answer and a message.
     pub fn answer(&mut self, stream: u32, message: &[u8]) {
         self.frame(HEADERS, END_HEADERS, stream, HEAD);
+        self.message(stream, message);
+    }
+
+    /// A message more.
+    pub fn message(&mut self, stream: u32, message: &[u8]) {
         let length = u32::try_from(message.len()).unwrap().to_be_bytes();
         self.frame(DATA, 0, stream, &[&[0], &length[..], message].concat());
     }
@@ -168,6 +178,16 @@ impl Frames {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
         let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
         let _the_peer_may_be_gone = self.stream.write_all(&[&head, payload].concat());
+    }
+
+    /// The next frame, answered where it asks for that.
+    fn acknowledged(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+        let (kind, flags, stream, payload) = self.next()?;
+        if matches!(kind, SETTINGS | PING) && flags & END_STREAM == 0 {
+            let told: &[u8] = if kind == PING { &payload } else { &[] };
+            self.frame(kind, END_STREAM, stream, told);
+        }
+        Some((kind, flags, stream, payload))
     }
 
     fn next(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {

@@ -135,7 +135,7 @@ impl Forwarder {
         self.arm(caller, passage, plan).await?;
         let whole = match caller.inlet.is_whole() {
             true => self.hear_all(caller, passage, plan).await?,
-            false => None,
+            false => caller.inlet.of_target(plan)?,
         };
         loop {
             let (mut sending, receiving) = self.open(caller, passage, plan).await?;

@@ -179,7 +179,7 @@ impl Elements {
         }
         if self.element.len() + length > self.limit {
             let text = format!("an element is larger than {} bytes", self.limit);
-            return Err(Unfit::whole(text));
+            return Err(Unfit::size(text));
         }
         self.element.extend_from_slice(&self.chunk.split_to(length));
         match whole {

@@ -15,7 +15,7 @@ use super::frame::{COMPRESSED, CONNECT_END, FrameReader, WEB_TRAILERS, framed};
 use super::gzip;
 use super::plan::{Plan, unfit_form};
 use super::socket::{self, Heard};
-use super::unfit::Unfit;
+use super::unfit::{Fault, Unfit};
 use crate::denial::Denial;
 use crate::identity::shown::decoded;
 
@@ -74,7 +74,7 @@ impl Inlet {
                 reader: FrameReader::new(limit, COMPRESSED),
                 base64: None,
             },
-            Dialect::Socket if streams => Source::Socket(socket::Ear::new(limit)),
+            Dialect::Socket => Source::Socket(socket::Ear::new(limit)),
             Dialect::Rest if streams && is_raw(plan) => Source::Raw(Bytes::new()),
             Dialect::Rest if streams => Source::Elements(Elements::new(limit, lines)),
             _ => Source::Whole {
@@ -100,6 +100,22 @@ impl Inlet {
             Source::Frames { .. } => self.single,
             Source::Elements(_) | Source::Raw(_) | Source::Socket(_) => false,
         }
+    }
+
+    /// The one message of a method that is called by WebSocket and hears no stream: what path and query say. `None`: another call.
+    ///
+    /// # Errors
+    /// They are no message of the method.
+    pub(super) fn of_target(&mut self, plan: &Plan) -> Result<Option<Bytes>, Denial> {
+        if !self.single || !matches!(self.source, Source::Socket(_)) {
+            return Ok(None);
+        }
+        let wire = match plan.binding() {
+            Ok(_) => bound(plan, b"", 0)?,
+            Err(_) => from_json(plan, b"{}")?,
+        };
+        self.taken += 1;
+        self.framed(&wire).map(Some)
     }
 
     /// Whether all that was said has been taken, and nothing more will be.
@@ -236,7 +252,7 @@ impl Inlet {
     fn framed(&self, wire: &[u8]) -> Result<Bytes, Denial> {
         if wire.len() > self.limit {
             let text = format!("the message is larger than {} bytes", self.limit);
-            return Err(unfit(Unfit::whole(text)));
+            return Err(unfit(Unfit::size(text)));
         }
         framed(wire).map_err(|error| unfit(error.into()))
     }
@@ -316,7 +332,7 @@ fn in_query(query: &str) -> Result<(Vec<u8>, bool), Denial> {
         unfit(Unfit {
             field: "message".to_owned(),
             what: what.into(),
-            form: false,
+            fault: Fault::Content,
         })
     };
     let Some(text) = decoded(value("message").unwrap_or_default()) else {

@@ -91,6 +91,10 @@ impl Plan {
             admitted.route,
             field(ACCEPT).unwrap_or_default(),
         );
+        let content_type = field(CONTENT_TYPE);
+        if matches!(dialect, Dialect::Web { .. }) && !is_web_proto(content_type) {
+            return Err(unfit_form("messages of gRPC-Web are `proto`"));
+        }
         let gzip = is_gzip(head, dialect)?;
         let accepts = match dialect {
             Dialect::ConnectStream(_) => "connect-accept-encoding",
@@ -110,7 +114,7 @@ impl Plan {
             form,
             path,
             query: query.to_owned(),
-            content_type: field(CONTENT_TYPE).map(str::to_owned),
+            content_type: content_type.map(str::to_owned),
             gzip,
             accepts_gzip: head
                 .headers
@@ -158,6 +162,14 @@ impl Plan {
     pub(super) fn hears_stream(&self) -> bool {
         self.method().is_ok_and(|it| it.client_streaming)
     }
+}
+
+/// Whether the type of a call of gRPC-Web says protobuf, or nothing of what its messages are.
+fn is_web_proto(content_type: Option<&str>) -> bool {
+    let kind = content_type.and_then(|it| it.split(';').next());
+    let kind = kind.unwrap_or_default().trim().to_ascii_lowercase();
+    let form = kind.split_once('+').map(|(_, form)| form);
+    form.is_none_or(|form| form == "proto")
 }
 
 /// Whether the caller compresses what it sends.
@@ -242,19 +254,27 @@ fn form_of(dialect: Dialect, method: &FaceMethod, route: usize, accept: &str) ->
     }
 }
 
-/// The first shape that the caller names.
+/// The shape that the caller prefers (RFC 9110, section 12.5.1), of several the first.
 fn shape_of(accept: &str) -> Option<StreamShape> {
-    accept.split(',').find_map(|entry| {
-        let kind = entry.split(';').next().unwrap_or_default().trim();
-        match kind.to_ascii_lowercase().as_str() {
-            "text/event-stream" => Some(StreamShape::Sse),
+    let mut best = None;
+    for entry in accept.split(',') {
+        let mut parts = entry.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default();
+        let shape = match kind.to_ascii_lowercase().as_str() {
+            "text/event-stream" => StreamShape::Sse,
             "application/x-ndjson" | "application/ndjson" | "application/jsonl" => {
-                Some(StreamShape::Ndjson)
+                StreamShape::Ndjson
             }
-            "application/json" => Some(StreamShape::Array),
-            _ => None,
+            "application/json" => StreamShape::Array,
+            _ => continue,
+        };
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+        let weight: f32 = weight.and_then(|it| it.parse().ok()).unwrap_or(1.0);
+        if weight > best.map_or(0.0, |(most, _)| most) {
+            best = Some((weight, shape));
         }
-    })
+    }
+    best.map(|(_, shape)| shape)
 }
 
 /// The form of the body is not served.
@@ -277,6 +297,16 @@ mod tests {
                 "application/JSON, application/x-ndjson",
                 Some(StreamShape::Array),
             ),
+            (
+                "application/json;q=0.5, application/x-ndjson; q=0.8",
+                Some(StreamShape::Ndjson),
+            ),
+            (
+                "application/json;q=0, text/event-stream",
+                Some(StreamShape::Sse),
+            ),
+            ("application/json;q=0", None),
+            ("text/event-stream;q=nan", None),
         ] {
             assert_eq!(shape_of(accept), shape, "{accept}");
         }

@@ -136,7 +136,7 @@ mod tests {
     use super::super::status::Code;
     use super::*;
     use crate::denial::Denial;
-    use crate::transcode::unfit::Unfit;
+    use crate::transcode::unfit::{Fault, Unfit};
 
     fn json(bytes: &[u8]) -> Value {
         serde_json::from_slice(bytes).unwrap()
@@ -146,7 +146,7 @@ mod tests {
         let unfit = Unfit {
             field: "book.items[3].price".to_owned(),
             what: "expected a number".into(),
-            form: false,
+            fault: Fault::Content,
         };
         rpc::status_of(&Denial::Unfit(Box::new(unfit)), "id")
     }

@@ -5,7 +5,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tollgate_policy::settings::ErrorShape;
 
 use super::dialect::{Dialect, Encoding};
 use super::face::Face;
@@ -64,7 +63,7 @@ pub fn refusal(
         Dialect::Rest | Dialect::Socket => {
             let (face, operation) = face?;
             let method = operation.and_then(|operation| face.method(operation));
-            let shape = method.map_or(ErrorShape::default(), |method| method.errors);
+            let shape = method.map_or(face.errors, |method| method.errors);
             Refusal {
                 status: http,
                 content_type: "application/json",

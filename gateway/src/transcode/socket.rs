@@ -78,18 +78,21 @@ pub enum Heard {
     Close,
 }
 
-/// Why a WebSocket is closed by us.
+/// Why a caller's frames are not listened to any more. It is told as every error is: by a message and the code of the gRPC status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
-    /// For the closing frame.
+    /// What RFC 6455, section 7.4.1, calls it.
     pub code: u16,
-    /// Also for the closing frame.
+    /// For the caller.
     pub reason: &'static str,
 }
 
 impl From<Broken> for Unfit {
     fn from(broken: Broken) -> Self {
-        Self::whole(broken.reason)
+        match broken.code {
+            TOO_BIG => Self::size(broken.reason),
+            _ => Self::whole(broken.reason),
+        }
     }
 }
 

@@ -14,8 +14,19 @@ pub struct Unfit {
     pub field: String,
     /// For the caller.
     pub what: Cow<'static, str>,
-    /// The form of the body is at fault (its type or coding), not what it says.
-    pub form: bool,
+    /// What is at fault.
+    pub fault: Fault,
+}
+
+/// What is at fault with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// What it says.
+    Content,
+    /// The form of its body: type or coding.
+    Form,
+    /// A message is larger than messages may be.
+    Size,
 }
 
 impl Unfit {
@@ -24,39 +35,58 @@ impl Unfit {
         Self {
             field: String::new(),
             what: what.into(),
-            form: false,
+            fault: Fault::Content,
         }
     }
 
     /// Its form.
     pub fn form(what: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            form: true,
+            fault: Fault::Form,
+            ..Self::whole(what)
+        }
+    }
+
+    /// The size of a message.
+    pub fn size(what: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            fault: Fault::Size,
             ..Self::whole(what)
         }
     }
 
     /// See [`crate::denial::Denial::code`].
     pub fn code(&self) -> &'static str {
-        match self.form {
-            true => "unsupported_media_type",
-            false => "invalid_message",
+        match self.fault {
+            Fault::Form => "unsupported_media_type",
+            Fault::Content => "invalid_message",
+            Fault::Size => "message_too_large",
         }
     }
 
     /// HTTP status.
     pub fn status(&self) -> u16 {
-        match self.form {
-            true => 415,
-            false => 400,
+        match self.fault {
+            Fault::Form => 415,
+            Fault::Content => 400,
+            Fault::Size => 413,
+        }
+    }
+
+    /// gRPC status code.
+    pub fn grpc_status(&self) -> u8 {
+        match self.fault {
+            Fault::Form | Fault::Content => 3,
+            Fault::Size => 8,
         }
     }
 
     /// Short human title.
     pub fn title(&self) -> &'static str {
-        match self.form {
-            true => "Body in a form that is not served",
-            false => "Not a message of this method",
+        match self.fault {
+            Fault::Form => "Body in a form that is not served",
+            Fault::Content => "Not a message of this method",
+            Fault::Size => "Message too large",
         }
     }
 }
@@ -75,7 +105,7 @@ impl From<BindError> for Unfit {
         Self {
             field: error.field,
             what: error.what.into(),
-            form: false,
+            fault: Fault::Content,
         }
     }
 }
@@ -85,13 +115,19 @@ impl From<CodecError> for Unfit {
         Self {
             field: error.path,
             what: error.what,
-            form: false,
+            fault: Fault::Content,
         }
     }
 }
 
 impl From<FrameError> for Unfit {
     fn from(error: FrameError) -> Self {
-        Self::whole(error.to_string())
+        let text = error.to_string();
+        match error {
+            FrameError::TooLarge { .. } => Self::size(text),
+            FrameError::Flags(_) | FrameError::Compression(_) | FrameError::Truncated => {
+                Self::whole(text)
+            }
+        }
     }
 }

@@ -20,6 +20,8 @@ pub struct ApiAccess {
     pub issuers: Vec<Arc<NamedIssuer>>,
     /// One entry for each operation of the description, in its order.
     pub operations: Vec<OperationAccess>,
+    /// Whether an authoriser has a say, see [`ApiConfig::authoriser`]: it is no shadow.
+    pub authoriser: bool,
     /// Whether a caller needs a plan.
     pub subscription: SubscriptionMode,
     pub(super) rules: Vec<Rule>,
@@ -34,6 +36,12 @@ impl ApiAccess {
     /// unknown is satisfied by no token.
     pub fn compile(config: &ApiConfig, description: &Description) -> (Self, Vec<Finding>) {
         super::compile::compile(config, description)
+    }
+
+    /// The operation that rules, plans and credentials call so, as an index into [`Self::operations`].
+    pub fn operation(&self, name: &str) -> Option<usize> {
+        let called = |one: &OperationAccess| one.names.iter().any(|own| **own == *name);
+        self.operations.iter().position(called)
     }
 
     /// What rules, plans and credentials may call the operations.

@@ -27,7 +27,7 @@ pub use api::*;
 pub(crate) use cost::LONGEST_EXPRESSION;
 pub use decide::{decide, decide_own, scopes_satisfied};
 pub use explain::{Explanation, Line};
-pub use remote::decide_remote;
+pub use remote::{Told, decide_remote};
 
 use std::borrow::Cow;
 use std::net::IpAddr;

@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use tollgate_policy::access::ApiAccess;
 use tollgate_policy::settings::{ApiConfig, DescriptorSource, KeySource};
 use tollgate_proto::bundles::check_files;
 use tollgate_proto::wire::BundleFile;
@@ -29,6 +31,8 @@ pub struct Packed {
     pub files: Option<Vec<BundleFile>>,
     /// The service it stands before; empty: none.
     pub service: String,
+    /// Who may call it; `None` where it is broken, or its service did not say yet what it serves.
+    pub access: Option<Arc<ApiAccess>>,
     /// What is wrong with it, and warnings; one finding each.
     pub findings: Vec<String>,
 }
@@ -56,6 +60,7 @@ impl Live {
             api: name.to_owned(),
             files: None,
             service: String::new(),
+            access: None,
             findings: entry.last_error.lines().map(str::to_owned).collect(),
         };
         let gathered = match (&entry.serving, entry.state) {
@@ -63,6 +68,7 @@ impl Live {
                 packed.findings.extend(served.warnings.iter().cloned());
                 let config = &served.api.config;
                 packed.service = service(config);
+                packed.access = Some(Arc::clone(&served.api.access));
                 let reflected = self.reflections.file(name);
                 gather(entry, config, &reflected)
             }

@@ -83,6 +83,7 @@ pub fn describe(
         face: Some(Face {
             methods: methods.collect(),
             schema: Arc::new(schema),
+            errors: grpc.profile.errors.unwrap_or_default(),
         }),
         description,
     })

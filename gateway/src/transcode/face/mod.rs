@@ -35,6 +35,8 @@ pub struct Face {
     pub schema: Arc<Schema>,
     /// By operation of the API; `None` for operations that are no gRPC method.
     pub methods: Vec<Option<FaceMethod>>,
+    /// Shape of the JSON error of a call that was not found to be of one method.
+    pub errors: ErrorShape,
 }
 
 impl Face {

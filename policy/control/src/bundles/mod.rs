@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use parking_lot::RwLock;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
+use tollgate_policy::access::ApiAccess;
 use tollgate_policy::time::Timestamp;
 use tollgate_policy::workload::{Kind, WorkloadId};
 use tollgate_proto::bundles::{check_files, content_hash, is_api_name};
@@ -49,6 +50,8 @@ pub struct Candidate {
     pub files: Vec<BundleFile>,
     /// The service it stands before; empty: none.
     pub service: String,
+    /// Who may call it, for whoever asks here; `None`: that is not known yet.
+    pub access: Option<Arc<ApiAccess>>,
 }
 
 /// Why bundles were not published; what was published before stays.
@@ -106,6 +109,8 @@ struct Published {
     broken: bool,
     /// Whether there are files of it.
     owned: bool,
+    /// Who may call the current generation, where its files were read by this process.
+    access: Option<Arc<ApiAccess>>,
 }
 
 /// Publishes, and tells nodes. Cheap to clone.
@@ -268,6 +273,11 @@ impl Publisher {
         self.is_loaded().then(|| known(&self.shelf().apis.read()))
     }
 
+    /// Who may call an API; `None`: that is not known in this process.
+    pub(crate) fn access(&self, api: &str) -> Option<Arc<ApiAccess>> {
+        self.shelf().apis.read().get(api)?.access.clone()
+    }
+
     /// Every API, for administration.
     pub(crate) fn shown(&self) -> Vec<Value> {
         let apis = self.shelf().apis.read();
@@ -328,6 +338,7 @@ impl Publisher {
             api,
             files,
             service,
+            access,
         } = candidate;
         if !is_api_name(&api) {
             return Err(NotPublished(format!("`{api}` is no name of an API")));
@@ -343,8 +354,10 @@ impl Publisher {
             .unwrap_or_default();
         let same = |current: &Arc<Bundle>| current.hash == hash && current.service == service;
         if known.current.as_ref().is_some_and(same) {
+            self.judge_by(&api, access);
             return Ok(false);
         }
+        let name = api.clone();
         let bundle = Bundle {
             generation: known.generation,
             api,
@@ -353,7 +366,14 @@ impl Publisher {
             service,
         };
         self.put(bundle, known.generation, "bundle.publish").await?;
+        self.judge_by(&name, access);
         Ok(true)
+    }
+
+    fn judge_by(&self, api: &str, access: Option<Arc<ApiAccess>>) {
+        if let Some(known) = self.shelf().apis.write().get_mut(api) {
+            known.access = access;
+        }
     }
 
     /// Gives a bundle the generation after `above`, stores it, and offers it to nodes.

@@ -33,6 +33,7 @@ fn candidate(api: &str, content: &str, service: &str) -> Candidate {
             content: content.into(),
         }],
         service: service.to_owned(),
+        access: None,
     }
 }
 

@@ -1,9 +1,9 @@
 //! `Check`: may this call pass? The slow way, for whoever holds no policy, and for operations that take long: asked at their start, now
 //! and then while they go on, and at their end.
 //!
-//! What is not understood is denied, and so is what nobody published. Each phase is judged by what holds then; that an operation was begun
-//! is remembered, because nobody may go on with what was never allowed to begin. Each node asks at a bounded [`Pace`], so that one that
-//! floods holds up neither revocations nor quota of the others.
+//! What is not understood is denied, and so is what nobody published. Each phase is judged by what holds then, by the rules that nodes
+//! have; nothing is remembered between them, so that a control plane that was restarted knows as much as before. Each node asks at a
+//! bounded [`Pace`], so that one that floods holds up neither revocations nor quota of the others.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tollgate_policy::access::{WhyNot, decide_remote};
+use tollgate_policy::access::{Told, WhyNot, decide_remote};
 use tollgate_policy::directory::{Caller, CredentialRef};
 use tollgate_policy::workload::WorkloadId;
 use tollgate_proto::wire::{CheckRequest, CheckResponse, OnUnavailable};
@@ -65,107 +65,24 @@ impl Pace {
     }
 }
 
-/// Operations under way that are remembered. Some 300 bytes each.
-const MOST: usize = 100_000;
-/// One of which nothing was heard for so long is over.
-const SILENT: Duration = Duration::from_secs(24 * 3600);
+/// Scopes and roles of a token, each.
+const MOST_NAMES: usize = 1000;
 
-/// Which operation: of whom, and by the name it was given there.
-type Name = (WorkloadId, String);
-
-/// Operations that were allowed to begin and have not ended.
-#[derive(Debug, Default)]
-pub(super) struct Begun(Mutex<HashMap<Name, Operation>>);
-
-/// What was begun.
-#[derive(Debug)]
-struct Operation {
-    api: String,
-    operation: String,
-    credential: CredentialRef,
-    heard: Instant,
-}
-
-impl Begun {
-    /// Remembers what may begin. A name is free once its operation ended.
-    fn begin(&self, name: Name, begun: Operation) -> Result<(), Status> {
-        let mut all = self.0.lock();
-        if let Some(known) = all.get(&name)
-            && !known.is(&begun)
-        {
-            return Err(Status::already_exists("another operation has this name"));
-        }
-        if all.len() >= MOST {
-            all.retain(|_, it| it.heard.elapsed() < SILENT);
-        }
-        if all.len() >= MOST {
-            return Err(Status::resource_exhausted("too many operations under way"));
-        }
-        all.insert(name, begun);
-        Ok(())
-    }
-
-    /// Whether this was begun. It is over where it may not go on, or ends.
-    fn goes_on(&self, name: &Name, asked: &Operation, is_over: bool) -> Result<(), Status> {
-        let mut all = self.0.lock();
-        let known = all.get_mut(name).filter(|known| known.is(asked));
-        let known = known.ok_or_else(|| Status::failed_precondition("it was never begun"))?;
-        known.heard = asked.heard;
-        if is_over {
-            all.remove(name);
-        }
-        Ok(())
-    }
-}
-
-impl Operation {
-    fn is(&self, other: &Self) -> bool {
-        self.api == other.api
-            && self.operation == other.operation
-            && self.credential == other.credential
-    }
-}
-
-/// Judges by what the directory holds now.
-pub(super) fn check(
-    control: &Control,
-    begun: &Begun,
-    peer: WorkloadId,
-    request: CheckRequest,
-) -> Result<CheckResponse, Status> {
+/// Judges by what holds now.
+pub(super) fn check(control: &Control, request: &CheckRequest) -> Result<CheckResponse, Status> {
     let phase = match Phase::try_from(request.phase) {
         Ok(Phase::Unspecified) | Err(_) => {
             return Err(Status::invalid_argument("a phase nobody knows here"));
         }
         Ok(phase) => phase,
     };
-    let credential = request.credential.as_ref();
-    let credential = credential.ok_or_else(|| Status::invalid_argument("no credential"))?;
-    let reference = CredentialRef::try_from(credential.clone())
-        .map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let (caller, judged) = judge(control, &reference, &request)?;
+    let (caller, judged) = judge(control, request)?;
     let consumer = caller.map(|caller| caller.consumer.name.to_string());
     let (decision, (reason, detail)) = match (judged, phase) {
         (Ok(()), _) => (Decision::Allow, ("", String::new())),
         (Err(why), Phase::Start) => (Decision::Deny, why),
         (Err(why), _) => (Decision::Cut, why),
     };
-    let is_over = phase == Phase::End || decision != Decision::Allow;
-    let name = (peer, request.operation_id);
-    let operation = Operation {
-        api: request.api,
-        operation: request.operation,
-        credential: reference,
-        heard: Instant::now(),
-    };
-    match phase {
-        // Asked about a single call, it has no name and nothing goes on.
-        Phase::Start if is_over || name.1.is_empty() => {}
-        Phase::Start => begun.begin(name, operation)?,
-        Phase::Continue | Phase::End | Phase::Unspecified => {
-            begun.goes_on(&name, &operation, is_over)?;
-        }
-    }
     Ok(CheckResponse {
         decision: decision.into(),
         reason: reason.to_owned(),
@@ -186,43 +103,83 @@ type Why = (&'static str, String);
 type Judged = (Option<Arc<Caller>>, Result<(), Why>);
 
 /// Whose the credential is, and whether the call may pass.
-fn judge(
-    control: &Control,
-    reference: &CredentialRef,
-    request: &CheckRequest,
-) -> Result<Judged, Status> {
+fn judge(control: &Control, request: &CheckRequest) -> Result<Judged, Status> {
+    let credential = request.credential.clone();
+    let credential = credential.ok_or_else(|| Status::invalid_argument("no credential"))?;
+    let credential = CredentialRef::try_from(credential)
+        .map_err(|error| Status::invalid_argument(error.to_string()))?;
     if !control.facts_known() {
         return Err(Status::unavailable("the store was never read"));
     }
-    let published = control.bundles().publishes(&request.api);
+    let (api, bundles) = (&request.api, control.bundles());
+    let published = bundles.publishes(api);
     let published = published.ok_or_else(|| Status::unavailable("policy was never read"))?;
-    let caller = control.inner.index.read().resolve(reference).caller;
-    let judged = match &caller {
-        _ if !published => Err(("unknown_api", "nobody published such an API".to_owned())),
-        None => Err((
-            "credential_invalid",
-            "nobody has this credential".to_owned(),
-        )),
-        Some(caller) => decide_remote(caller, &request.api, &request.operation, now())
-            .map_err(|why| reason(&why)),
+    let caller = control.inner.index.read().resolve(&credential).caller;
+    let deny = |code, detail: &str| Err((code, detail.to_owned()));
+    if !published {
+        let why = deny("unknown_api", "nobody published such an API");
+        return Ok((caller, why));
+    }
+    let Some(known) = &caller else {
+        let why = deny("credential_invalid", "nobody has this credential");
+        return Ok((None, why));
     };
+    let access = bundles.access(api);
+    let access = access.ok_or_else(|| Status::unavailable("its files were not read yet"))?;
+    let Some(operation) = access.operation(&request.operation) else {
+        let why = deny("unknown_operation", "the API has no such operation");
+        return Ok((caller, why));
+    };
+    let (scopes, roles) = (names(&request.scopes)?, names(&request.roles)?);
+    let told = Told {
+        credential: &credential,
+        caller: known,
+        scopes: &scopes,
+        roles: &roles,
+        client: client(&request.client)?,
+        referrer: Some(&*request.referrer).filter(|it| !it.is_empty()),
+    };
+    let judged = decide_remote(&access, api, operation, told, now()).map_err(reason);
     Ok((caller, judged))
 }
 
-fn reason(why: &WhyNot) -> Why {
-    let code = match why {
-        WhyNot::Suspended => "consumer_suspended",
-        WhyNot::NotSubscribed => "not_subscribed",
-        WhyNot::NotInPlan => "not_in_plan",
-        WhyNot::CredentialExpired => "credential_invalid",
-        WhyNot::CredentialRestricted => "credential_restricted",
+fn names(told: &[String]) -> Result<Vec<Arc<str>>, Status> {
+    if told.len() > MOST_NAMES {
+        return Err(Status::invalid_argument("too many scopes or roles"));
+    }
+    Ok(told.iter().map(|name| Arc::from(&**name)).collect())
+}
+
+/// Empty: it is not known.
+fn client(told: &str) -> Result<Option<IpAddr>, Status> {
+    match told {
+        "" => Ok(None),
+        told => told
+            .parse()
+            .map(Some)
+            .map_err(|_| Status::invalid_argument("`client` is no address")),
+    }
+}
+
+fn reason(why: WhyNot) -> Why {
+    match why {
+        WhyNot::Suspended => ("consumer_suspended", String::new()),
+        WhyNot::NotSubscribed => ("not_subscribed", String::new()),
+        WhyNot::NotInPlan => ("not_in_plan", String::new()),
+        WhyNot::CredentialExpired => ("credential_invalid", "outside its time".to_owned()),
+        WhyNot::CredentialRestricted => ("credential_restricted", String::new()),
+        WhyNot::Scope(scope) => ("scope_missing", format!("the scope `{scope}` is missing")),
         WhyNot::Terms { terms, version } => {
             let detail = format!("version {version} of `{terms}` has to be accepted");
-            return ("terms_not_accepted", detail);
+            ("terms_not_accepted", detail)
         }
-        _ => "not_permitted",
-    };
-    (code, String::new())
+        WhyNot::Undecidable => {
+            let detail =
+                "only a node can tell: a condition, an authoriser or what was not told decides";
+            ("policy_unavailable", detail.to_owned())
+        }
+        WhyNot::Network | WhyNot::Acl | WhyNot::Authoriser => ("not_permitted", String::new()),
+    }
 }
 
 #[cfg(test)]
@@ -253,34 +210,5 @@ mod tests {
             "another node of its kind"
         );
         assert_eq!(asked(&flooder, here, 1000, 60), 400);
-    }
-
-    fn operation(user: &str) -> Operation {
-        Operation {
-            api: "shop".to_owned(),
-            operation: "export".to_owned(),
-            credential: CredentialRef::User(user.into()),
-            heard: Instant::now(),
-        }
-    }
-
-    fn name(service: &str) -> Name {
-        let id = format!("spiffe://tollgate.internal/service/{service}");
-        (id.parse().unwrap(), "1".to_owned())
-    }
-
-    #[test]
-    fn only_what_was_begun_goes_on_by_whom_and_as_it_was() {
-        let (begun, orders) = (Begun::default(), name("orders"));
-        let ann = operation("ann");
-        assert!(begun.goes_on(&orders, &ann, false).is_err(), "never begun");
-        begun.begin(orders.clone(), operation("ann")).unwrap();
-        begun.goes_on(&orders, &ann, false).unwrap();
-        assert!(begun.goes_on(&name("stock"), &ann, false).is_err());
-        assert!(begun.goes_on(&orders, &operation("bob"), false).is_err());
-        assert!(begun.begin(orders.clone(), operation("bob")).is_err());
-        begun.goes_on(&orders, &ann, true).unwrap();
-        assert!(begun.goes_on(&orders, &ann, false).is_err(), "it is over");
-        begun.begin(orders, operation("bob")).unwrap();
     }
 }

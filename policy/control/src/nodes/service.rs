@@ -32,7 +32,6 @@ pub(super) fn router(control: Control, client: ControlClient) -> axum::Router {
         control,
         client,
         pace: check::Pace::default(),
-        begun: check::Begun::default(),
     });
     let service = service.max_decoding_message_size(LARGEST);
     axum::Router::new().route_service("/tollgate.control.v1.Control/{method}", service)
@@ -46,7 +45,6 @@ struct Nodes {
     client: ControlClient,
     /// How fast they ask whether a call may pass.
     pace: check::Pace,
-    begun: check::Begun,
 }
 
 type Stream<T> = Sent<Result<T, Status>>;
@@ -159,9 +157,8 @@ impl control_server::Control for Nodes {
         let peer = peer_of(&request)?;
         let address = request.extensions().get::<SocketAddr>();
         let address = address.map(SocketAddr::ip);
-        self.pace.count(peer.clone(), address, Instant::now())?;
-        let checked = check::check(&self.control, &self.begun, peer, request.into_inner());
-        checked.map(Response::new)
+        self.pace.count(peer, address, Instant::now())?;
+        check::check(&self.control, request.get_ref()).map(Response::new)
     }
 
     async fn leases(

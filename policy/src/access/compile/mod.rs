@@ -59,6 +59,7 @@ pub(super) fn compile(config: &ApiConfig, description: &Description) -> (ApiAcce
         schemes: compiler.schemes,
         issuers: compiler.issuers,
         operations,
+        authoriser: config.authoriser.as_ref().is_some_and(|it| !it.shadow),
         subscription: config.auth.subscription,
         rules: compiler.rules.all,
         networks: config.networks.clone(),

@@ -4,7 +4,7 @@ use super::*;
 use crate::finding::Severity;
 use crate::settings::{Algorithm, IssuerConfig, KeySource, SchemeConfig};
 
-fn issuer(name: &str) -> IssuerConfig {
+pub(super) fn issuer(name: &str) -> IssuerConfig {
     IssuerConfig {
         issuer: format!("https://{name}.example.com").into(),
         audiences: arcs(&["books"]),

@@ -4,6 +4,7 @@ mod conditions;
 mod decisions;
 mod findings;
 mod property;
+mod remote;
 mod rules;
 
 use std::borrow::Cow;
@@ -209,7 +210,10 @@ impl World {
         decided.err().map(|refusal| refusal.why)
     }
 
-    fn ask<T>(&self, ask: impl FnOnce(&ApiAccess, &Identity, &Circumstances<'_>) -> T) -> T {
+    pub(super) fn ask<T>(
+        &self,
+        ask: impl FnOnce(&ApiAccess, &Identity, &Circumstances<'_>) -> T,
+    ) -> T {
         let (access, _) = ApiAccess::compile(&self.config, &bookstore());
         let caller = self.consumer.clone().map(|consumer| {
             Arc::new(Caller {

@@ -108,4 +108,20 @@ proptest! {
         reversed.reverse();
         prop_assert_eq!(admits(&rules, known), admits(&reversed, known));
     }
+
+    #[test]
+    fn who_is_told_of_a_call_decides_as_who_sees_it_and_admits_nobody_where_a_condition_counts(
+        rules in vec(any_rule(), 0..6), address in prop::sample::select(vec!["203.0.113.7", "10.1.1.1"]), known: bool,
+    ) {
+        let mut world = World::new();
+        world.client = known.then(|| address.parse().unwrap());
+        let conditional = rules.iter().any(|rule| rule.when.is_some());
+        world.config.acl = rules;
+        let told = remote::told(&world);
+        match conditional {
+            // A rule of another operation has no say.
+            true => prop_assert!(told == world.refusal() || told == Some(WhyNot::Undecidable)),
+            false => prop_assert_eq!(told, world.refusal()),
+        }
+    }
 }

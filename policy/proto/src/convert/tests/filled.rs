@@ -593,6 +593,7 @@ fn rest() -> Vec<(&'static str, Vec<u8>)> {
         credential: Some(CredentialRef {
             kind: Some(credential_ref::Kind::User("ann".into())),
         }),
+        ..CheckRequest::default()
     };
     let checked = CheckResponse {
         decision: check_response::Decision::Cut.into(),
@@ -629,6 +630,16 @@ fn rest() -> Vec<(&'static str, Vec<u8>)> {
         ),
         sample("AuditResponse", &AuditResponse {}),
         sample("CheckRequest", &check),
+        sample(
+            "CheckRequest told",
+            &CheckRequest {
+                client: "192.0.2.7".into(),
+                referrer: "https://a".into(),
+                scopes: vec!["s".into()],
+                roles: vec!["r".into()],
+                ..check.clone()
+            },
+        ),
         sample("CheckResponse", &checked),
     ]
 }
