@@ -247,9 +247,12 @@ const DELIMITED: Features = Features {
     ..DEFAULT
 };
 
-/// Fields, numbered as they come; of a message type where its name is given.
-fn define(name: &str, fields: &[(&str, i32, i32, &str, Features)]) -> Definition {
-    let field = |(number, (name, label, kind, of, features)): (i32, &(&str, i32, i32, &str, _))| Field {
+/// Name, label, type, of which message type if it is one, features.
+type Row = (&'static str, i32, i32, &'static str, Features);
+
+/// Fields are numbered as they come.
+fn define(name: &str, fields: &[Row]) -> Definition {
+    let field = |(number, (name, label, kind, of, features)): (i32, &Row)| Field {
         name: (*name).to_owned(),
         number,
         label: *label,
@@ -312,16 +315,11 @@ fn edition_2023() -> Vec<u8> {
 /// Must-have: a compiled set of an edition, with the features that a field may have.
 #[test]
 fn a_service_in_an_edition_is_called_in_json_as_its_features_say() {
-    let things = Things::new(
-        "new.v1",
-        "descriptors: FILE",
-        "new.binpb",
-        &edition_2023(),
-    );
-    let all = r#"{"name":"","pages":3,"loose":[1,2],"tight":[1,2],"owner":{"called":"x"},"weight":0}"#;
+    let things = Things::new("new.v1", "descriptors: FILE", "new.binpb", &edition_2023());
+    let all =
+        r#"{"name":"","pages":3,"loose":[1,2],"tight":[1,2],"owner":{"called":"x"},"weight":0}"#;
     // `loose` stands number by number and `tight` in one go, and the owner between two tags.
-    let wire =
-        b"\x0a\x00\x10\x03\x18\x01\x18\x02\x22\x02\x01\x02\x2b\x0a\x01x\x2c\x30\x00";
+    let wire = b"\x0a\x00\x10\x03\x18\x01\x18\x02\x22\x02\x01\x02\x2b\x0a\x01x\x2c\x30\x00";
     things.echoes(all);
     assert_eq!(things.wire(all), wire);
     let sent: Value = serde_json::from_str(all).unwrap();

@@ -34,6 +34,8 @@ pub struct Metering {
     node: Arc<str>,
     /// How it is opened; `None`: this process has none.
     opening: Option<Opening>,
+    /// Calls served while it could not be opened.
+    unopened: AtomicU64,
 }
 
 /// All that is needed to open a journal.
@@ -88,6 +90,7 @@ impl Metering {
             journal,
             node,
             opening: Some(opening),
+            unopened: AtomicU64::new(0),
         };
         (metering, shipper)
     }
@@ -148,6 +151,16 @@ impl Metering {
 
     /// Adds the journal's numbers to a page of metrics.
     pub fn write_page(&self, page: &mut String) {
+        if self.opening.is_some() {
+            let unopened = self.unopened.load(Ordering::Relaxed);
+            let node = &self.node;
+            // Writing to a string cannot fail.
+            let _ = write!(
+                page,
+                "# HELP tollgate_usage_unopened_total Calls served that could not be recorded because there was no journal.\n\
+                 # TYPE tollgate_usage_unopened_total counter\ntollgate_usage_unopened_total{{node=\"{node}\"}} {unopened}\n"
+            );
+        }
         let Some(journal) = self.journal.get() else {
             return;
         };
@@ -155,7 +168,6 @@ impl Metering {
         let (node, run) = (&self.node, journal.run());
         for (name, kind, help, read) in ROWS {
             let value = read(state).load(Ordering::Relaxed);
-            // Writing to a string cannot fail.
             let _ = write!(
                 page,
                 "# HELP tollgate_usage_{name} {help}\n# TYPE tollgate_usage_{name} {kind}\n\
@@ -317,7 +329,13 @@ impl Exchange {
             response_messages: self.streamed.response_messages,
         };
         WRITER.with_borrow(|writer| {
-            let Some(writer) = writer else { return };
+            let Some(writer) = writer else {
+                self.shared
+                    .metering
+                    .unopened
+                    .fetch_add(1, Ordering::Relaxed);
+                return;
+            };
             // Where there is no room, it is counted there.
             let number = writer.append(&record).ok();
             if let Some(number) = number.filter(|_| durability == Durability::Disk) {

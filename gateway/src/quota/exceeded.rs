@@ -32,8 +32,8 @@ impl Exceeded {
         ];
         if let Some(retry) = self.retry {
             let wait = seconds(retry).max(1);
-            // Up to a tenth more, of at most ten seconds.
-            let more = (super::random() % 1024) * (wait / 10).min(JITTER) / 1024;
+            // Up to a tenth more, of at least one second and at most ten: who was refused together shall not come back together.
+            let more = super::random() % ((wait / 10).clamp(1, JITTER) + 1);
             fields.push(("retry-after", (wait + more).to_string()));
         }
         fields

@@ -8,6 +8,9 @@ use tollgate_policy::quota::{Limit, Metric};
 use super::Exceeded;
 use super::fields::Told;
 
+/// Seconds after which who was refused for our own trouble is asked to come back, at most: not all at once.
+const LONGEST_WAIT: u64 = 3;
+
 /// Why a call could not be charged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unpaid {
@@ -83,7 +86,10 @@ impl Unpaid {
     pub fn fields(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Exceeded(exceeded) => exceeded.fields(),
-            Self::Unknown(_) | Self::Unrecordable => vec![("retry-after", "1".to_owned())],
+            Self::Unknown(_) | Self::Unrecordable => {
+                let wait = 1 + super::random() % LONGEST_WAIT;
+                vec![("retry-after", wait.to_string())]
+            }
         }
     }
 

@@ -46,6 +46,15 @@ impl Failure {
         }
     }
 
+    /// Whether it says nothing about the call, so that one that changes nothing may be made again. Who cancels, or asks for calm, means it.
+    pub fn is_loss(&self) -> bool {
+        match self {
+            Self::Broken(_) => true,
+            Self::Reset(reason) => !matches!(*reason, Reason::CANCEL | Reason::ENHANCE_YOUR_CALM),
+            Self::Unseen(_) | Self::Garbage(_) => false,
+        }
+    }
+
     /// For the log.
     pub fn reason(&self) -> String {
         match self {
@@ -222,7 +231,7 @@ impl Sending {
 }
 
 impl Receiving {
-    /// The initial metadata. Where the answer is nothing but trailers, [`Self::next`] has the end at once.
+    /// The initial metadata. Where the answer is nothing but trailers, [`Self::message`] has the end at once.
     ///
     /// # Errors
     /// [`Failure`].
@@ -316,7 +325,7 @@ impl Receiving {
         Ok(Some(Message { bytes, compressed }))
     }
 
-    /// How the service ended the call, once [`Self::next`] said that it has.
+    /// How the service ended the call, once [`Self::message`] said that it has.
     pub fn end(&mut self) -> Option<End> {
         match std::mem::replace(&mut self.stage, Stage::Failed) {
             Stage::Ended(end) => Some(*end),

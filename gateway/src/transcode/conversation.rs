@@ -163,8 +163,7 @@ impl Forwarder {
                         true => http::Method::GET,
                         false => http::Method::POST,
                     };
-                    let lost = matches!(failure, Failure::Broken(_) | Failure::Reset(_));
-                    if !(unsent || lost) || !self.may_retry(passage, &method, unsent) {
+                    if !(unsent || failure.is_loss()) || !self.may_retry(passage, &method, unsent) {
                         return Err(failure.into());
                     }
                 }

@@ -1,4 +1,5 @@
-//! HTTP/2 connections to gRPC services, shared by all calls of this worker, whatever protocol their callers speak.
+//! HTTP/2 connections to gRPC services, shared by all transcoded calls of this worker: of REST, Connect, gRPC-Web and WebSockets. Native
+//! gRPC goes through the pump, whose connections are pingora's.
 //!
 //! Each thread has its own: a connection stays on the reactor that polls it. Several calls that find no connection wait for one
 //! handshake, and for one failure. Connections are made by the same peers as the pump's (`upstream::peer`), so TLS is judged alike.

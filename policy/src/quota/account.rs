@@ -11,12 +11,14 @@ use crate::time::Timestamp;
 const AT_ONCE: u64 = 4;
 /// How long an ask counts as demand.
 pub(super) const DEMAND: Duration = Duration::from_secs(4);
+/// How long who asked counts as one of those the emergency credit is for, at most: to the end of the window else.
+const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) book: Book,
-    /// What holders asked for lately, to share what is scarce.
-    pub(super) demands: HashMap<HolderId, Demand>,
+    /// What holders asked for: lately, to share what is scarce, and in this window, to share the emergency credit.
+    demands: HashMap<HolderId, Demand>,
     pub(super) asked: Timestamp,
 }
 
@@ -24,9 +26,25 @@ pub(super) struct Account {
 pub(super) struct Demand {
     want: u64,
     at: Timestamp,
+    /// As long as the holder may have been told of emergency credit.
+    until: Timestamp,
 }
 
 impl Account {
+    /// Nobody has asked yet.
+    pub(super) fn new(book: Book, now: Timestamp) -> Self {
+        Self {
+            book,
+            demands: HashMap::new(),
+            asked: now,
+        }
+    }
+
+    /// Holders that were told of emergency credit in this window, with the one that asks.
+    pub(super) fn holders(&self) -> u64 {
+        u64::try_from(self.demands.len()).unwrap_or(u64::MAX).max(1)
+    }
+
     /// What a holder may have of what is left: where all can have what they want, all it needs and a part of the rest, so that little
     /// is lost with a holder that dies; else its part by what holders want, and never less than half of an even part.
     pub(super) fn share(
@@ -37,16 +55,20 @@ impl Account {
         now: Timestamp,
     ) -> u64 {
         let want = ask.want;
-        self.demands
-            .retain(|_, demand| now < demand.at.plus(DEMAND));
-        self.demands.insert(holder, Demand { want, at: now });
+        self.demands.retain(|_, demand| now < demand.until);
+        let reset = self.book.until_reset(now).unwrap_or(DEMAND);
+        let until = now.plus(reset.clamp(DEMAND, REMEMBERED));
+        let at = now;
+        self.demands.insert(holder, Demand { want, at, until });
         let left = self.book.available();
-        let total: u128 = self.demands.values().map(|it| u128::from(it.want)).sum();
-        if u128::from(left) >= total || self.demands.len() < 2 {
+        let lately = || self.demands.values().filter(|it| now < it.at.plus(DEMAND));
+        let total: u128 = lately().map(|it| u128::from(it.want)).sum();
+        let holders = lately().count();
+        if u128::from(left) >= total || holders < 2 {
             let ahead = left.saturating_add(outstanding) / AT_ONCE;
             return left.min(ask.needed.max(ahead.saturating_sub(outstanding)));
         }
-        let holders = u128::try_from(self.demands.len()).unwrap_or(u128::MAX);
+        let holders = u128::try_from(holders).unwrap_or(u128::MAX);
         let by_demand = u128::from(left) * u128::from(want) / total.max(1);
         let even = u128::from(left) / (2 * holders);
         let part = by_demand.max(even).max(1).min(u128::from(left));

@@ -197,10 +197,9 @@ impl Grantor {
     ) {
         let now = self.tick(now);
         let first = !self.knows(key);
-        let account = self.accounts.entry(key.clone()).or_insert_with(|| Account {
-            book: Book::new(Arc::clone(limit), now, true),
-            demands: HashMap::new(),
-            asked: now,
+        let account = self.accounts.entry(key.clone()).or_insert_with(|| {
+            let book = Book::new(Arc::clone(limit), now, true);
+            Account::new(book, now)
         });
         account.book.restore(standing);
         if first {
@@ -230,14 +229,10 @@ impl Grantor {
     }
 
     fn open(&mut self, counter: &Counter, now: Timestamp) {
-        let account = self
-            .accounts
-            .entry(counter.key.clone())
-            .or_insert_with(|| Account {
-                book: Book::new(Arc::clone(&counter.limit), now, true),
-                demands: HashMap::new(),
-                asked: now,
-            });
+        let account = self.accounts.entry(counter.key.clone()).or_insert_with(|| {
+            let book = Book::new(Arc::clone(&counter.limit), now, true);
+            Account::new(book, now)
+        });
         account.asked = now;
         account.book.follow(&counter.limit, now);
         account.book.advance(now);
@@ -416,8 +411,7 @@ impl Grantor {
         });
         let part = |counter: &Counter| {
             let account = self.accounts.get(&counter.key)?;
-            let holders = u64::try_from(account.demands.len()).unwrap_or(u64::MAX);
-            Some(account.book.capacity() / CREDIT / holders.max(1))
+            Some(account.book.capacity() / CREDIT / account.holders())
         };
         let parts = counters.iter().filter_map(part);
         if degraded {

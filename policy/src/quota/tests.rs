@@ -306,6 +306,31 @@ fn the_emergency_credit_is_a_twentieth_once_a_window() {
     assert!(!pair.cell.take_credit(1, pair.now), "nobody renewed it");
 }
 
+/// However rarely each of them asks.
+#[test]
+fn the_emergency_credit_of_a_window_is_shared_by_all_who_asked_in_it() {
+    let day = limit(1000, Window::Span(Duration::from_secs(86_400)), None);
+    let counters: Arc<[Counter]> = vec![counter("d", day)].into();
+    let mut grantor = Grantor::default();
+    let cells: Vec<Cell> = (0..5).map(|at| Cell::new(at, counters.clone())).collect();
+    let mut credits = [0; 5];
+    let begin = 1_800_000_000_000;
+    for hour in 0..4_u64 {
+        for (at, cell) in cells.iter().enumerate() {
+            let now = (hour * 3600 + u64::try_from(at).unwrap() * 60) * 1000 + 1;
+            let Some(ask) = cell.ask(1, now) else {
+                continue;
+            };
+            let holder = HolderId(u64::try_from(at).unwrap());
+            let wall = Timestamp::from_millis(begin + i64::try_from(now).unwrap());
+            let grant = grantor.ask(wall, holder, &ask);
+            cell.answered(&grant, 1);
+            credits[at] = grant.credit;
+        }
+    }
+    assert_eq!(credits, [10; 5], "together a twentieth");
+}
+
 #[test]
 fn a_limit_that_was_raised_holds_at_once_and_keeps_what_is_gone() {
     let mut pair = Pair::new(vec![counter("m", minute(10))]);
