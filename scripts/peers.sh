@@ -15,9 +15,9 @@ ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing="$missing f
 sh scripts/install.sh $missing || echo "peers: going on without:$missing" >&2
 if command -v python3 >/dev/null 2>&1; then
     if ! cmp -s tests/peers/requirements.txt "$peers/requirements.txt"; then
-        echo "peers: installing grpcio"
-        python3 -m venv "$peers/venv"
-        "$peers/venv/bin/pip" install --quiet --disable-pip-version-check -r tests/peers/requirements.txt
+        echo "peers: installing grpcio and its reflection"
+        python3 -m venv --clear "$peers/venv"
+        "$peers/venv/bin/python" -m pip install --quiet --disable-pip-version-check -r tests/peers/requirements.txt
         cp tests/peers/requirements.txt "$peers/requirements.txt"
     fi
 else

@@ -18,7 +18,7 @@ use std::process::{Child, Command, Stdio};
 
 use library::{Library, before, proto};
 use serde_json::{Value, json};
-use world::{Answer, World};
+use world::{Answer, Plan, World};
 
 /// What `scripts/peers.sh` made; `None` where it did not.
 fn peer(path: &str) -> Option<PathBuf> {
@@ -47,8 +47,17 @@ struct Server(Child);
 
 impl Server {
     fn start(python: &Path) -> (Self, String) {
-        let mut child = Command::new(python)
-            .arg(script("server.py"))
+        Self::started(Command::new(python).arg(script("server.py")))
+    }
+
+    /// One that tells of itself by reflection, from a file of descriptors.
+    fn reflecting(python: &Path, descriptors: &Path) -> (Self, String) {
+        let mut command = Command::new(python);
+        Self::started(command.arg(script("server.py")).arg(descriptors))
+    }
+
+    fn started(command: &mut Command) -> (Self, String) {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -129,6 +138,25 @@ fn a_grpcio_server_is_called_by_rest() {
     );
 }
 
+/// Must-have: descriptors by reflection, of a server that many have.
+#[test]
+fn a_grpcio_server_is_asked_by_reflection() {
+    let Some(python) = peer("venv/bin/python") else {
+        return;
+    };
+    let files = tempfile::tempdir().unwrap();
+    let descriptors = files.path().join("library.bin");
+    std::fs::write(&descriptors, compiled()).unwrap();
+    let (_server, url) = Server::reflecting(&python, &descriptors);
+    let file = format!("upstream: {url}\ngrpc: {{ reflection: on, callers: anyone }}\n");
+    let world = Plan::before(&url).api("library", file).start();
+    let answer = get(&world, "/v1/shelves/a/books/b", &[]);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["title"], "Walden");
+    let added = world.ask("POST", "/v1/books:add", &[], b"[{}, {}]");
+    assert_eq!(added.json(), json!({"books": 2}));
+}
+
 /// Must-have: a malformed grpc-timeout is never passed on.
 #[test]
 fn a_malformed_deadline_never_reaches_a_grpcio_server() {
@@ -167,22 +195,7 @@ fn the_clients_of_connect_and_grpc_web_are_served() {
     let library = Library::new();
     let world = library.world("");
     let descriptors = world.file("descriptors.bin");
-    let google = tempfile::tempdir().unwrap();
-    std::fs::create_dir_all(google.path().join("google/api")).unwrap();
-    for (name, text) in library::GOOGLE_API {
-        std::fs::write(google.path().join("google/api").join(name), text).unwrap();
-    }
-    let includes = [
-        proto().parent().unwrap().to_owned(),
-        google.path().to_owned(),
-    ];
-    let set = protox::Compiler::new(includes)
-        .unwrap()
-        .include_imports(true)
-        .open_file("library.proto")
-        .unwrap()
-        .encode_file_descriptor_set();
-    std::fs::write(&descriptors, set).unwrap();
+    std::fs::write(&descriptors, compiled()).unwrap();
     // Beside its libraries: that is where they are looked for.
     let copy = home.join(format!("client-{}.mjs", std::process::id()));
     std::fs::copy(script("client.mjs"), &copy).unwrap();
@@ -193,6 +206,25 @@ fn the_clients_of_connect_and_grpc_web_are_served() {
         .arg(&descriptors);
     says_ok(command);
     let _gone = std::fs::remove_file(&copy);
+}
+
+/// The library's descriptors, with all they import.
+fn compiled() -> Vec<u8> {
+    let google = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(google.path().join("google/api")).unwrap();
+    for (name, text) in library::GOOGLE_API {
+        std::fs::write(google.path().join("google/api").join(name), text).unwrap();
+    }
+    let includes = [
+        proto().parent().unwrap().to_owned(),
+        google.path().to_owned(),
+    ];
+    protox::Compiler::new(includes)
+        .unwrap()
+        .include_imports(true)
+        .open_file("library.proto")
+        .unwrap()
+        .encode_file_descriptor_set()
 }
 
 fn says_ok(mut command: Command) {

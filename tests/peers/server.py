@@ -1,6 +1,6 @@
 """A grpcio server for `library.v1.Library`, whose messages are put together by hand. Prints its port.
 
-Answers are compressed by gzip, whether or not the caller reads that: so grpcio does when its handler asks for it.
+With a file of descriptors as argument it tells of itself by reflection. Answers are compressed by gzip, whether or not the caller reads that: so grpcio does when its handler asks for it.
 """
 
 import sys
@@ -59,6 +59,20 @@ def talk(requests, context):
         yield text(1, "you said " + first_text(request))
 
 
+def reflect(server, path):
+    from google.protobuf import descriptor_pb2, descriptor_pool
+    from grpc_reflection.v1alpha import reflection
+
+    described = descriptor_pb2.FileDescriptorSet()
+    with open(path, "rb") as file:
+        described.ParseFromString(file.read())
+    pool = descriptor_pool.DescriptorPool()
+    for file in described.file:
+        pool.Add(file)
+    names = ("library.v1.Library", reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server, pool=pool)
+
+
 def main():
     handlers = {
         "GetBook": grpc.unary_unary_rpc_method_handler(get_book),
@@ -69,6 +83,8 @@ def main():
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
     service = grpc.method_handlers_generic_handler("library.v1.Library", handlers)
     server.add_generic_rpc_handlers((service,))
+    if len(sys.argv) > 1:
+        reflect(server, sys.argv[1])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(port, flush=True)
