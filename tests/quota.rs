@@ -356,6 +356,23 @@ fn what_cannot_be_recorded_is_refused_until_there_is_room() {
 }
 
 #[test]
+fn what_is_served_without_a_journal_is_counted_exactly() {
+    let service = Service::new();
+    let state = tempfile::tempdir().unwrap();
+    std::fs::write(state.path().join("usage"), "in the way").unwrap();
+    let process = "listeners: [{ address: 127.0.0.1:0 }]\nusage: { on_full: serve_unmetered }\n";
+    let world = shop(&service).process(process).state(state.path()).start();
+    let key = world.key("desk");
+    assert_eq!(calls(&world, &key, 3), [200, 200, 200]);
+    assert_eq!(world.get("/v1/public").status, 200);
+    let metrics = world.metrics();
+    let told = metrics
+        .lines()
+        .find(|line| line.starts_with("tollgate_usage_unopened_total{"));
+    assert!(told.unwrap().ends_with("} 3"), "{metrics}");
+}
+
+#[test]
 fn a_full_disk_that_has_room_again_counts_again() {
     let service = Service::new();
     let Some(disk) = Disk::new() else { return };
