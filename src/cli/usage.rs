@@ -246,11 +246,11 @@ fn export(control: &Control, path: &str) -> anyhow::Result<ExitCode> {
 struct Counts {
     node: String,
     run: String,
-    /// Records of the run, by the gateway's own count of calls it answered.
+    /// Calls that are billed and were answered, as the gateway counted them before each was recorded.
     edge: u64,
     /// Records that wait in its journal.
     waiting: u64,
-    /// Calls that were served without a record, as its policy allows.
+    /// Calls of these that were served without a record, as its policy allows.
     unmetered: u64,
     /// The numbers that the intake has received up to.
     received: u64,
@@ -268,7 +268,7 @@ impl Counts {
     }
 
     fn agree(&self) -> bool {
-        self.edge == self.journal()
+        self.edge == self.journal().saturating_add(self.unmetered)
             && self.journal() == self.stored.saturating_add(self.waiting)
             && self.missing == 0
             && self.balanced
@@ -326,9 +326,10 @@ impl Reconcile {
         };
         let balance = control.get("/v1/usage/balance")?;
         Ok(Counts {
-            edge: total(&counted),
+            edge: total(&series("tollgate_usage_billed_total")),
             waiting: total(&series("tollgate_usage_pending_records")),
-            unmetered: total(&series("tollgate_usage_unmetered_total")),
+            unmetered: total(&series("tollgate_usage_unmetered_total"))
+                + total(&series("tollgate_usage_unopened_total")),
             received: of_run("next"),
             stored: of_run("records"),
             missing: of_run("missing"),
@@ -436,9 +437,19 @@ tollgate_usage_pending_records 2
             balanced: true,
         };
         assert!(good.agree());
+        let unmetered = Counts {
+            unmetered: 3,
+            edge: 43,
+            ..good.clone()
+        };
+        assert!(unmetered.agree());
         for wrong in [
             Counts {
                 edge: 41,
+                ..good.clone()
+            },
+            Counts {
+                unmetered: 1,
                 ..good.clone()
             },
             Counts {
