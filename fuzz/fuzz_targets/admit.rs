@@ -27,7 +27,8 @@ static SHARED: LazyLock<Arc<Shared>> = LazyLock::new(|| {
             ApiConfig::for_spec(&file, "http://127.0.0.1:9", security).expect("a good URL");
         config.hosts = hosts;
         let description = openapi::load(&file).expect("a readable file");
-        let (api, _) = Api::compile(config, description, 1, None, &metrics).expect("a good API");
+        let (api, _) =
+            Api::compile(config, description, None, 1, None, &metrics).expect("a good API");
         Arc::new(api)
     };
     let odd_hosts = vec![HostPattern::Suffix(".odd.test".into())];
@@ -62,9 +63,7 @@ thread_local! {
 fuzz_target!(|text: &str| {
     let Some(head) = head(text) else { return };
     let mut exchange = Exchange::new(SHARED.clone());
-    let outcome = RUNTIME.with(|runtime| {
-        runtime.block_on(exchange.admit(&head, &Peer::default()))
-    });
+    let outcome = RUNTIME.with(|runtime| runtime.block_on(exchange.admit(&head, &Peer::default())));
     match (&outcome, &exchange.journey) {
         (Ok(()), Journey::Admitted(admitted)) => fits(admitted, &head),
         (

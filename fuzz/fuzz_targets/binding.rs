@@ -12,7 +12,10 @@ use tollgate_policy::classify::Classifier;
 use tollgate_policy::settings::read_api;
 
 static SERVED: LazyLock<(Classifier, Described)> = LazyLock::new(|| {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/grpc/apis/bookstore.yaml");
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../config/grpc/apis/bookstore.yaml"
+    );
     let config = read_api(file.as_ref(), &|_| None).expect("the example is right");
     let described = describe_now(&config).expect("the example is right");
     (Classifier::compile(&described.description).0, described)
@@ -29,7 +32,9 @@ fuzz_target!(|input: &str| {
     let (Ok(matched), Some(face)) = (classifier.classify(method, path), &described.face) else {
         return;
     };
-    let method = face.method(matched.operation).expect("every operation is a method");
+    let method = face
+        .method(matched.operation)
+        .expect("every operation is a method");
     let Some(binding) = method.binding(matched.route) else {
         return;
     };
@@ -40,6 +45,7 @@ fuzz_target!(|input: &str| {
     if let Ok(wire) = binding.request(&face.schema, &method.reading, path, query, body) {
         let mut json = Vec::new();
         let profile = Profile::default();
-        write_json(&face.schema, method.input, &profile, &wire, &mut json).expect("what was written is read");
+        write_json(&face.schema, method.input, &profile, &wire, &mut json)
+            .expect("what was written is read");
     }
 });

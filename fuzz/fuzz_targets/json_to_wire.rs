@@ -29,7 +29,9 @@ fn schema() -> &'static Schema {
         let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway/fixtures");
         let mut compiler = protox::Compiler::new([fixtures]).unwrap();
         compiler.include_imports(true);
-        compiler.open_files(["kinds.proto", "kinds2.proto"]).unwrap();
+        compiler
+            .open_files(["kinds.proto", "kinds2.proto"])
+            .unwrap();
         Schema::read(&compiler.encode_file_descriptor_set()).unwrap()
     })
 }
@@ -37,7 +39,11 @@ fn schema() -> &'static Schema {
 fn profile(bits: u8) -> Profile {
     let is = |bit: u8| bits >> bit & 1 == 1;
     Profile {
-        unknown: if is(0) { Unknown::Ignore } else { Unknown::Refuse },
+        unknown: if is(0) {
+            Unknown::Ignore
+        } else {
+            Unknown::Refuse
+        },
         unset: match bits >> 6 {
             0 | 1 => Unset::Omit,
             2 => Unset::Primitives,
@@ -86,7 +92,9 @@ fuzz_target!(|input: &[u8]| {
     }
     for (at, part) in parts.enumerate() {
         let by = if at == 0 { Bound::Path } else { Bound::Query };
-        let Some((path, text)) = str::from_utf8(part).ok().and_then(|part| part.split_once('='))
+        let Some((path, text)) = str::from_utf8(part)
+            .ok()
+            .and_then(|part| part.split_once('='))
         else {
             continue;
         };

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use tollgate_policy::Finding;
-use tollgate_policy::settings::{ProcessConfig, check, read_api, read_process};
+use tollgate_policy::settings::{ApiConfig, ProcessConfig, check, read_api, read_process};
+use tollgate_policy::{Finding, openapi};
 
 /// A directory of this process alone; the readers open files.
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -32,7 +32,11 @@ fuzz_target!(|bytes: &[u8]| {
     write(&api, bytes);
     let read = || read_api(&api, &environment);
     judge(&api, read(), read());
-    helpful(&check::check(&api, &environment).findings);
+    let described = |config: &ApiConfig| match &config.spec {
+        Some(spec) => openapi::load(spec),
+        None => Err(Vec::new()),
+    };
+    helpful(&check::check(&api, &environment, &described).findings);
 });
 
 fn judge<T: PartialEq + std::fmt::Debug>(

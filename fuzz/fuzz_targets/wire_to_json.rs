@@ -25,7 +25,9 @@ fn schema() -> &'static Schema {
         let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway/fixtures");
         let mut compiler = protox::Compiler::new([fixtures]).unwrap();
         compiler.include_imports(true);
-        compiler.open_files(["kinds.proto", "kinds2.proto"]).unwrap();
+        compiler
+            .open_files(["kinds.proto", "kinds2.proto"])
+            .unwrap();
         Schema::read(&compiler.encode_file_descriptor_set()).unwrap()
     })
 }
@@ -33,7 +35,11 @@ fn schema() -> &'static Schema {
 fn profile(bits: u8) -> Profile {
     let is = |bit: u8| bits >> bit & 1 == 1;
     Profile {
-        unknown: if is(0) { Unknown::Ignore } else { Unknown::Refuse },
+        unknown: if is(0) {
+            Unknown::Ignore
+        } else {
+            Unknown::Refuse
+        },
         unset: match bits >> 6 {
             0 | 1 => Unset::Omit,
             2 => Unset::Primitives,
