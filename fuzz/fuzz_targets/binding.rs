@@ -1,4 +1,4 @@
-//! Any call against a service with every kind of HTTP rule: no panic, and a message that can be written as JSON again.
+//! Any call against a service with every kind of HTTP rule: no panic, and a message that can be written as JSON again, but for masks.
 //!
 //! Input: `METHOD target` on the first line, a body behind it.
 #![no_main]
@@ -45,7 +45,11 @@ fuzz_target!(|input: &str| {
     if let Ok(wire) = binding.request(&face.schema, &method.reading, path, query, body) {
         let mut json = Vec::new();
         let profile = Profile::default();
-        write_json(&face.schema, method.input, &profile, &wire, &mut json)
-            .expect("what was written is read");
+        let printed = write_json(&face.schema, method.input, &profile, &wire, &mut json);
+        if let Err(error) = printed {
+            // A parameter may spell a mask as the definition does; of `line_2` JSON knows no form.
+            let of_mask = error.path.ends_with("mask") && query.contains('_');
+            assert!(of_mask, "what was written is read: {error:?}");
+        }
     }
 });
