@@ -396,9 +396,18 @@ fn a_websocket_of_a_method_that_only_tells_answers_pings_and_goes_on() {
         assert_eq!(hear(&mut client), (1, book.into_bytes()));
     }
     assert_eq!(hear(&mut client), (8, 1000_u16.to_be_bytes().to_vec()));
-    // On the path of the method itself nothing is asked for.
-    let mut client = open(&world, LIST);
-    assert_eq!(hear(&mut client), (8, 1000_u16.to_be_bytes().to_vec()));
+    // On the path of the method itself the one message is a text; an empty one asks for nothing.
+    for (message, books) in [
+        (&b""[..], 0),
+        (br#"{"parent": "shelves/a", "count": 1}"#, 1),
+    ] {
+        let mut client = open(&world, LIST);
+        client.send(&said(1, message));
+        for _ in 0..books {
+            assert_eq!(hear(&mut client).0, 1);
+        }
+        assert_eq!(hear(&mut client), (8, 1000_u16.to_be_bytes().to_vec()));
+    }
     let mut client = open(&world, "/v1/shelves/endless/books?count=1");
     assert_eq!(hear(&mut client).0, 1);
     for _ in 0..3 {

@@ -324,9 +324,16 @@ impl Reconcile {
                 .filter(|it| is(it, "node", &node) && is(it, "run", &run));
             own.filter_map(|sender| sender.get(member)?.as_u64()).sum()
         };
+        let billed = series("tollgate_usage_billed_total");
+        if billed.is_empty() {
+            bail!(
+                "{} does not count what it bills: it is of an older version",
+                self.admin
+            );
+        }
         let balance = control.get("/v1/usage/balance")?;
         Ok(Counts {
-            edge: total(&series("tollgate_usage_billed_total")),
+            edge: total(&billed),
             waiting: total(&series("tollgate_usage_pending_records")),
             unmetered: total(&series("tollgate_usage_unmetered_total"))
                 + total(&series("tollgate_usage_unopened_total")),

@@ -389,6 +389,7 @@ impl control_server::Control for Told {
                 number,
                 generation: u64::MAX,
                 answer: Some(resolve_response::Answer::Caller(caller)),
+                installation: String::new(),
             };
             match lie {
                 Lie::Zeros => vec![wire::ResolveResponse {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::Writer;
 use super::dialect::{Dialect, Encoding};
 use super::elements::Elements;
-use super::face::Body;
+use super::face::{Binding, Body};
 use super::frame::{COMPRESSED, CONNECT_END, FrameReader, WEB_TRAILERS, framed};
 use super::gzip;
 use super::plan::{Plan, unfit_form};
@@ -102,18 +102,17 @@ impl Inlet {
         }
     }
 
-    /// The one message of a method that is called by WebSocket and hears no stream: what path and query say. `None`: another call.
+    /// The one message of a method that is called by WebSocket and hears no stream, where path and query say all of it. `None`: another
+    /// call, or a text is to come.
     ///
     /// # Errors
     /// They are no message of the method.
     pub(super) fn of_target(&mut self, plan: &Plan) -> Result<Option<Bytes>, Denial> {
-        if !self.single || !matches!(self.source, Source::Socket(_)) {
+        let bodiless = plan.binding().is_ok_and(Binding::is_bodiless);
+        if !self.single || !bodiless || !matches!(self.source, Source::Socket(_)) {
             return Ok(None);
         }
-        let wire = match plan.binding() {
-            Ok(_) => bound(plan, b"", 0)?,
-            Err(_) => from_json(plan, b"{}")?,
-        };
+        let wire = bound(plan, b"", 0)?;
         self.taken += 1;
         self.framed(&wire).map(Some)
     }
@@ -167,7 +166,13 @@ impl Inlet {
                 None => return Ok(None),
             },
             Source::Socket(_) => match self.hear()? {
-                Some(text) => bound(plan, &text, self.taken)?,
+                Some(_) if self.single && self.taken > 0 => {
+                    return Err(unfit(Unfit::whole("this method takes no further message")));
+                }
+                Some(text) => {
+                    self.heard_all |= self.single;
+                    bound(plan, &text, self.taken)?
+                }
                 None => return Ok(None),
             },
         };
@@ -236,7 +241,13 @@ impl Inlet {
         };
         loop {
             match ear.take().map_err(|broken| unfit(broken.into()))? {
-                Some(Heard::Text(text)) if text.is_empty() => self.heard_all = true,
+                // That was all; of a method that takes one message it is that message.
+                Some(Heard::Text(text)) if text.is_empty() => {
+                    match self.single && self.taken == 0 {
+                        true => return Ok(Some(b"{}".to_vec())),
+                        false => self.heard_all = true,
+                    }
+                }
                 Some(Heard::Text(text)) => return Ok(Some(text)),
                 Some(Heard::Ping(payload)) => socket::pong(&payload, &mut self.replies),
                 Some(Heard::Close) => {

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{
-    ApiAccess, Circumstances, Demand, Identity, OperationAccess, SchemeDemand, Silent, Values,
-    WhyNot, decide,
+    ApiAccess, Circumstances, CredentialPlace, Demand, Identity, OperationAccess, Scheme,
+    SchemeDemand, Silent, Values, WhyNot, decide,
 };
 use crate::credentials::Claims;
 use crate::directory::{Caller, CredentialRef};
@@ -47,15 +47,17 @@ pub fn decide_remote(
     if access.authoriser || called.needs_cel {
         return Err(WhyNot::Undecidable);
     }
+    satisfied(access, called, told)?;
     let mut identity = Identity {
         caller: Some(told.caller.clone()),
         ..Identity::default()
     };
     match told.credential {
         CredentialRef::Login { issuer, client } => {
-            let claims = claims(issuer, client, told);
-            scopes(access, called, &claims)?;
-            identity.claims = Some(Arc::new(claims));
+            if looks_at_untold(access, called, told) {
+                return Err(WhyNot::Undecidable);
+            }
+            identity.claims = Some(Arc::new(claims(issuer, client, told)));
         }
         CredentialRef::Certificate(name) => identity.certificate = Some(name.clone()),
         CredentialRef::Key(_) | CredentialRef::User(_) => {}
@@ -80,28 +82,76 @@ pub fn decide_remote(
     decided.map(drop).map_err(|refusal| refusal.why)
 }
 
-/// Whether a token of its issuer has all scopes of one way into the operation.
-fn scopes(access: &ApiAccess, operation: &OperationAccess, claims: &Claims) -> Result<(), WhyNot> {
-    let Demand::Alternatives { combinations, .. } = &operation.demand else {
+/// Whether the one credential that was shown is all that one way into the operation demands.
+fn satisfied(
+    access: &ApiAccess,
+    operation: &OperationAccess,
+    told: Told<'_>,
+) -> Result<(), WhyNot> {
+    let Demand::Alternatives {
+        combinations,
+        anonymous,
+    } = &operation.demand
+    else {
         return Ok(());
     };
-    let counts = |demand: &SchemeDemand| {
-        let scheme = access.schemes.get(demand.scheme);
-        let mut issuers = scheme.into_iter().flat_map(|scheme| &scheme.issuers);
-        issuers.any(|index| {
-            let issuer = access.issuers.get(*index);
-            issuer.is_some_and(|issuer| issuer.config.issuer == claims.issuer)
-        })
-    };
     let mut why = WhyNot::Undecidable;
-    for combination in combinations.iter().filter(|all| all.iter().any(counts)) {
+    for combination in combinations {
+        let fits = |demand: &SchemeDemand| {
+            let scheme = access.schemes.get(demand.scheme);
+            scheme.is_some_and(|scheme| fits(access, scheme, told.credential))
+        };
+        if combination.is_empty() || !combination.iter().all(fits) {
+            continue;
+        }
         let mut needed = combination.iter().flat_map(|demand| &demand.scopes);
-        match needed.find(|scope| !claims.scopes.contains(scope)) {
+        match needed.find(|scope| !told.scopes.contains(scope)) {
             None => return Ok(()),
             Some(lacking) => why = WhyNot::Scope(lacking.clone()),
         }
     }
-    Err(why)
+    match anonymous {
+        true => Ok(()),
+        false => Err(why),
+    }
+}
+
+/// Whether a scheme takes such a credential.
+fn fits(access: &ApiAccess, scheme: &Scheme, credential: &CredentialRef) -> bool {
+    let is_key = |place: &CredentialPlace| match place {
+        CredentialPlace::Header(_)
+        | CredentialPlace::Query(_)
+        | CredentialPlace::Cookie(_)
+        | CredentialPlace::Bearer
+        | CredentialPlace::Basic => true,
+        CredentialPlace::Certificate | CredentialPlace::Nowhere => false,
+    };
+    if scheme.unknown {
+        return false;
+    }
+    match credential {
+        CredentialRef::Key(_) => is_key(&scheme.place),
+        CredentialRef::User(_) => scheme.place == CredentialPlace::Basic,
+        CredentialRef::Certificate(name) => scheme.admits_certificate(name),
+        CredentialRef::Login { issuer, .. } => scheme.issuers.iter().any(|index| {
+            let named = access.issuers.get(*index);
+            named.is_some_and(|named| named.config.issuer == *issuer)
+        }),
+    }
+}
+
+/// Whether a rule that denies looks at scopes or roles of the token of which none was told. That may be none, or not known.
+fn looks_at_untold(access: &ApiAccess, operation: &OperationAccess, told: Told<'_>) -> bool {
+    let mut denials = operation
+        .denials
+        .iter()
+        .filter_map(|it| access.rules.get(*it));
+    denials.any(|rule| {
+        let looks = |wanted: &[Arc<str>], told: &[Arc<str>]| !wanted.is_empty() && told.is_empty();
+        let config = &rule.config;
+        let untold = looks(&config.scopes, told.scopes) || looks(&config.roles, told.roles);
+        !config.shadow && untold
+    })
 }
 
 fn claims(issuer: &Arc<str>, client: &Arc<str>, told: Told<'_>) -> Claims {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::book::Book;
-use super::{HolderId, LeaseAsk};
+use super::{HolderId, LeaseAsk, OnUnavailable, Window};
 use crate::time::Timestamp;
 
 /// Of what is left, at most one part in so many is handed out ahead of need.
@@ -12,7 +12,7 @@ const AT_ONCE: u64 = 4;
 /// How long an ask counts as demand.
 pub(super) const DEMAND: Duration = Duration::from_secs(4);
 /// How long who asked counts as one of those the emergency credit is for, at most: to the end of the window else.
-const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+const REMEMBERED: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 pub(super) struct Account {
@@ -40,6 +40,13 @@ impl Account {
         }
     }
 
+    /// Whether somebody counts as told of emergency credit.
+    pub(super) fn is_remembered(&self, now: Timestamp) -> bool {
+        let degraded = self.book.limit.on_unavailable == OnUnavailable::Degraded;
+        let gauge = self.book.limit.window == Window::Gauge;
+        degraded && !gauge && self.demands.values().any(|it| now < it.until)
+    }
+
     /// Holders that were told of emergency credit in this window, with the one that asks.
     pub(super) fn holders(&self) -> u64 {
         u64::try_from(self.demands.len()).unwrap_or(u64::MAX).max(1)
@@ -56,7 +63,7 @@ impl Account {
     ) -> u64 {
         let want = ask.want;
         self.demands.retain(|_, demand| now < demand.until);
-        let reset = self.book.until_reset(now).unwrap_or(DEMAND);
+        let reset = self.book.until_reset(now).unwrap_or(REMEMBERED);
         let until = now.plus(reset.clamp(DEMAND, REMEMBERED));
         let at = now;
         self.demands.insert(holder, Demand { want, at, until });

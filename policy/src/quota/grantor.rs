@@ -29,6 +29,8 @@ const GUARD: Duration = Duration::from_millis(250);
 /// What a lease begins with beyond what is wanted, so that a burst's first calls do not wait for one another: so many tokens, and at
 /// most one part in so many of what is left.
 const BEGINNING: (u64, u64) = (64, 100);
+/// Counters kept though nobody asks, for who asked before; of more, those that are idle go.
+const REMEMBERED: usize = 100_000;
 /// Emergency credit is one part in so many of a limit: 5 %.
 const CREDIT: u64 = 20;
 
@@ -164,9 +166,10 @@ impl Grantor {
         for (counters, outstanding) in over {
             self.on_all(&counters, outstanding, Book::spent);
         }
+        let roomy = self.accounts.len() <= REMEMBERED;
         self.accounts.retain(|_, account| {
             let idle = account.asked.plus(DEMAND) < now;
-            !idle || account.book.is_unstored()
+            !idle || account.book.is_unstored() || roomy && account.is_remembered(now)
         });
     }
 

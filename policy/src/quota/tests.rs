@@ -315,14 +315,15 @@ fn the_emergency_credit_of_a_window_is_shared_by_all_who_asked_in_it() {
     let cells: Vec<Cell> = (0..5).map(|at| Cell::new(at, counters.clone())).collect();
     let mut credits = [0; 5];
     let begin = 1_800_000_000_000;
-    for hour in 0..4_u64 {
+    for round in 0..4_u64 {
         for (at, cell) in cells.iter().enumerate() {
-            let now = (hour * 3600 + u64::try_from(at).unwrap() * 60) * 1000 + 1;
+            let now = (round * 900 + u64::try_from(at).unwrap() * 60) * 1000 + 1;
             let Some(ask) = cell.ask(1, now) else {
                 continue;
             };
             let holder = HolderId(u64::try_from(at).unwrap());
             let wall = Timestamp::from_millis(begin + i64::try_from(now).unwrap());
+            grantor.sweep(wall);
             let grant = grantor.ask(wall, holder, &ask);
             cell.answered(&grant, 1);
             credits[at] = grant.credit;

@@ -5,7 +5,7 @@
 //! questions go in one frame. Not here: the table requests look into (`identity/held.rs`), which asks only for what it does not hold.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -71,6 +71,8 @@ pub(super) struct Known {
     pub(super) contact: Arc<Contact>,
     pub(super) memory: Mutex<Memory>,
     pub(super) generations: Generations,
+    /// It was said that the store began anew.
+    pub(super) said_anew: AtomicBool,
 }
 
 struct Callers {
@@ -175,8 +177,7 @@ impl Callers {
         let Some(mut open) = self.questions.answered(response.number) else {
             return;
         };
-        let strange = convert::unknown_to(&response)
-            .is_some_and(|store| self.known.memory.lock().is_strange(store));
+        let store = response.installation.clone();
         let told = match convert::resolved(response) {
             Ok(Answer::Resolved(told)) => told,
             Ok(_) => return recall(&self.known, &mut open),
@@ -188,10 +189,10 @@ impl Callers {
         let caller = match told.caller {
             Some(caller) => {
                 let mut memory = self.known.memory.lock();
-                memory.learn(open.reference, Arc::clone(&caller), now());
+                memory.learn(open.reference, Arc::clone(&caller), &store, now());
                 Some(caller)
             }
-            None => self.nobody(&open.reference, strange),
+            None => self.nobody(&open.reference, &store),
         };
         if let Some(back) = open.back {
             let generation = self.known.generations.of(told.generation);
@@ -203,10 +204,10 @@ impl Callers {
         }
     }
 
-    /// Nobody has it, says the control plane. It knows less than this node where its store is a strange one.
-    fn nobody(&self, reference: &CredentialRef, strange: bool) -> Option<Arc<Caller>> {
+    /// Nobody has it, says the control plane. It knows less than this node where another store told of somebody.
+    fn nobody(&self, reference: &CredentialRef, store: &str) -> Option<Arc<Caller>> {
         let mut memory = self.known.memory.lock();
-        if strange {
+        if memory.is_strange(reference, store) {
             return memory.recall(reference, now());
         }
         memory.forget(reference);

@@ -1,6 +1,7 @@
 //! What the control plane tells unasked: what was revoked, on a lane of its own with a heartbeat, and what changed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::broadcast;
@@ -86,7 +87,7 @@ async fn hear(
 
 fn take_all(known: &Known, what: &[Revoked], installation: &str) {
     let anew = known.memory.lock().revoke_all(what, installation);
-    if anew {
+    if anew && !known.said_anew.swap(true, Ordering::Relaxed) {
         tracing::error!(
             "the control plane's store began anew: what this node holds stays as it is until it is known there"
         );

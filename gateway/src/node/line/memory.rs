@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use prost::Message as _;
 use tollgate_policy::directory::{Caller, CredentialRef, Revoked};
 use tollgate_policy::time::Timestamp;
-use tollgate_proto::wire;
+use tollgate_proto::{Answer, Resolved, convert, wire};
 
 /// Callers kept; of more, those that were told longest ago go.
 const MOST: usize = 100_000;
@@ -22,12 +22,14 @@ const MOST: usize = 100_000;
 const KEPT: Duration = Duration::from_secs(72 * 3600);
 
 /// Begins the file.
-const FORMAT: &[u8] = b"tollgate callers 1\n";
+const FORMAT: &[u8] = b"tollgate callers 2\n";
 
 #[derive(Clone, Debug)]
 struct Told {
     caller: Arc<Caller>,
     at: Timestamp,
+    /// The store that said so; empty: it did not say which it is.
+    by: Arc<str>,
 }
 
 /// What was told.
@@ -40,6 +42,8 @@ pub(super) struct Memory {
     /// The control plane was last heard.
     heard: Option<Timestamp>,
     changed: bool,
+    /// The store that told of a caller last.
+    by: Arc<str>,
 }
 
 impl Memory {
@@ -76,14 +80,19 @@ impl Memory {
         }
         while !rest.is_empty() {
             let asked = wire::ResolveRequest::decode_length_delimited(&mut rest).ok()?;
-            let caller = wire::Caller::decode_length_delimited(&mut rest).ok()?;
-            let told = Told {
-                caller: Arc::new(caller.try_into().ok()?),
-                at: Timestamp::from_millis(i64::try_from(asked.number).ok()?),
+            let told = wire::ResolveResponse::decode_length_delimited(&mut rest).ok()?;
+            let by = memory.store(&told.installation);
+            let Ok(Answer::Resolved(Resolved {
+                caller: Some(caller),
+                ..
+            })) = convert::resolved(told)
+            else {
+                return None;
             };
+            let at = Timestamp::from_millis(i64::try_from(asked.number).ok()?);
             memory
                 .callers
-                .insert(asked.credential?.try_into().ok()?, told);
+                .insert(asked.credential?.try_into().ok()?, Told { caller, at, by });
         }
         Some(memory)
     }
@@ -109,7 +118,12 @@ impl Memory {
                 more: Vec::new(),
             };
             body.extend(asked.encode_length_delimited_to_vec());
-            body.extend(wire::Caller::from(&*told.caller).encode_length_delimited_to_vec());
+            let resolved = Resolved {
+                caller: Some(Arc::clone(&told.caller)),
+                generation: 0,
+            };
+            let told = convert::resolve_response(0, &resolved, &told.by);
+            body.extend(told.encode_length_delimited_to_vec());
         }
         let mut file = FORMAT.to_vec();
         file.extend(crc32fast::hash(&body).to_be_bytes());
@@ -122,8 +136,14 @@ impl Memory {
         self.callers.len()
     }
 
-    /// Somebody is known.
-    pub(super) fn learn(&mut self, reference: CredentialRef, caller: Arc<Caller>, now: Timestamp) {
+    /// Somebody is known, says the store `by`.
+    pub(super) fn learn(
+        &mut self,
+        reference: CredentialRef,
+        caller: Arc<Caller>,
+        by: &str,
+        now: Timestamp,
+    ) {
         if self.callers.len() >= MOST && !self.callers.contains_key(&reference) {
             let mut oldest: Vec<_> = self.callers.iter().collect();
             oldest.sort_unstable_by_key(|(_, told)| told.at);
@@ -133,8 +153,17 @@ impl Memory {
                 self.callers.remove(&held);
             }
         }
-        self.callers.insert(reference, Told { caller, at: now });
+        let (at, by) = (now, self.store(by));
+        self.callers.insert(reference, Told { caller, at, by });
         self.changed = true;
+    }
+
+    /// The name of a store, which nearly all share.
+    fn store(&mut self, name: &str) -> Arc<str> {
+        if *self.by != *name {
+            self.by = name.into();
+        }
+        Arc::clone(&self.by)
     }
 
     /// Nobody has this credential any more.
@@ -188,10 +217,11 @@ impl Memory {
         anew
     }
 
-    /// Whether a store that says so is another than the one this is remembered from. One that does not say counts as the same.
-    pub(super) fn is_strange(&self, installation: &str) -> bool {
-        let both_known = !self.installation.is_empty() && !installation.is_empty();
-        both_known && *self.installation != *installation
+    /// Whether another store told of who has it than the one that says that nobody has: that one began anew, and knows less. One that
+    /// does not say which it is counts as the same.
+    pub(super) fn is_strange(&self, reference: &CredentialRef, store: &str) -> bool {
+        let told = self.callers.get(reference);
+        told.is_some_and(|told| ![&*told.by, store].contains(&"") && *told.by != *store)
     }
 
     /// All that is revoked; `None`: that was never told.

@@ -96,6 +96,7 @@ impl Line {
             contact: self.contact,
             memory: Mutex::new(memory),
             generations: callers::Generations::default(),
+            said_anew: false.into(),
         });
         let mut tasks = JoinSet::new();
         let (leaving, leave) = watch::channel(false);

@@ -357,6 +357,8 @@ impl Publisher {
             self.judge_by(&api, access);
             return Ok(false);
         }
+        // Until the new rules are there nobody is judged by the old ones.
+        self.judge_by(&api, None);
         let name = api.clone();
         let bundle = Bundle {
             generation: known.generation,
@@ -365,8 +367,9 @@ impl Publisher {
             files,
             service,
         };
-        self.put(bundle, known.generation, "bundle.publish").await?;
-        self.judge_by(&name, access);
+        let put = self.put(bundle, known.generation, "bundle.publish").await;
+        self.judge_by(&name, if put.is_ok() { access } else { known.access });
+        put?;
         Ok(true)
     }
 

@@ -56,7 +56,7 @@ fn question(question: wire::ResolveQuestion) -> Result<(u64, CredentialRef), Mal
     Ok((question.number, credential.try_into()?))
 }
 
-/// The answer to the question of this number: who it is, or that it is nobody the store of `installation` knows.
+/// The answer to the question of this number: who it is, or that it is nobody, says the store of `installation`.
 pub fn resolve_response(
     number: u64,
     resolved: &Resolved,
@@ -64,14 +64,13 @@ pub fn resolve_response(
 ) -> wire::ResolveResponse {
     let answer = match &resolved.caller {
         Some(caller) => Resolution::Caller(wire::Caller::from(&**caller)),
-        None => Resolution::Nobody(wire::Nobody {
-            installation: installation.to_owned(),
-        }),
+        None => Resolution::Nobody(wire::Nobody {}),
     };
     wire::ResolveResponse {
         number,
         generation: resolved.generation,
         answer: Some(answer),
+        installation: installation.to_owned(),
     }
 }
 
@@ -81,6 +80,7 @@ pub fn refused_resolve(number: u64, why: &str) -> wire::ResolveResponse {
         number,
         generation: 0,
         answer: Some(Resolution::Refused(super::cut(why))),
+        installation: String::new(),
     }
 }
 
@@ -90,26 +90,16 @@ pub fn refused_resolve(number: u64, why: &str) -> wire::ResolveResponse {
 /// There is no answer in it, or none that can be used. It must not be taken for "nobody": that would be remembered.
 pub fn resolved(response: wire::ResolveResponse) -> Result<Answer, Malformed> {
     let generation = response.generation;
+    text(response.installation, "resolve_response.installation")?;
     let caller = match needed(response.answer, "resolve_response.answer")? {
         Resolution::Caller(caller) => Some(Arc::new(caller.try_into()?)),
-        Resolution::Nobody(nobody) => {
-            text(nobody.installation, "nobody.installation")?;
-            None
-        }
+        Resolution::Nobody(wire::Nobody {}) => None,
         Resolution::Refused(why) => {
             let why = text(why, "resolve_response.refused")?;
             return Ok(Answer::Refused(why.to_string()));
         }
     };
     Ok(Answer::Resolved(Resolved { caller, generation }))
-}
-
-/// The store that says that nobody has the credential; `None`: that was not said. Empty: it does not say which it is.
-pub fn unknown_to(response: &wire::ResolveResponse) -> Option<&str> {
-    match &response.answer {
-        Some(Resolution::Nobody(nobody)) => Some(&nobody.installation),
-        _ => None,
-    }
 }
 
 impl From<&CredentialRef> for wire::CredentialRef {

@@ -15,9 +15,7 @@ mod usage;
 
 pub use announcement::{FastLane, changes_event, revoked_sets};
 pub use audit::{audit_records, audit_request};
-pub use caller::{
-    refused_resolve, resolve_questions, resolve_request, resolve_response, resolved, unknown_to,
-};
+pub use caller::{refused_resolve, resolve_questions, resolve_request, resolve_response, resolved};
 pub use lease::{
     counters, lease_asks, leased, leases_request, leases_response, refused_leases, written_counters,
 };

@@ -67,6 +67,48 @@ fn a_token_needs_an_issuer_that_counts_and_the_scopes() {
 }
 
 #[test]
+fn a_credential_has_to_be_all_that_a_way_into_the_operation_demands() {
+    let key = CredentialRef::Key(Digest([1; 32]));
+    let user = CredentialRef::User(arc("ann"));
+    let certificate = CredentialRef::Certificate(arc("spiffe://a/b"));
+    let mut world = World::new();
+    for (operation, credential, passes) in [
+        (LIST, &key, true),
+        (LIST, &user, false),
+        (LIST, &certificate, false),
+        // A token, or key and certificate together.
+        (ADD, &key, false),
+        (ADD, &certificate, false),
+        (ADD, &user, false),
+        (GET, &user, true),
+        (HEALTH, &user, true),
+        (BROKEN, &key, false),
+        (ODD, &key, false),
+    ] {
+        world.operation = operation;
+        let why = shown(&world, credential);
+        assert_eq!(why.is_none(), passes, "{operation} {credential:?}");
+        let known = matches!(why, None | Some(WhyNot::Undecidable | WhyNot::Scope(_)));
+        assert!(known, "{why:?}");
+    }
+    // A rule that denies by roles refuses a token of which none was told.
+    let staff = findings::issuer("staff");
+    world.config.auth.issuers.insert(arc("staff"), staff);
+    world.operation = ADD;
+    world.claims = Some(Claims {
+        roles: Vec::new(),
+        ..token()
+    });
+    let login = login("https://staff.example.com");
+    assert_eq!(shown(&world, &login), None);
+    world.config.acl.push(RuleConfig {
+        roles: arcs(&["author"]),
+        ..rule("no authors", Effect::Deny)
+    });
+    assert_eq!(shown(&world, &login), Some(WhyNot::Undecidable));
+}
+
+#[test]
 fn what_was_not_told_and_matters_lets_nobody_pass() {
     let mut world = World::new();
     assert_eq!(told(&world), None);

@@ -7,12 +7,13 @@ use super::*;
 fn callers() -> (Callers, broadcast::Receiver<Announcement>) {
     let mut memory = Memory::default();
     memory.heard(now());
-    memory.learn(key(1), caller("desk"), now());
+    memory.learn(key(1), caller("desk"), "inst-1", now());
     assert!(memory.changed().is_some());
     let known = Known {
         contact: Arc::default(),
         memory: Mutex::new(memory),
         generations: Generations::default(),
+        said_anew: false.into(),
     };
     let (announcements, announced) = broadcast::channel(8);
     (Callers::new(Arc::new(known), announcements), announced)
@@ -122,7 +123,11 @@ fn a_late_nobody_ends_it_and_a_late_yes_changes_nothing() {
 #[test]
 fn a_store_that_began_anew_takes_nobody_away_even_before_it_said_what_is_revoked() {
     let (mut callers, _announced) = callers();
-    callers.known.memory.lock().revoke_all(&[], "inst-0");
+    callers
+        .known
+        .memory
+        .lock()
+        .learn(key(1), caller("desk"), "inst-0", now());
     let begun = Instant::now();
     let known = ask(&mut callers, 1, begun);
     let stranger = ask(&mut callers, 9, begun);
@@ -136,7 +141,8 @@ fn a_store_that_began_anew_takes_nobody_away_even_before_it_said_what_is_revoked
 #[test]
 fn the_store_that_told_of_somebody_takes_them_away() {
     let (mut callers, _announced) = callers();
-    callers.known.memory.lock().revoke_all(&[], "inst-1");
+    // Also where it learned of them from a former one first, and revocations are that one's still.
+    callers.known.memory.lock().revoke_all(&[], "inst-0");
     let begun = Instant::now();
     let gone = ask(&mut callers, 1, begun);
     sent(&mut callers, begun);

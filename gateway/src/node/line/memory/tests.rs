@@ -64,7 +64,7 @@ fn filled() -> Memory {
     memory.revoke_all(&[Revoked::Key(digest(9))], "inst-1");
     memory.heard(NOW);
     for reference in references() {
-        memory.learn(reference, caller("shop"), NOW);
+        memory.learn(reference, caller("shop"), "inst-1", NOW);
     }
     memory
 }
@@ -126,7 +126,7 @@ fn only_what_changed_is_written_again() {
 #[test]
 fn a_node_that_never_heard_of_revocations_keeps_nothing_that_says_there_are_none() {
     let mut memory = Memory::default();
-    memory.learn(key(1), caller("shop"), NOW);
+    memory.learn(key(1), caller("shop"), "inst-1", NOW);
     memory.touch();
     assert!(memory.changed().is_none());
     memory.revoke_all(&[], "inst-1");
@@ -173,7 +173,7 @@ fn a_revoked_caller_is_not_recalled() {
         for other in others {
             assert!(memory.recall(&other, NOW).is_some());
         }
-        memory.learn(reference.clone(), caller("shop"), NOW);
+        memory.learn(reference.clone(), caller("shop"), "inst-1", NOW);
         assert_eq!(memory.recall(&reference, NOW), None, "told once more");
     }
     let mut memory = filled();
@@ -194,7 +194,7 @@ fn what_was_told_counts_for_three_days() {
         "clock set back"
     );
     let mut memory = memory;
-    memory.learn(key(1), caller("shop"), after(70));
+    memory.learn(key(1), caller("shop"), "inst-1", after(70));
     assert!(memory.recall(&key(1), after(100)).is_some());
 }
 

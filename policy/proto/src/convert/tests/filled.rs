@@ -265,6 +265,7 @@ fn callers() -> Vec<(&'static str, Vec<u8>)> {
         number: 1,
         generation: 14,
         answer: Some(answer),
+        installation: String::new(),
     };
     let login = Login {
         issuer: "https://id".into(),
@@ -305,13 +306,14 @@ fn callers() -> Vec<(&'static str, Vec<u8>)> {
         ),
         sample(
             "ResolveResponse nobody",
-            &answer(resolve_response::Answer::Nobody(Nobody::default())),
+            &answer(resolve_response::Answer::Nobody(Nobody {})),
         ),
         sample(
             "ResolveResponse nobody of an installation",
-            &answer(resolve_response::Answer::Nobody(Nobody {
+            &ResolveResponse {
                 installation: "i1".into(),
-            })),
+                ..answer(resolve_response::Answer::Nobody(Nobody {}))
+            },
         ),
         sample(
             "ResolveResponse refused",

@@ -51,7 +51,7 @@ proptest! {
         let meant = Resolved { caller: caller.map(Arc::new), generation };
         let response = sent(&resolve_response(number, &meant, &store));
         prop_assert_eq!(response.number, number);
-        prop_assert_eq!(unknown_to(&response), meant.caller.is_none().then_some(&*store));
+        prop_assert_eq!(&response.installation, &store);
         let Ok(Answer::Resolved(arrived)) = resolved(response) else { panic!("no answer") };
         prop_assert_eq!(arrived, meant);
         let response = sent(&refused_resolve(number, &why));

@@ -216,6 +216,7 @@ fn credentials_that_name_nobody() {
         number: 1,
         generation: 1,
         answer: Some(resolve_response::Answer::Caller(wire::Caller::default())),
+        installation: String::new(),
     };
     assert_eq!(resolved(response).err(), Some(Malformed("caller.consumer")));
 }
