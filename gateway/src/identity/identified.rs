@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tollgate_policy::access::{Identity, scopes_satisfied};
+use tollgate_policy::access::{Identity, roles_satisfied, scopes_satisfied};
 use tollgate_policy::credentials::BadCredential;
 use tollgate_policy::directory::Caller;
 use tollgate_policy::workload::WorkloadId;
@@ -33,8 +33,10 @@ impl Identified {
     pub(super) fn add(&mut self, proof: Proof, scopes: &[Arc<str>]) -> Result<(), Unidentified> {
         match &proof.token {
             Some(token) => scopes_satisfied(scopes, &token.claims).map_err(Unidentified::Scope)?,
-            // Without a token, what a scheme lists are roles (OpenAPI 3.1, "Security Requirement Object"). Nobody's are none.
-            None => roles_satisfied(scopes, proof.held.as_deref())?,
+            None => {
+                let caller = proof.held.as_ref().and_then(|held| held.caller.as_deref());
+                roles_satisfied(scopes, caller).map_err(Unidentified::Scope)?;
+            }
         }
         if let Some(token) = proof.token {
             self.standings.push(token.standing.clone());
@@ -67,16 +69,6 @@ impl Identified {
         self.standings.push(held.standing.clone());
         self.held = Some(held);
         Ok(())
-    }
-}
-
-/// Whether the consumer found, if one was, has every role of a list.
-fn roles_satisfied(roles: &[Arc<str>], held: Option<&Held>) -> Result<(), Unidentified> {
-    let caller = held.and_then(|held| held.caller.as_ref());
-    let has = |role: &Arc<str>| caller.is_some_and(|it| it.consumer.roles.contains(role));
-    match roles.iter().find(|role| !has(role)) {
-        Some(lacking) => Err(Unidentified::Scope(lacking.clone())),
-        None => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::Writer;
 use super::dialect::{Dialect, Encoding};
 use super::elements::Elements;
-use super::face::{Binding, Body};
+use super::face::Body;
 use super::frame::{COMPRESSED, CONNECT_END, FrameReader, WEB_TRAILERS, framed};
 use super::gzip;
 use super::plan::{Plan, unfit_form};
@@ -108,7 +108,7 @@ impl Inlet {
     /// # Errors
     /// They are no message of the method.
     pub(super) fn of_target(&mut self, plan: &Plan) -> Result<Option<Bytes>, Denial> {
-        let bodiless = plan.binding().is_ok_and(Binding::is_bodiless);
+        let bodiless = plan.binding().is_ok_and(|binding| !binding.takes_body());
         if !self.single || !bodiless || !matches!(self.source, Source::Socket(_)) {
             return Ok(None);
         }

@@ -167,9 +167,8 @@ impl Plan {
 /// Whether the type of a call of gRPC-Web says protobuf, or nothing of what its messages are.
 fn is_web_proto(content_type: Option<&str>) -> bool {
     let kind = content_type.and_then(|it| it.split(';').next());
-    let kind = kind.unwrap_or_default().trim().to_ascii_lowercase();
-    let form = kind.split_once('+').map(|(_, form)| form);
-    form.is_none_or(|form| form == "proto")
+    let form = kind.and_then(|kind| kind.trim().split_once('+'));
+    form.is_none_or(|(_, form)| form.eq_ignore_ascii_case("proto"))
 }
 
 /// Whether the caller compresses what it sends.

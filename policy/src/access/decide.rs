@@ -15,7 +15,7 @@ use super::{
     WhyNot, Witness,
 };
 use crate::credentials::Claims;
-use crate::directory::{Consumer, Credential, Defined, Subscription, TermsDuty};
+use crate::directory::{Caller, Consumer, Credential, Defined, Subscription, TermsDuty};
 use crate::settings::SubscriptionMode;
 
 /// Decides about one call.
@@ -113,6 +113,19 @@ pub fn decide_own(
 /// The first scope it lacks.
 pub fn scopes_satisfied(scopes: &[Arc<str>], claims: &Claims) -> Result<(), Arc<str>> {
     match scopes.iter().find(|scope| !claims.scopes.contains(scope)) {
+        Some(lacking) => Err(lacking.clone()),
+        None => Ok(()),
+    }
+}
+
+/// Whether a caller has every role of a list: what a scheme without tokens lists are roles (OpenAPI 3.1, "Security Requirement Object").
+/// Nobody's are none.
+///
+/// # Errors
+/// The first role it lacks.
+pub fn roles_satisfied(roles: &[Arc<str>], caller: Option<&Caller>) -> Result<(), Arc<str>> {
+    let has = |role: &Arc<str>| caller.is_some_and(|it| it.consumer.roles.contains(role));
+    match roles.iter().find(|role| !has(role)) {
         Some(lacking) => Err(lacking.clone()),
         None => Ok(()),
     }

@@ -25,7 +25,7 @@ mod tests;
 
 pub use api::*;
 pub(crate) use cost::LONGEST_EXPRESSION;
-pub use decide::{decide, decide_own, scopes_satisfied};
+pub use decide::{decide, decide_own, roles_satisfied, scopes_satisfied};
 pub use explain::{Explanation, Line};
 pub use remote::{Told, decide_remote};
 

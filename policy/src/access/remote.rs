@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{
     ApiAccess, Circumstances, CredentialPlace, Demand, Identity, OperationAccess, Scheme,
-    SchemeDemand, Silent, Values, WhyNot, decide,
+    SchemeDemand, Silent, Values, WhyNot, decide, roles_satisfied, scopes_satisfied,
 };
 use crate::credentials::Claims;
 use crate::directory::{Caller, CredentialRef};
@@ -47,7 +47,6 @@ pub fn decide_remote(
     if access.authoriser || called.needs_cel {
         return Err(WhyNot::Undecidable);
     }
-    satisfied(access, called, told)?;
     let mut identity = Identity {
         caller: Some(told.caller.clone()),
         ..Identity::default()
@@ -62,6 +61,7 @@ pub fn decide_remote(
         CredentialRef::Certificate(name) => identity.certificate = Some(name.clone()),
         CredentialRef::Key(_) | CredentialRef::User(_) => {}
     }
+    satisfied(access, called, told.credential, &identity)?;
     let circumstances = Circumstances {
         now,
         client: told.client,
@@ -86,7 +86,8 @@ pub fn decide_remote(
 fn satisfied(
     access: &ApiAccess,
     operation: &OperationAccess,
-    told: Told<'_>,
+    credential: &CredentialRef,
+    identity: &Identity,
 ) -> Result<(), WhyNot> {
     let Demand::Alternatives {
         combinations,
@@ -99,15 +100,18 @@ fn satisfied(
     for combination in combinations {
         let fits = |demand: &SchemeDemand| {
             let scheme = access.schemes.get(demand.scheme);
-            scheme.is_some_and(|scheme| fits(access, scheme, told.credential))
+            scheme.is_some_and(|scheme| fits(access, scheme, credential))
         };
         if combination.is_empty() || !combination.iter().all(fits) {
             continue;
         }
-        let mut needed = combination.iter().flat_map(|demand| &demand.scopes);
-        match needed.find(|scope| !told.scopes.contains(scope)) {
-            None => return Ok(()),
-            Some(lacking) => why = WhyNot::Scope(lacking.clone()),
+        let has = |demand: &SchemeDemand| match &identity.claims {
+            Some(claims) => scopes_satisfied(&demand.scopes, claims),
+            None => roles_satisfied(&demand.scopes, identity.caller.as_deref()),
+        };
+        match combination.iter().try_for_each(has) {
+            Ok(()) => return Ok(()),
+            Err(lacking) => why = WhyNot::Scope(lacking),
         }
     }
     match anonymous {

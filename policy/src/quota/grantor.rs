@@ -29,8 +29,9 @@ const GUARD: Duration = Duration::from_millis(250);
 /// What a lease begins with beyond what is wanted, so that a burst's first calls do not wait for one another: so many tokens, and at
 /// most one part in so many of what is left.
 const BEGINNING: (u64, u64) = (64, 100);
-/// Counters kept though nobody asks, for who asked before; of more, those that are idle go.
-const REMEMBERED: usize = 100_000;
+/// Counters up to which those that nobody asks for are kept, for who asked before; where there are more, all that are idle go. Each
+/// sweep looks at all.
+const REMEMBERED: usize = 10_000;
 /// Emergency credit is one part in so many of a limit: 5 %.
 const CREDIT: u64 = 20;
 

@@ -60,11 +60,6 @@ pub struct BindError {
 }
 
 impl Binding {
-    /// Whether path and query are the whole message.
-    pub fn is_bodiless(&self) -> bool {
-        self.body == BodyRule::None
-    }
-
     /// Whether the call has a body that means something.
     pub fn takes_body(&self) -> bool {
         self.body != BodyRule::None

@@ -91,6 +91,10 @@ fn a_credential_has_to_be_all_that_a_way_into_the_operation_demands() {
         let known = matches!(why, None | Some(WhyNot::Undecidable | WhyNot::Scope(_)));
         assert!(known, "{why:?}");
     }
+    // What a token may is nothing a key can say of itself.
+    world.operation = ADD;
+    world.claims = Some(token());
+    assert_eq!(shown(&world, &key), Some(WhyNot::Scope(arc("books.write"))));
     // A rule that denies by roles refuses a token of which none was told.
     let staff = findings::issuer("staff");
     world.config.auth.issuers.insert(arc("staff"), staff);
