@@ -11,7 +11,7 @@ use std::thread;
 use serde_json::Value;
 
 use super::shop::SPEC;
-use super::{Answer, Client, Service, binary, eventually, run_command};
+use super::{Answer, Client, Service, binary, eventually, last_lines, run_command};
 
 pub const PLANS: &str = "\
 plans:
@@ -119,7 +119,8 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
         if thread::panicking() {
-            eprintln!("--- {:?}\n{}", self.arguments, self.log());
+            let said = last_lines(&self.log());
+            eprintln!("--- {:?}\n{said}", self.arguments);
         }
     }
 }

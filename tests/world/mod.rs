@@ -556,9 +556,16 @@ impl Drop for World {
     fn drop(&mut self) {
         self.process.kill();
         if std::thread::panicking() {
-            eprintln!("--- the gateway said ---\n{}\n---", self.log());
+            eprintln!("--- the gateway said ---\n{}\n---", last_lines(&self.log()));
         }
     }
+}
+
+/// As much of a log as a reader of a failed test looks at.
+pub fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    let skipped = lines.len().saturating_sub(150);
+    format!("({skipped} lines before)\n{}", lines[skipped..].join("\n"))
 }
 
 /// What a verb did and said.
