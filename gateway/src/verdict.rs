@@ -140,6 +140,28 @@ const SECRET_FIELDS: [&str; 4] = [
     "x-api-key",
 ];
 
+impl<'r> RequestValues<'r> {
+    /// Every value of a query parameter, in their order.
+    pub(crate) fn query_all<'n>(&self, name: &'n str) -> impl Iterator<Item = Cow<'r, str>> + 'n
+    where
+        'r: 'n,
+    {
+        let query = self.asked.request.query.unwrap_or_default();
+        query.split('&').filter_map(move |pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decoded(key)? == name).then(|| decoded(value)).flatten()
+        })
+    }
+
+    /// Every line of a header field, in their order; none of those that hold credentials.
+    pub(crate) fn header_all(&self, name: &str) -> impl Iterator<Item = &'r str> {
+        let head: &'r RequestHeader = self.asked.request.head;
+        let shown = (!SECRET_FIELDS.contains(&name)).then(|| head.headers.get_all(name).iter());
+        let lines = shown.into_iter().flatten();
+        lines.filter_map(|value| value.to_str().ok())
+    }
+}
+
 impl Values for RequestValues<'_> {
     fn path(&self, name: &str) -> Option<Cow<'_, str>> {
         let method = self.asked.request.head.method.as_str();
@@ -151,18 +173,10 @@ impl Values for RequestValues<'_> {
     }
 
     fn query(&self, name: &str) -> Option<Cow<'_, str>> {
-        let query = self.asked.request.query?;
-        query.split('&').find_map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decoded(key)? == name).then(|| decoded(value)).flatten()
-        })
+        self.query_all(name).next()
     }
 
     fn header(&self, name: &str) -> Option<Cow<'_, str>> {
-        if SECRET_FIELDS.contains(&name) {
-            return None;
-        }
-        let value = self.asked.request.head.headers.get(name)?;
-        value.to_str().ok().map(Cow::Borrowed)
+        self.header_all(name).next().map(Cow::Borrowed)
     }
 }

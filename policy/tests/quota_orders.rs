@@ -57,7 +57,7 @@ fn grant(ask: &LeaseAsk, lease: u64, tokens: u64, lifetime: Duration) -> LeaseGr
         closest: 0,
         rest: 0,
         reset: Some(MINUTE),
-        credit: 0,
+        emergency: Vec::new(),
     }
 }
 

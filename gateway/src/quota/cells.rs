@@ -25,8 +25,6 @@ const NEAR: usize = 2048;
 /// A cell, with those who wait for it.
 #[derive(Debug)]
 pub(super) struct HeldCell {
-    /// The counters it draws from.
-    pub(super) keys: Arc<[CounterKey]>,
     /// What is at hand.
     pub(super) cell: Cell,
     /// Woken at each answer.
@@ -83,8 +81,6 @@ impl HeldCell {
 pub(super) struct Cells {
     cells: quick_cache::sync::Cache<Arc<[CounterKey]>, Arc<HeldCell>>,
     last: AtomicU64,
-    /// Emergency credit is kept elsewhere, and comes in parts.
-    lends_credit: bool,
 }
 
 /// The parts of a call that its counters may depend on besides caller and operation.
@@ -107,11 +103,10 @@ thread_local! {
 }
 
 impl Cells {
-    pub(super) fn new(lends_credit: bool) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             cells: quick_cache::sync::Cache::new(CELLS),
             last: AtomicU64::new(0),
-            lends_credit,
         }
     }
 
@@ -163,14 +158,9 @@ impl Cells {
         }
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let room = Room::of(&counters, account);
-        let cell = Cell::new(number, counters.into());
         let held = Arc::new(HeldCell {
             _room: room,
-            keys: Arc::clone(&keys),
-            cell: match self.lends_credit {
-                true => cell.without_credit(),
-                false => cell,
-            },
+            cell: Cell::new(number, counters.into()),
             answered: Notify::new(),
             waiting: AtomicU64::new(0),
             queued: AtomicBool::new(false),

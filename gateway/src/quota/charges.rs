@@ -125,7 +125,9 @@ impl Charged {
 /// What a cost is before the call.
 pub(super) fn before(cost: &Cost, value: impl Fn(&CostSource) -> Option<u64>) -> u64 {
     match cost.source {
-        CostSource::Query(_) | CostSource::Header(_) => value(&cost.source).unwrap_or(cost.reserve),
+        CostSource::Path(_) | CostSource::Query(_) | CostSource::Header(_) => {
+            value(&cost.source).unwrap_or(cost.reserve)
+        }
         CostSource::Fixed => cost.reserve,
         CostSource::ResponseHeader(_) | CostSource::ResponseBytes { .. } => cost.reserve.max(1),
     }
@@ -135,7 +137,10 @@ pub(super) fn before(cost: &Cost, value: impl Fn(&CostSource) -> Option<u64>) ->
 pub(super) fn after(cost: &Cost, reserved: u64, settled: &Settled<'_>) -> u64 {
     match &cost.source {
         _ if !settled.reached => 0,
-        CostSource::Fixed | CostSource::Query(_) | CostSource::Header(_) => reserved,
+        CostSource::Fixed
+        | CostSource::Path(_)
+        | CostSource::Query(_)
+        | CostSource::Header(_) => reserved,
         CostSource::ResponseHeader(name) => {
             let said = settled.said.iter().find(|said| said.header == *name);
             said.map_or(cost.reserve, |said| said.value)

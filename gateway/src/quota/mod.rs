@@ -61,8 +61,8 @@ pub struct Quotas {
     away_until: AtomicU64,
     /// Taken by the one who renews.
     renewed: Mutex<Option<(ControlClient, mpsc::Receiver<Arc<HeldCell>>)>>,
-    /// What may be spent while nobody grants, over restarts; `None`: the grantor is in this process.
-    shares: Option<Arc<Shares>>,
+    /// What may be spent while nobody grants.
+    shares: Arc<Shares>,
 }
 
 /// Who calls what, as far as counters depend on it.
@@ -81,20 +81,20 @@ pub struct Call<'c> {
 impl Quotas {
     /// With nothing at hand. [`renewal::Renewal`] asks `control` for more.
     pub fn new(control: ControlClient) -> Arc<Self> {
-        Self::with(control, None)
+        Self::with(control, Shares::in_memory())
     }
 
-    /// The same, where `control` leads to another process: emergency shares are kept in `state_dir`. Reads a file.
+    /// The same, where `control` leads to another process: emergency shares last over restarts, in `state_dir`. Reads a file.
     pub fn remote(control: ControlClient, state_dir: &Path) -> Arc<Self> {
-        Self::with(control, Some(Shares::open(state_dir)))
+        Self::with(control, Shares::open(state_dir))
     }
 
-    fn with(control: ControlClient, shares: Option<Arc<Shares>>) -> Arc<Self> {
+    fn with(control: ControlClient, shares: Arc<Shares>) -> Arc<Self> {
         let (empty, emptied) = mpsc::channel(QUEUE);
         Arc::new(Self {
             started: Instant::now(),
             holder: HolderId(random()),
-            cells: Cells::new(shares.is_some()),
+            cells: Cells::new(),
             shares,
             empty,
             away_until: AtomicU64::new(0),
@@ -237,15 +237,13 @@ impl Quotas {
         }
     }
 
-    /// Takes of the emergency credit. Of a share that is kept over restarts another part is drawn where that is needed.
+    /// Takes of the emergency credit; another part of the shares is drawn where that is needed.
     async fn take_credit(&self, held: &HeldCell, cost: u64, now: Ticks) -> bool {
         if held.cell.take_credit(cost, now) {
             return true;
         }
-        let Some(shares) = &self.shares else {
-            return false;
-        };
-        let Some(part) = shares.draw(&held.keys, cost).await else {
+        let counters = held.cell.counters();
+        let Some(part) = self.shares.draw(counters, cost).await else {
             return false;
         };
         let now = self.ticks(Instant::now());

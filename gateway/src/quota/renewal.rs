@@ -31,9 +31,7 @@ impl Renewal {
     pub fn start(quotas: Arc<Quotas>) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = tokio::task::JoinSet::new();
-        if let Some(shares) = quotas.shares.clone() {
-            tasks.spawn(shares.keep(stopped.clone()));
-        }
+        tasks.spawn(Arc::clone(&quotas.shares).keep(stopped.clone()));
         tasks.spawn(renew(quotas, stopped));
         Self { stop, tasks }
     }
@@ -144,10 +142,8 @@ async fn ask(quotas: &Quotas, client: &ControlClient, frame: &mut Vec<Arc<HeldCe
     {
         Ok(Answer::Leased(grants)) => {
             quotas.away_until.store(0, Ordering::Relaxed);
-            if let Some(shares) = &quotas.shares {
-                for ((held, _), grant) in asked.iter().zip(&grants) {
-                    shares.offered(&held.keys, grant, sent);
-                }
+            for ((held, _), grant) in asked.iter().zip(&grants) {
+                quotas.shares.offered(held.cell.counters(), grant, sent);
             }
             take(&asked, &grants);
         }

@@ -14,14 +14,23 @@ use crate::verdict::RequestValues;
 /// The whole number a call's cost is read from. Naming less than one buys nothing for nothing.
 pub(crate) fn cost_of(source: &CostSource, api: &Api, asked: &Asked<'_>) -> Option<u64> {
     let values = RequestValues { api, asked };
-    let text = match source {
-        CostSource::Query(name) => values.query(name)?,
-        CostSource::Header(name) => values.header(name)?,
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let cost = match source {
+        CostSource::Path(name) => values.path(name).and_then(|text| number(&text)),
+        // Nobody knows which of several the service goes by.
+        CostSource::Query(name) => {
+            let named = values.query_all(name);
+            named.filter_map(|text| number(&text)).max()
+        }
+        CostSource::Header(name) => {
+            let elements = values.header_all(name).flat_map(|line| line.split(','));
+            elements.filter_map(number).max()
+        }
         CostSource::Fixed | CostSource::ResponseHeader(_) | CostSource::ResponseBytes { .. } => {
             return None;
         }
     };
-    text.trim().parse::<u64>().ok().map(|cost| cost.max(1))
+    cost.map(|cost| cost.max(1))
 }
 
 /// Which limit refused, with its place, for the log.

@@ -17,8 +17,6 @@ use tokio::task::unconstrained;
 
 use super::EndpointAddress;
 
-/// Idle connections kept per endpoint and thread: more than one thread keeps busy at once, few enough descriptors.
-pub const MAX_IDLE_PER_KEY: usize = 64;
 /// Idle connections kept per thread over all endpoints, at most: descriptors are shared with clients.
 pub const MAX_IDLE_PER_THREAD: usize = 2048;
 
@@ -103,6 +101,11 @@ pub fn idle_limit() -> usize {
     IDLE_LIMIT.load(Relaxed)
 }
 
+/// Of these, what one endpoint may have: after a flood all of its connections are reused, and other endpoints keep theirs.
+pub fn idle_limit_per_key() -> usize {
+    (idle_limit() / 2).max(1)
+}
+
 /// How many connections are idle on this thread.
 pub fn idle() -> usize {
     POOL.with_borrow(|pool| pool.total)
@@ -143,7 +146,7 @@ impl Pool {
         if let Some(list) = self.idle.get_mut(key) {
             list.push_back(Idle { stream, until });
             self.total += 1;
-            if list.len() > MAX_IDLE_PER_KEY {
+            if list.len() > idle_limit_per_key() {
                 list.pop_front();
                 self.total -= 1;
                 self.counters.crowded += 1;

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::book::Book;
-use super::{HolderId, LeaseAsk, OnUnavailable, Window};
+use super::{EmergencyShare, HolderId, LeaseAsk, OnUnavailable, Window};
 use crate::time::Timestamp;
 
 /// Of what is left, at most one part in so many is handed out ahead of need.
 const AT_ONCE: u64 = 4;
 /// How long an ask counts as demand.
 pub(super) const DEMAND: Duration = Duration::from_secs(4);
+/// What may be spent of a limit while nobody grants is one part in so many: 5 %.
+const EMERGENCY: u64 = 20;
 /// How long who asked counts as one of those the emergency credit is for, at most: to the end of the window else.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
@@ -47,9 +49,31 @@ impl Account {
         degraded && !gauge && self.demands.values().any(|it| now < it.until)
     }
 
-    /// Holders that were told of emergency credit in this window, with the one that asks.
-    pub(super) fn holders(&self) -> u64 {
-        u64::try_from(self.demands.len()).unwrap_or(u64::MAX).max(1)
+    /// What a holder that asked may spend when it cannot reach us. Of a bucket, a token at a time where more would be more than its part.
+    pub(super) fn emergency(&self, now: Timestamp) -> EmergencyShare {
+        let holders = u64::try_from(self.demands.len()).unwrap_or(u64::MAX);
+        let parts = EMERGENCY.saturating_mul(holders.max(1));
+        let limit = &self.book.limit;
+        let Some(refill) = self.book.refills_in() else {
+            return EmergencyShare {
+                tokens: limit.amount / parts,
+                ends: self.book.until_reset(now),
+                period: match limit.window {
+                    Window::Span(length) => Some(length),
+                    Window::Day(_) | Window::Month(_) | Window::Lifetime | Window::Gauge => None,
+                },
+            };
+        };
+        let (amount, parts) = (u128::from(limit.amount), u128::from(parts));
+        let millis = (refill.as_millis() * parts).div_ceil(amount.max(1));
+        let period = millis.max(refill.as_millis());
+        let tokens = amount * period / (refill.as_millis() * parts).max(1);
+        let period = Duration::from_millis(u64::try_from(period).unwrap_or(u64::MAX));
+        EmergencyShare {
+            tokens: u64::try_from(tokens).unwrap_or(0),
+            ends: Some(period),
+            period: Some(period),
+        }
     }
 
     /// What a holder may have of what is left: where all can have what they want, all it needs and a part of the rest, so that little

@@ -128,6 +128,18 @@ impl Book {
         }
     }
 
+    /// What is gone, of what was handed out or owed.
+    pub(super) fn gone(&self) -> u64 {
+        match &self.state {
+            State::Window { total, .. } => *total,
+            State::Bucket { level, .. } => {
+                let missing = scaled(&self.limit, self.capacity()).saturating_sub(*level);
+                u64::try_from(missing.max(0) / parts(&self.limit)).unwrap_or(u64::MAX)
+            }
+            State::Slots { out } => *out,
+        }
+    }
+
     /// What the counter can hold.
     pub(super) fn capacity(&self) -> u64 {
         capacity(&self.limit)
@@ -251,6 +263,14 @@ impl Book {
         match &self.state {
             State::Window { window, .. } => Some(*window),
             State::Bucket { .. } | State::Slots { .. } => None,
+        }
+    }
+
+    /// The time in which a bucket refills by the limit's amount; `None` for what is none.
+    pub(super) fn refills_in(&self) -> Option<Duration> {
+        match (kind(&self.limit), self.limit.window) {
+            (Kind::Bucket, Window::Span(length)) => Some(length),
+            _ => None,
         }
     }
 

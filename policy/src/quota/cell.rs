@@ -124,12 +124,6 @@ impl Cell {
         }
     }
 
-    /// The same, with none of the emergency credit that grants offer: whoever keeps it elsewhere [adds](Self::add_credit) it in parts.
-    pub fn without_credit(self) -> Self {
-        self.holding.lock().credit.is_lent = true;
-        self
-    }
-
     /// What it draws from.
     pub fn counters(&self) -> &Arc<[Counter]> {
         &self.counters
@@ -309,7 +303,6 @@ impl Cell {
             .store(u32::try_from(grant.closest).unwrap_or(0), Ordering::Relaxed);
         self.rest.store(grant.rest, Ordering::Relaxed);
         self.resets.store(resets, Ordering::Relaxed);
-        holding.credit.offered(grant.credit, resets, sent);
         let goes_on = grant.lease == holding.lease && holding.closed.is_none();
         let told = if goes_on { holding.told } else { 0 };
         // What was granted may be taken by others already: what counts is what there was for those who waited when it was asked.

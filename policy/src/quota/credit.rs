@@ -1,4 +1,4 @@
-//! Emergency credit of a cell: what may be spent of its limits while nobody grants, once in a window.
+//! Emergency credit of a cell: parts of what may be spent of its limits while nobody grants, as whoever keeps the shares gives them.
 
 use super::cell::Ticks;
 
@@ -7,18 +7,9 @@ use super::cell::Ticks;
 pub(super) struct Credit {
     left: u64,
     until: Ticks,
-    /// It comes in parts from whoever keeps it; what grants offer is not for here.
-    pub(super) is_lent: bool,
 }
 
 impl Credit {
-    /// A grant offers so much until the end of the window. A new window brings new credit.
-    pub(super) fn offered(&mut self, tokens: u64, until: Ticks, sent: Ticks) {
-        if sent >= self.until && !self.is_lent {
-            (self.left, self.until) = (tokens, until);
-        }
-    }
-
     /// Adds a part. What is left of credit that ended is nobody's.
     pub(super) fn add(&mut self, tokens: u64, until: Ticks, now: Ticks) {
         if now >= self.until {

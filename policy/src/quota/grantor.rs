@@ -12,7 +12,8 @@ use std::time::Duration;
 use super::account::{Account, DEMAND};
 use super::book::{ALERTS, Book, Standing};
 use super::{
-    Counter, CounterKey, HolderId, Instance, LeaseAsk, LeaseGrant, Limit, OnUnavailable, Window,
+    Counter, CounterKey, EmergencyShare, HolderId, Instance, LeaseAsk, LeaseGrant, Limit,
+    OnUnavailable, Window,
 };
 use crate::time::Timestamp;
 
@@ -32,8 +33,6 @@ const BEGINNING: (u64, u64) = (64, 100);
 /// Counters up to which those that nobody asks for are kept, for who asked before; where there are more, all that are idle go. Each
 /// sweep looks at all.
 const REMEMBERED: usize = 10_000;
-/// Emergency credit is one part in so many of a limit: 5 %.
-const CREDIT: u64 = 20;
 
 /// Hands out what limits allow.
 #[derive(Debug, Default)]
@@ -80,7 +79,7 @@ pub struct Balance {
     pub key: CounterKey,
     /// Its limit.
     pub limit: Arc<Limit>,
-    /// What is gone, handed out included.
+    /// What is gone, handed out included; more than the limit where calls came to more than was known before.
     pub used: u64,
     /// What is left.
     pub left: u64,
@@ -100,7 +99,7 @@ impl Balance {
     fn of(key: CounterKey, book: Book, now: Timestamp) -> Self {
         Self {
             key,
-            used: book.capacity().saturating_sub(book.available()),
+            used: book.gone(),
             left: book.available(),
             reset: book.until_reset(now),
             limit: book.limit,
@@ -332,7 +331,8 @@ impl Grantor {
     }
 
     fn grant(&self, lease: &Lease, ask: &LeaseAsk, now: Timestamp) -> LeaseGrant {
-        let (closest, rest) = self.closest(&ask.counters);
+        let lacking = ask.needed.saturating_sub(lease.outstanding());
+        let (closest, rest) = self.closest(&ask.counters, lacking);
         let book = ask
             .counters
             .get(closest)
@@ -354,7 +354,7 @@ impl Grantor {
             closest,
             rest,
             reset,
-            credit: self.credit(&ask.counters),
+            emergency: self.emergency(&ask.counters, now),
         }
     }
 
@@ -368,8 +368,8 @@ impl Grantor {
         }
     }
 
-    /// The counter with the smallest share left.
-    fn closest(&self, counters: &[Counter]) -> (usize, u64) {
+    /// The counter with the smallest share left, of those that have less than is lacking where there are such: it is they who refuse.
+    fn closest(&self, counters: &[Counter], lacking: u64) -> (usize, u64) {
         let left = |counter: &Counter| {
             let book = self
                 .accounts
@@ -382,8 +382,12 @@ impl Grantor {
             let Some((rest, capacity)) = left(counter) else {
                 continue;
             };
-            // a/b < c/d, without dividing.
             let closer = found.is_none_or(|(_, other, of)| {
+                let lacks = |rest: u64| rest < lacking;
+                if lacks(rest) != lacks(other) {
+                    return lacks(rest);
+                }
+                // a/b < c/d, without dividing.
                 u128::from(rest) * u128::from(of) < u128::from(other) * u128::from(capacity)
             });
             if closer {
@@ -407,22 +411,19 @@ impl Grantor {
         Some(longest)
     }
 
-    /// What a holder may spend when it cannot reach us: its part of 5 % of the smallest limit.
-    fn credit(&self, counters: &[Counter]) -> u64 {
+    fn emergency(&self, counters: &[Counter], now: Timestamp) -> Vec<EmergencyShare> {
         let degraded = counters.iter().all(|counter| {
             counter.limit.on_unavailable == OnUnavailable::Degraded
                 && counter.limit.window != Window::Gauge
         });
-        let part = |counter: &Counter| {
-            let account = self.accounts.get(&counter.key)?;
-            Some(account.book.capacity() / CREDIT / account.holders())
-        };
-        let parts = counters.iter().filter_map(part);
-        if degraded {
-            parts.min().unwrap_or(0)
-        } else {
-            0
+        if !degraded {
+            return Vec::new();
         }
+        let share = |counter: &Counter| {
+            let account = self.accounts.get(&counter.key);
+            account.map_or_else(EmergencyShare::default, |it| it.emergency(now))
+        };
+        counters.iter().map(share).collect()
     }
 
     fn on_all(&mut self, counters: &[Counter], tokens: u64, change: fn(&mut Book, u64)) {

@@ -62,6 +62,18 @@ pub struct LeaseGrant {
     pub rest: u64,
     /// Until that counter starts anew, or has refilled; where nothing was granted: until there is something again. `None`: never.
     pub reset: Option<Duration>,
-    /// Emergency credit: tokens the holder may spend beyond its leases while the grantor is away, once in `reset`.
-    pub credit: u64,
+    /// What the holder may spend of each counter of the ask, in this order, beyond its leases while the grantor is away. Empty where one
+    /// of the limits wants it otherwise.
+    pub emergency: Vec<EmergencyShare>,
+}
+
+/// A holder's part of what a counter allows while nobody grants, once in each period.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EmergencyShare {
+    /// How much.
+    pub tokens: u64,
+    /// Until the present period ends, counted from when the ask was sent; `None`: never.
+    pub ends: Option<Duration>,
+    /// How long those after it are; `None`: as [`Limit::window`] says.
+    pub period: Option<Duration>,
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub use book::Standing;
 pub use cell::Cell;
 pub use grantor::{Alert, Balance, Grantor};
-pub use lease::{Counter, HolderId, LeaseAsk, LeaseGrant};
+pub use lease::{Counter, EmergencyShare, HolderId, LeaseAsk, LeaseGrant};
 pub use window::{Instance, Window};
 
 use crate::directory::Defined;
@@ -217,9 +217,11 @@ pub struct Cost {
 pub enum CostSource {
     /// [`Cost::reserve`] is all.
     Fixed,
-    /// A query parameter's whole number, `reserve` where it is missing or none; known before the call.
+    /// A path parameter's whole number, `reserve` where it is none; known before the call.
+    Path(Arc<str>),
+    /// A query parameter's whole number, the largest where it is repeated, `reserve` where it is missing or none; known before the call.
     Query(Arc<str>),
-    /// A request header's whole number, `reserve` where it is missing or none; known before the call.
+    /// A request header's whole number, the largest where it is repeated, `reserve` where it is missing or none; known before the call.
     Header(Arc<str>),
     /// A whole number in the service's response header, which callers do not see; settled after the call.
     ResponseHeader(Arc<str>),

@@ -296,14 +296,35 @@ fn shares_of_a_limit_are_told_once() {
 
 #[test]
 fn the_emergency_credit_is_a_twentieth_once_a_window() {
-    let mut pair = Pair::new(vec![counter("m", minute(100))]);
-    pair.call(1).unwrap();
-    let passed = (0..50)
-        .filter(|_| pair.cell.take_credit(1, pair.now))
-        .count();
-    assert_eq!(passed, 5);
-    pair.now += 60_000;
-    assert!(!pair.cell.take_credit(1, pair.now), "nobody renewed it");
+    let span = |seconds| Window::Span(Duration::from_secs(seconds));
+    let month = limit(10_000, Window::Month(chrono_tz::UTC), None);
+    let limits = [
+        minute(100),
+        month,
+        // Of few tokens a second one in as many seconds as it takes.
+        limit(10, span(1), None),
+        limit(3, span(1), Some(30)),
+        limit(1000, span(1), None),
+    ];
+    let counters = limits.map(|limit| counter("m", limit));
+    let told = counters.map(|counter| {
+        let cell = Cell::new(7, vec![counter].into());
+        let now = Timestamp::from_millis(1_800_000_010_000);
+        let ask = cell.ask(1, 1).unwrap();
+        let grant = Grantor::default().ask(now, HOLDER, &ask);
+        let [share] = grant.emergency[..] else {
+            panic!("{grant:?}")
+        };
+        (share.tokens, share.period.map(|it| it.as_millis()))
+    });
+    let expected = [
+        (5, Some(60_000)),
+        (500, None),
+        (1, Some(2_000)),
+        (1, Some(6_667)),
+        (50, Some(1_000)),
+    ];
+    assert_eq!(told, expected);
 }
 
 /// However rarely each of them asks.
@@ -313,7 +334,7 @@ fn the_emergency_credit_of_a_window_is_shared_by_all_who_asked_in_it() {
     let counters: Arc<[Counter]> = vec![counter("d", day)].into();
     let mut grantor = Grantor::default();
     let cells: Vec<Cell> = (0..5).map(|at| Cell::new(at, counters.clone())).collect();
-    let mut credits = [0; 5];
+    let mut shares = [0; 5];
     let begin = 1_800_000_000_000;
     for round in 0..4_u64 {
         for (at, cell) in cells.iter().enumerate() {
@@ -326,10 +347,10 @@ fn the_emergency_credit_of_a_window_is_shared_by_all_who_asked_in_it() {
             grantor.sweep(wall);
             let grant = grantor.ask(wall, holder, &ask);
             cell.answered(&grant, 1);
-            credits[at] = grant.credit;
+            shares[at] = grant.emergency[0].tokens;
         }
     }
-    assert_eq!(credits, [10; 5], "together a twentieth");
+    assert_eq!(shares, [10; 5], "together a twentieth");
 }
 
 #[test]
@@ -367,6 +388,7 @@ fn who_took_of_the_credit_holds_up_nobody_for_whom_there_are_tokens() {
     pair.renew(10);
     assert!(pair.cell.take(1, pair.now).is_ok(), "there are tokens");
     // The answer came too late for one of those who waited.
+    pair.cell.add_credit(1, pair.now + 1_000, pair.now);
     assert!(pair.cell.take_credit(1, pair.now));
     assert!(pair.cell.take(1, pair.now).is_ok(), "there still are");
     // A debt that no credit covers is told first.

@@ -107,13 +107,24 @@ fn taken(
     let parse = |text: &str| amount::amount(&metric, text);
     let reserve = written.reserve.as_ref();
     let reserve = reader.value(&format!("{field}.reserve"), reserve, parse);
-    let source = source(reader, field, written);
+    let source = source(reader, field, written)?;
+    let callers = matches!(
+        source,
+        CostSource::Path(_) | CostSource::Query(_) | CostSource::Header(_)
+    );
+    if metric == Metric::Money && callers && written.reserve.is_none() {
+        let what = "is missing: a call that names no price would be free";
+        let remedy = "write `reserve: 0.01`: what such a call costs";
+        let field = format!("{field}.reserve");
+        reader.refuse(&field, &written.from, Wrong::new(what, remedy));
+        return None;
+    }
     // Of money nobody guesses how much.
     let unsaid = u64::from(metric != Metric::Money);
     Some(Cost {
         reserve: reserve.unwrap_or(unsaid),
         metric,
-        source: source?,
+        source,
     })
 }
 
@@ -149,6 +160,10 @@ fn source(reader: &mut Reader, field: &str, written: &WrittenSource) -> Option<C
     };
     let field = format!("{field}.name");
     match known {
+        Origin::Path => {
+            let name = reader.value(&field, Some(name), names::word)?;
+            Some(CostSource::Path(name))
+        }
         Origin::Query => {
             let name = reader.value(&field, Some(name), names::word)?;
             Some(CostSource::Query(name))
@@ -167,6 +182,7 @@ fn source(reader: &mut Reader, field: &str, written: &WrittenSource) -> Option<C
 /// Where a number stands that has a name.
 #[derive(Clone, Copy)]
 enum Origin {
+    Path,
     Query,
     Header,
     ResponseHeader,
@@ -175,6 +191,7 @@ enum Origin {
 impl Origin {
     fn remedy(self) -> &'static str {
         match self {
+            Self::Path => "write the parameter of the path: `name: count`",
             Self::Query => "write the parameter of the query: `name: limit`",
             Self::Header => "write the header of the request: `name: x-rows`",
             Self::ResponseHeader => "write the header the service answers with: `name: x-rows`",
@@ -183,8 +200,15 @@ impl Origin {
 }
 
 fn origin(text: &str) -> Result<Origin, Wrong> {
-    const KNOWN: [&str; 4] = ["query", "header", "response_header", "response_bytes"];
+    const KNOWN: [&str; 5] = [
+        "path",
+        "query",
+        "header",
+        "response_header",
+        "response_bytes",
+    ];
     match text {
+        "path" => Ok(Origin::Path),
         "query" => Ok(Origin::Query),
         "header" => Ok(Origin::Header),
         "response_header" => Ok(Origin::ResponseHeader),

@@ -5,15 +5,16 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tollgate_policy::quota::CounterKey;
 use tollgate_policy::time::Timestamp;
 
-use super::{Keys, Share};
+use super::Share;
 
 /// Begins the file.
-const FORMAT: &[u8] = b"tollgate shares 1\n";
+const FORMAT: &[u8] = b"tollgate shares 2\n";
 /// Shares in a file. Of those nobody drew from the rest is left out.
 pub(super) const MOST: usize = 20_000;
 
@@ -26,15 +27,19 @@ struct Written {
 
 #[derive(Serialize, Deserialize)]
 struct WrittenShare {
-    /// Of each counter: limit, API, operation, subject.
-    counters: Vec<[String; 4]>,
+    /// Limit, API, operation, subject.
+    counter: [String; 4],
     credit: u64,
     drawn: u64,
+    /// Times in milliseconds since 1970, the period in milliseconds.
     until: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    period: Option<u64>,
+    told: i64,
 }
 
 /// As it is written; `None`: more were drawn from than a file may tell.
-pub(super) fn encode(shares: &HashMap<Keys, Share>, now: Timestamp) -> Option<Vec<u8>> {
+pub(super) fn encode(shares: &HashMap<CounterKey, Share>, now: Timestamp) -> Option<Vec<u8>> {
     let (drawn, fresh): (Vec<_>, Vec<_>) = shares.iter().partition(|(_, share)| share.drawn > 0);
     if drawn.len() > MOST {
         return None;
@@ -43,11 +48,15 @@ pub(super) fn encode(shares: &HashMap<Keys, Share>, now: Timestamp) -> Option<Ve
     let written = Written {
         at: now.millis(),
         shares: told
-            .map(|(keys, share)| WrittenShare {
-                counters: keys.iter().map(names).collect(),
+            .map(|(key, share)| WrittenShare {
+                counter: names(key),
                 credit: share.credit,
                 drawn: share.drawn,
                 until: share.until.millis(),
+                period: share
+                    .period
+                    .map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
+                told: share.told.millis(),
             })
             .collect(),
     };
@@ -59,7 +68,7 @@ pub(super) fn encode(shares: &HashMap<Keys, Share>, now: Timestamp) -> Option<Ve
 }
 
 /// What a former process left that still counts. By a clock that says it was written later, no window is known, and nothing is left of any.
-pub(super) fn read(path: &Path, now: Timestamp) -> Vec<(Keys, Share)> {
+pub(super) fn read(path: &Path, now: Timestamp) -> Vec<(CounterKey, Share)> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
@@ -77,15 +86,16 @@ pub(super) fn read(path: &Path, now: Timestamp) -> Vec<(Keys, Share)> {
     };
     let back = now.millis() < written.at;
     let shares = written.shares.into_iter().take(MOST).map(|it| {
-        let keys: Keys = it.counters.into_iter().map(key).collect();
         let share = Share {
             credit: it.credit,
             drawn: if back { u64::MAX } else { it.drawn },
             until: Timestamp::from_millis(it.until),
+            period: it.period.map(Duration::from_millis),
+            told: Timestamp::from_millis(it.told),
         };
-        (keys, share)
+        (key(it.counter), share)
     });
-    shares.filter(|(_, share)| now < share.until).collect()
+    shares.filter(|(_, share)| share.is_remembered(now)).collect()
 }
 
 fn decode(bytes: &[u8]) -> Option<Written> {

@@ -1,11 +1,12 @@
-//! Emergency shares: what this node may spend of a limit while nobody grants, once in a window however often it starts.
+//! Emergency shares: what this node may spend of a counter while nobody grants, once in each window however often it starts.
 //!
-//! The grantor says with each grant how large a share is. It is kept on the disk, so that a process that starts while nobody grants has it
-//! too. Promises: a part of a share is spent only once the file says that it was drawn, and what was drawn in a window is never drawn
-//! again in it, by this process or a later one, whether it was spent or not; a file that is missing, damaged or from the future gives
-//! nothing; of two processes on one state directory only one draws. Nothing is written on the request path: a call that needs a part
-//! that was not drawn yet waits for it, for a moment. Not here: how large shares are, and telling the grantor what was spent (cells owe
-//! it).
+//! The grantor says with each grant how large shares are; windows that begin while it is away bring shares of that size again, as long as
+//! one remembers it ([`REMEMBERED`]). Where it is another process they are kept on the disk, so that a process that starts while nobody
+//! grants has them too. Promises: a part of a share is spent only once the file says that it was drawn, and what was drawn in a window is
+//! never drawn again in it, by this process or a later one, whether it was spent or not; who draws from several counters draws from all or
+//! none; a file that is missing, damaged or from the future gives nothing; of two processes on one state directory only one draws. Nothing
+//! is written on the request path: a call that needs a part that was not drawn yet waits for it, for a moment. Not here: how large shares
+//! are, and telling the grantor what was spent (cells owe it).
 
 mod file;
 #[cfg(test)]
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
-use tollgate_policy::quota::{CounterKey, LeaseGrant};
+use tollgate_policy::quota::{Counter, CounterKey, EmergencyShare, LeaseGrant, Limit};
 use tollgate_policy::time::Timestamp;
 
 use crate::identity::clock;
@@ -28,6 +29,10 @@ use crate::whole_file;
 
 /// Shares known at once: as many as there are cells.
 const MOST: usize = 200_000;
+/// How long after the grantor's last word there is something in new windows.
+const REMEMBERED: Duration = Duration::from_secs(7 * 86_400);
+/// Where there is no room, those it was silent about for so long give way.
+const SILENT: Duration = Duration::from_secs(3600);
 /// A share is drawn in so many parts, or in larger ones where a call needs more: as little as one part is lost with a process.
 const PARTS: u64 = 4;
 /// How long a call waits for a part.
@@ -40,24 +45,23 @@ const TOGETHER: usize = 256;
 const LOOK: Duration = Duration::from_millis(250);
 /// The same, for each thousand shares more: the file is written as a whole.
 const LOOK_MORE: Duration = Duration::from_millis(100);
-/// A window that ends sooner is over before anybody has started again.
-const BRIEF: Duration = Duration::from_secs(1);
 
-/// The counters a share is of: those that one cell draws from.
-type Keys = Arc<[CounterKey]>;
-
-/// A share in one window.
+/// The share of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Share {
     /// All of it.
     credit: u64,
-    /// Of it, what was given out to be spent.
+    /// Of it, what was given out to be spent in this window.
     drawn: u64,
     /// The end of the window.
     until: Timestamp,
+    /// How long the next ones are; `None`: as the limit says.
+    period: Option<Duration>,
+    /// When the grantor said so.
+    told: Timestamp,
 }
 
-/// A part of a share that may be spent.
+/// A part of shares that may be spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     /// How much.
@@ -67,7 +71,7 @@ pub(super) struct Part {
 }
 
 struct Draw {
-    keys: Keys,
+    counters: Arc<[Counter]>,
     tokens: u64,
     back: oneshot::Sender<Part>,
 }
@@ -75,7 +79,8 @@ struct Draw {
 /// All shares of this node.
 #[derive(Debug)]
 pub(super) struct Shares {
-    path: PathBuf,
+    /// `None`: they end with the process.
+    path: Option<PathBuf>,
     state: Mutex<State>,
     wanted: mpsc::Sender<Draw>,
     draws: Mutex<Option<mpsc::Receiver<Draw>>>,
@@ -83,71 +88,79 @@ pub(super) struct Shares {
 
 #[derive(Debug, Default)]
 struct State {
-    shares: HashMap<Keys, Share>,
+    shares: HashMap<CounterKey, Share>,
     /// The file says something else.
     changed: bool,
-    /// While this is held, nobody else uses the file. Without it nothing is drawn.
+    /// Nobody else uses the file. Before nothing is drawn.
+    ours: bool,
+    /// Keeps others from it.
     lock: Option<File>,
 }
 
 impl std::fmt::Debug for Draw {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Draw")
-            .field("keys", &self.keys)
+            .field("counters", &self.counters)
             .field("tokens", &self.tokens)
             .finish_non_exhaustive()
     }
 }
 
 impl Shares {
-    /// What a former process left in `state_dir`. Reads a file.
-    pub(super) fn open(state_dir: &Path) -> Arc<Self> {
-        let (wanted, draws) = mpsc::channel(QUEUE);
-        let shares = Self {
-            path: state_dir.join("shares"),
-            state: Mutex::default(),
-            wanted,
-            draws: Mutex::new(Some(draws)),
-        };
-        shares.take_over(clock::now());
+    /// None yet, and none kept: those of a process that grants, too.
+    pub(super) fn in_memory() -> Arc<Self> {
+        let shares = Self::at(None);
+        shares.state.lock().ours = true;
         Arc::new(shares)
     }
 
-    /// The grantor said how large a share is, in an answer to what was asked at `sent`.
-    pub(super) fn offered(&self, keys: &Keys, grant: &LeaseGrant, sent: Timestamp) {
-        let ends = |reset| sent.plus(reset);
-        let until = grant.reset.map_or(Timestamp::from_millis(i64::MAX), ends);
-        let mut state = self.state.lock();
-        if let Some(share) = state.shares.get_mut(keys)
-            && sent < share.until
-        {
-            let other = share.credit != grant.credit;
-            share.credit = grant.credit;
-            state.changed |= other;
-            return;
-        }
-        if grant.credit == 0 || state.shares.len() >= MOST && !state.make_room(sent) {
-            state.changed |= state.shares.remove(keys).is_some();
-            return;
-        }
-        let share = Share {
-            credit: grant.credit,
-            drawn: 0,
-            until,
-        };
-        state.shares.insert(Arc::clone(keys), share);
-        state.changed |= until > sent.plus(BRIEF);
+    /// What a former process left in `state_dir`. Reads a file.
+    pub(super) fn open(state_dir: &Path) -> Arc<Self> {
+        let path = state_dir.join("shares");
+        let shares = Self::at(Some(path.clone()));
+        shares.take_over(&path, clock::now());
+        Arc::new(shares)
     }
 
-    /// Draws a part of at least so many tokens, if there is as much. Waits until the file says so.
-    pub(super) async fn draw(&self, keys: &Keys, tokens: u64) -> Option<Part> {
-        let rest = self.state.lock().rest(keys, clock::now());
-        if rest < tokens.max(1) {
+    fn at(path: Option<PathBuf>) -> Self {
+        let (wanted, draws) = mpsc::channel(QUEUE);
+        Self {
+            path,
+            state: Mutex::default(),
+            wanted,
+            draws: Mutex::new(Some(draws)),
+        }
+    }
+
+    /// The grantor said how large shares are, in an answer to what was asked at `sent`.
+    pub(super) fn offered(&self, counters: &[Counter], grant: &LeaseGrant, sent: Timestamp) {
+        let mut state = self.state.lock();
+        if grant.emergency.len() != counters.len() {
+            // The limits want none, or its version knows of none.
+            for counter in counters {
+                state.changed |= state.shares.remove(&counter.key).is_some();
+            }
+            return;
+        }
+        for (counter, share) in counters.iter().zip(&grant.emergency) {
+            state.offered(&counter.key, share, sent);
+        }
+    }
+
+    /// Draws a part of at least so many tokens from all of these, if there is as much. Waits until the file says so.
+    pub(super) async fn draw(&self, counters: &Arc<[Counter]>, tokens: u64) -> Option<Part> {
+        let now = clock::now();
+        let there = {
+            let mut state = self.state.lock();
+            let mut rests = counters.iter().map(|it| state.rest(it, now));
+            rests.all(|rest| rest >= tokens.max(1))
+        };
+        if !there {
             return None;
         }
         let (back, drawn) = oneshot::channel();
         let draw = Draw {
-            keys: Arc::clone(keys),
+            counters: Arc::clone(counters),
             tokens,
             back,
         };
@@ -188,7 +201,7 @@ impl Shares {
         {
             let mut state = self.state.lock();
             for draw in draws.drain(..) {
-                if let Some(part) = state.draw(&draw.keys, draw.tokens, now) {
+                if let Some(part) = state.draw(&draw.counters, draw.tokens, now) {
                     given.push((draw, part));
                 }
             }
@@ -202,14 +215,15 @@ impl Shares {
     }
 
     async fn look(self: &Arc<Self>) {
+        let Some(path) = &self.path else { return };
         let now = clock::now();
-        let (owned, changed) = {
+        let (ours, changed) = {
             let state = self.state.lock();
-            (state.lock.is_some(), state.changed)
+            (state.ours, state.changed)
         };
-        if !owned {
-            let shares = Arc::clone(self);
-            let taken = tokio::task::spawn_blocking(move || shares.take_over(now)).await;
+        if !ours {
+            let (shares, path) = (Arc::clone(self), path.clone());
+            let taken = tokio::task::spawn_blocking(move || shares.take_over(&path, now)).await;
             if let Err(error) = taken {
                 tracing::error!(%error, "emergency shares are not taken over");
             }
@@ -220,9 +234,12 @@ impl Shares {
 
     /// Writes the file. True: a later process will not draw what was drawn.
     async fn write(self: &Arc<Self>, now: Timestamp) -> bool {
+        let Some(path) = self.path.clone() else {
+            return true;
+        };
         let bytes = {
             let mut state = self.state.lock();
-            state.shares.retain(|_, share| now < share.until);
+            state.shares.retain(|_, share| share.is_remembered(now));
             state.changed = false;
             file::encode(&state.shares, now)
         };
@@ -230,7 +247,6 @@ impl Shares {
             tracing::warn!("too many emergency shares were drawn; no more are, in their windows");
             return false;
         };
-        let path = self.path.clone();
         let written = tokio::task::spawn_blocking(move || {
             let written = whole_file::write(&path, &bytes);
             // Without a file a later process has no shares at all: that is as good.
@@ -254,8 +270,8 @@ impl Shares {
     }
 
     /// Makes the file this process's own, as soon as nobody else has it. What others drew is not drawn again.
-    fn take_over(&self, now: Timestamp) {
-        let lock = match file::lock(&self.path) {
+    fn take_over(&self, path: &Path, now: Timestamp) {
+        let lock = match file::lock(path) {
             Ok(Some(lock)) => lock,
             Ok(None) => return,
             Err(error) => {
@@ -263,38 +279,102 @@ impl Shares {
                 return;
             }
         };
-        let left = file::read(&self.path, now);
+        let left = file::read(path, now);
         let mut state = self.state.lock();
         state.shares.extend(left);
-        state.lock = Some(lock);
+        (state.ours, state.lock) = (true, Some(lock));
+    }
+}
+
+impl Share {
+    /// Whether new windows bring it again.
+    fn is_remembered(&self, now: Timestamp) -> bool {
+        now < self.told.plus(REMEMBERED)
+    }
+
+    /// Gives way to that of the present window, where its own is over.
+    fn advance(&mut self, limit: &Limit, now: Timestamp) {
+        if now < self.until || !self.is_remembered(now) {
+            return;
+        }
+        self.drawn = 0;
+        self.until = match self.period {
+            Some(period) => {
+                let period = period.as_millis().max(1);
+                let over = now.since(self.until).as_millis() / period;
+                let further = u64::try_from((over + 1) * period).unwrap_or(u64::MAX);
+                self.until.plus(Duration::from_millis(further))
+            }
+            None => Timestamp::from_millis(limit.window.at(now).end),
+        };
     }
 }
 
 impl State {
-    /// What may still be drawn.
-    fn rest(&self, keys: &Keys, now: Timestamp) -> u64 {
-        let share = self.shares.get(keys).filter(|share| now < share.until);
-        let share = share.filter(|_| self.lock.is_some());
-        share.map_or(0, |share| share.credit.saturating_sub(share.drawn))
+    fn offered(&mut self, key: &CounterKey, offer: &EmergencyShare, sent: Timestamp) {
+        let until = offer
+            .ends
+            .map_or(Timestamp::from_millis(i64::MAX), |ends| sent.plus(ends));
+        if let Some(share) = self.shares.get_mut(key) {
+            let other = share.credit != offer.tokens || share.period != offer.period;
+            self.changed |= other || share.told.plus(SILENT) < sent;
+            (share.credit, share.period) = (offer.tokens, offer.period);
+            share.told = share.told.max(sent);
+            if sent >= share.until {
+                (share.drawn, share.until) = (0, until);
+            }
+            return;
+        }
+        if offer.tokens == 0 || self.shares.len() >= MOST && !self.make_room(sent) {
+            return;
+        }
+        let share = Share {
+            credit: offer.tokens,
+            drawn: 0,
+            until,
+            period: offer.period,
+            told: sent,
+        };
+        self.shares.insert(key.clone(), share);
+        self.changed = true;
     }
 
-    fn draw(&mut self, keys: &Keys, tokens: u64, now: Timestamp) -> Option<Part> {
-        let rest = self.rest(keys, now);
-        let share = self.shares.get_mut(keys)?;
-        let part = (share.credit / PARTS).max(tokens).max(1).min(rest);
-        if part < tokens || part == 0 {
-            return None;
-        }
-        share.drawn += part;
-        Some(Part {
-            tokens: part,
-            lasts: share.until.since(now),
+    /// What may still be drawn.
+    fn rest(&mut self, counter: &Counter, now: Timestamp) -> u64 {
+        let ours = self.ours;
+        let share = self.shares.get_mut(&counter.key).filter(|_| ours);
+        share.map_or(0, |share| {
+            share.advance(&counter.limit, now);
+            let lasts = now < share.until;
+            if lasts { share.credit.saturating_sub(share.drawn) } else { 0 }
         })
     }
 
-    /// Forgets shares of windows that are over. False: there are none.
+    fn draw(&mut self, counters: &[Counter], tokens: u64, now: Timestamp) -> Option<Part> {
+        let mut part = u64::MAX;
+        for counter in counters {
+            let rest = self.rest(counter, now);
+            let credit = self.shares.get(&counter.key)?.credit;
+            part = part.min((credit / PARTS).max(tokens).max(1).min(rest));
+        }
+        if part < tokens || part == 0 {
+            return None;
+        }
+        let mut until = Timestamp::from_millis(i64::MAX);
+        for counter in counters {
+            let share = self.shares.get_mut(&counter.key)?;
+            share.drawn += part;
+            until = until.min(share.until);
+        }
+        Some(Part {
+            tokens: part,
+            lasts: until.since(now),
+        })
+    }
+
+    /// Forgets shares the grantor has been silent about. False: there are none.
     fn make_room(&mut self, now: Timestamp) -> bool {
-        self.shares.retain(|_, share| now < share.until);
+        self.shares.retain(|_, share| now < share.told.plus(SILENT));
         self.shares.len() < MOST
     }
 }

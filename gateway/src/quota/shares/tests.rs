@@ -6,21 +6,46 @@
     reason = "tests"
 )]
 
+use tollgate_policy::directory::Defined;
+use tollgate_policy::quota::{Counts, Metric, OnUnavailable, Scope, Subject, Window};
+
 use super::*;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-fn keys(subject: &str) -> Keys {
-    let key = CounterKey {
-        limit: "plan/all/daily".into(),
-        api: "shop".into(),
-        operation: "".into(),
-        subject: subject.into(),
+fn counter(subject: &str, window: Window) -> Counter {
+    let name = format!("{subject}/{window:?}");
+    let limit = Limit {
+        id: name.as_str().into(),
+        name: "daily".into(),
+        metric: Metric::Calls,
+        amount: 1000,
+        window,
+        burst: None,
+        subject: Subject::Consumer,
+        scope: Scope::Api,
+        operations: None,
+        on_unavailable: OnUnavailable::Degraded,
+        counts: Counts::Reached,
+        shadow: false,
+        origin: Defined::Store,
     };
-    [key].into()
+    Counter {
+        key: CounterKey {
+            limit: limit.id.clone(),
+            api: "shop".into(),
+            operation: "".into(),
+            subject: subject.into(),
+        },
+        limit: limit.into(),
+    }
 }
 
-fn grant(credit: u64, reset: Option<Duration>) -> LeaseGrant {
+fn keys(subject: &str) -> Arc<[Counter]> {
+    [counter(subject, Window::Lifetime)].into()
+}
+
+fn grant(emergency: Vec<EmergencyShare>) -> LeaseGrant {
     LeaseGrant {
         number: 1,
         lease: 1,
@@ -29,8 +54,8 @@ fn grant(credit: u64, reset: Option<Duration>) -> LeaseGrant {
         lifetime: Duration::from_secs(2),
         closest: 0,
         rest: 1,
-        reset,
-        credit,
+        reset: None,
+        emergency,
     }
 }
 
@@ -53,13 +78,18 @@ impl Process {
     }
 
     fn offered(&self, credit: u64, reset: Option<Duration>) {
-        let grant = grant(credit, reset);
+        let grant = grant(vec![EmergencyShare {
+            tokens: credit,
+            ends: reset,
+            period: None,
+        }]);
         self.shares.offered(&keys("desk"), &grant, clock::now());
     }
 
     /// Waits until the file says what was offered.
     async fn is_kept(&self) {
-        while file::read(&self.shares.path, clock::now()).is_empty() {
+        let path = self.shares.path.as_ref().unwrap();
+        while file::read(path, clock::now()).is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -109,17 +139,84 @@ async fn a_share_lasts_over_restarts_and_is_drawn_once_in_its_window() {
 }
 
 #[tokio::test]
-async fn another_window_brings_another_share() {
+async fn another_window_brings_another_share_though_nobody_grants() {
     let state = tempfile::tempdir().unwrap();
     let first = Process::start(state.path());
-    let soon = Duration::from_millis(1);
-    first.offered(8, Some(soon));
-    tokio::time::sleep(3 * soon).await;
-    assert_eq!(first.exhaust().await, 0, "its window is over");
-    first.offered(8, None);
-    assert_eq!(first.exhaust().await, 8);
-    first.offered(8, None);
-    assert_eq!(first.exhaust().await, 0);
+    let period = Duration::from_millis(400);
+    let share = |tokens, ends| EmergencyShare {
+        tokens,
+        ends: Some(ends),
+        period: Some(period),
+    };
+    let short: Arc<[Counter]> = [counter("desk", Window::Span(period))].into();
+    let grant = grant(vec![share(8, period)]);
+    first.shares.offered(&short, &grant, clock::now());
+    let all = async |process: &Process| {
+        let mut all = 0;
+        while let Some(part) = process.shares.draw(&short, 1).await {
+            assert!(part.lasts <= period);
+            all += part.tokens;
+        }
+        all
+    };
+    assert_eq!(all(&first).await, 8);
+    tokio::time::sleep(period).await;
+    assert_eq!(all(&first).await, 8, "nobody granted meanwhile");
+    first.dies().await;
+    let second = Process::start(state.path());
+    tokio::time::sleep(2 * period).await;
+    assert_eq!(all(&second).await, 8, "nor before it started");
+}
+
+#[tokio::test]
+async fn of_several_counters_the_smallest_share_is_what_there_is() {
+    let state = tempfile::tempdir().unwrap();
+    let process = Process::start(state.path());
+    let day = counter("desk", Window::Span(DAY));
+    let hour = counter("desk", Window::Span(DAY / 24));
+    let other = counter("web", Window::Span(DAY / 24));
+    let share = |tokens, ends| EmergencyShare {
+        tokens,
+        ends: Some(ends),
+        period: Some(ends),
+    };
+    let both: Arc<[Counter]> = [day.clone(), hour].into();
+    let shared: Arc<[Counter]> = [day, other].into();
+    for counters in [&both, &shared] {
+        let grant = grant(vec![share(10, DAY), share(6, DAY / 24)]);
+        process.shares.offered(counters, &grant, clock::now());
+    }
+    let mut drawn = [0, 0];
+    for (drawn, counters) in drawn.iter_mut().zip([&both, &shared]) {
+        while let Some(part) = process.shares.draw(counters, 1).await {
+            *drawn += part.tokens;
+        }
+    }
+    assert_eq!(drawn, [6, 4], "the day has ten");
+}
+
+#[test]
+fn shares_are_remembered_for_a_week_and_windows_follow_one_another() {
+    let begin = Timestamp::parse("2026-01-31T23:00:00Z").unwrap();
+    let limit = counter("desk", Window::Month(chrono_tz::UTC)).limit;
+    let hours = |hours: u64| begin.plus(Duration::from_secs(hours * 3600));
+    let mut share = Share {
+        credit: 10,
+        drawn: 3,
+        until: hours(1),
+        period: None,
+        told: begin,
+    };
+    share.advance(&limit, begin);
+    assert_eq!((share.drawn, share.until), (3, hours(1)));
+    share.advance(&limit, hours(2));
+    assert_eq!((share.drawn, share.until), (0, hours(1 + 28 * 24)));
+    (share.period, share.until) = (Some(DAY), hours(1));
+    share.advance(&limit, hours(1 + 24 + 5));
+    assert_eq!(share.until, hours(1 + 48));
+    let late = share;
+    share.advance(&limit, hours(8 * 24));
+    assert_eq!(share, late, "nothing begins anew");
 }
 
 #[tokio::test]
@@ -134,7 +231,7 @@ async fn one_of_two_processes_draws() {
     let drawn = old.shares.draw(&keys("desk"), 1).await.unwrap().tokens;
     old.dies().await;
     // It takes over by itself, and knows what the other one drew.
-    while new.shares.state.lock().lock.is_none() {
+    while !new.shares.state.lock().ours {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(drawn + new.exhaust().await, 10);
@@ -159,7 +256,7 @@ async fn what_is_damaged_or_of_the_future_gives_nothing() {
         assert!(file::read(&path, clock::now()).is_empty());
     }
     std::fs::write(&path, &good).unwrap();
-    assert!(file::read(&path, clock::now().plus(2 * DAY)).is_empty());
+    assert!(file::read(&path, clock::now().plus(REMEMBERED)).is_empty());
     let back = file::read(&path, clock::now().minus(DAY));
     let [(_, share)] = *back else {
         panic!("{back:?}")
@@ -189,11 +286,14 @@ fn those_that_were_drawn_from_are_told_before_the_others() {
         credit: 10,
         drawn,
         until,
+        period: None,
+        told: clock::now(),
     };
-    let mut shares: HashMap<Keys, Share> = (0..=file::MOST)
-        .map(|number| (keys(&number.to_string()), share(0)))
+    let key = |subject: &str| counter(subject, Window::Lifetime).key;
+    let mut shares: HashMap<CounterKey, Share> = (0..=file::MOST)
+        .map(|number| (key(&number.to_string()), share(0)))
         .collect();
-    shares.insert(keys("desk"), share(1));
+    shares.insert(key("desk"), share(1));
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("shares");
     crate::whole_file::write(&path, &file::encode(&shares, clock::now()).unwrap()).unwrap();

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tollgate_policy::quota::{Counter, CounterKey, HolderId, LeaseAsk, LeaseGrant};
+use tollgate_policy::quota::{
+    Counter, CounterKey, EmergencyShare, HolderId, LeaseAsk, LeaseGrant,
+};
 
 use super::{Common, Malformed, cut, list, needed, text, to_millis};
 use crate::{Answer, wire};
@@ -177,7 +179,21 @@ impl From<&LeaseGrant> for wire::LeaseGrant {
             closest: u32::try_from(grant.closest).unwrap_or(u32::MAX),
             rest: grant.rest,
             reset_millis: grant.reset.map(to_millis),
-            credit: grant.credit,
+            credit: grant
+                .emergency
+                .iter()
+                .map(|share| share.tokens)
+                .min()
+                .unwrap_or(0),
+            emergency: grant
+                .emergency
+                .iter()
+                .map(|share| wire::EmergencyShare {
+                    tokens: share.tokens,
+                    ends_millis: share.ends.map(to_millis),
+                    period_millis: share.period.map(to_millis),
+                })
+                .collect(),
         }
     }
 }
@@ -198,7 +214,13 @@ impl TryFrom<wire::LeaseGrant> for LeaseGrant {
                 .ok_or(Malformed("lease_grant.closest"))?,
             rest: grant.rest,
             reset: grant.reset_millis.map(Duration::from_millis),
-            credit: grant.credit,
+            emergency: list(grant.emergency, "lease_grant.emergency", |share| {
+                Ok(EmergencyShare {
+                    tokens: share.tokens,
+                    ends: share.ends_millis.map(Duration::from_millis),
+                    period: share.period_millis.map(Duration::from_millis),
+                })
+            })?,
         })
     }
 }

@@ -104,6 +104,13 @@ fn a_mistake_in_a_cost_is_told_with_its_place_and_a_remedy() {
             "bad-value",
             &["`defaults.cost.rows.reserve`"],
         ),
+        (
+            "defaults: {cost: {money: {from: query, name: x}}}",
+            3,
+            33,
+            "bad-value",
+            &["`defaults.cost.money.reserve`: is missing", "free"],
+        ),
     ];
     Files::new().expect_api(table);
 }
@@ -129,6 +136,7 @@ operations:
       rows: { from: response_header, name: X-Rows, reserve: 10 }
       page: { from: query, name: limit, reserve: 20 }
       weight: { from: header, name: x-weight }
+      share: { from: path, name: share }
       units: { from: response_bytes, per: 1KiB }",
     );
     let fixed = CostSource::Fixed;
@@ -143,6 +151,7 @@ operations:
         cost("money", 2_000, fixed),
         cost("page", 20, CostSource::Query("limit".into())),
         cost("rows", 10, CostSource::ResponseHeader("x-rows".into())),
+        cost("share", 1, CostSource::Path("share".into())),
         cost("units", 1, CostSource::ResponseBytes { per: 1024 }),
         cost("weight", 1, CostSource::Header("x-weight".into())),
     ];

@@ -462,6 +462,11 @@ pub(super) fn leases_response() -> LeasesResponse {
             rest: 8,
             reset_millis: Some(9),
             credit: 10,
+            emergency: vec![EmergencyShare {
+                tokens: 11,
+                ends_millis: Some(12),
+                period_millis: Some(13),
+            }],
         }],
         refused: "busy".into(),
     }

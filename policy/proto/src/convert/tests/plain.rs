@@ -15,7 +15,7 @@ use tollgate_policy::directory::{
     Subscription, TermsDuty, TermsVersion,
 };
 use tollgate_policy::quota::{
-    Counter, CounterKey, Counts, LeaseAsk, LeaseGrant, Limit, Metric, OnUnavailable, Scope,
+    Counter, EmergencyShare, CounterKey, Counts, LeaseAsk, LeaseGrant, Limit, Metric, OnUnavailable, Scope,
     Subject, Window,
 };
 use tollgate_policy::settings::Network;
@@ -367,9 +367,16 @@ pub(super) fn ask() -> impl Strategy<Value = LeaseAsk> {
 }
 
 pub(super) fn grant() -> impl Strategy<Value = LeaseGrant> {
-    let parts = (any::<[u64; 6]>(), span(), of(span()), 0..10_000usize);
-    parts.prop_map(|(numbers, lifetime, reset, closest)| {
-        let [number, lease, tokens, owed, rest, credit] = numbers;
+    let share = (any::<u64>(), of(span()), of(span()));
+    let share = share.prop_map(|(tokens, ends, period)| EmergencyShare {
+        tokens,
+        ends,
+        period,
+    });
+    let few = (0..10_000usize, vec(share, 0..4));
+    let parts = (any::<[u64; 5]>(), span(), of(span()), few);
+    parts.prop_map(|(numbers, lifetime, reset, (closest, emergency))| {
+        let [number, lease, tokens, owed, rest] = numbers;
         LeaseGrant {
             number,
             lease,
@@ -379,7 +386,7 @@ pub(super) fn grant() -> impl Strategy<Value = LeaseGrant> {
             closest,
             rest,
             reset,
-            credit,
+            emergency,
         }
     })
 }
