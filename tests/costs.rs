@@ -14,16 +14,10 @@ use serde_json::{Value, json};
 use world::shop::{self, Key, shop_with};
 use world::{Plan, Service, Then, World, eventually};
 
-/// Plans of which `all` has these limits.
-fn plans(limits: &str) -> String {
-    let all = "    apis: { shop: all }\n";
-    shop::PLANS.replace(all, &format!("{all}    limits: {limits}\n"))
-}
-
 /// The shop with such costs and limits.
 fn shop_of(service: &Service, costs: &str, limits: &str) -> Plan {
     shop_with(service, costs)
-        .file("plans.yaml", &plans(limits))
+        .file("plans.yaml", &shop::plans(limits))
         .file("consumers.yaml", shop::CONSUMERS)
 }
 
@@ -83,7 +77,7 @@ fn what_did_not_reach_the_service_counts_only_where_the_limit_says_so() {
     for (counts, used) in [("reached", 0), ("tried", 3)] {
         let limits = format!("[{{ name: daily, amount: 3, window: 1d, counts: {counts} }}]");
         let world = shop::bare(&Service::nowhere(), deny)
-            .file("plans.yaml", &plans(&limits))
+            .file("plans.yaml", &shop::plans(&limits))
             .file("consumers.yaml", shop::CONSUMERS)
             .start();
         let key = world.key("desk");

@@ -22,12 +22,7 @@ use world::{Answer, Plan, Service, Then, World, eventually};
 
 /// The shop, whose plan `all` has these limits.
 fn limited(service: &Service, limits: &str) -> Plan {
-    shop(service).file("plans.yaml", &plans(limits))
-}
-
-fn plans(limits: &str) -> String {
-    let all = "    apis: { shop: all }\n";
-    shop::PLANS.replace(all, &format!("{all}    limits: {limits}\n"))
+    shop(service).file("plans.yaml", &shop::plans(limits))
 }
 
 /// Statuses of so many calls.
@@ -181,7 +176,7 @@ fn a_call_that_never_reached_the_service_is_not_charged() {
     let nowhere = shop::bare(&Service::nowhere(), "")
         .file(
             "plans.yaml",
-            &plans("[{ name: all-time, amount: 2, window: lifetime }]"),
+            &shop::plans("[{ name: all-time, amount: 2, window: lifetime }]"),
         )
         .file("consumers.yaml", shop::CONSUMERS);
     let world = nowhere.start();
@@ -424,21 +419,6 @@ fn own(world: &World, key: &Key, what: &str) -> Answer {
     world.get_with(key, &format!("/v1/.tollgate/{what}"))
 }
 
-/// What a caller with these fields is told: limit, whose, used, left.
-fn told(world: &World, fields: &[(&str, &str)]) -> Vec<(String, String, u64, u64)> {
-    let answer = world.ask("GET", "/v1/.tollgate/quota", fields, b"");
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    let text = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
-    let number = |row: &Value, name: &str| row[name].as_u64().unwrap();
-    let all = answer.json();
-    let rows = all["quota"].as_array().unwrap().iter();
-    rows.map(|row| {
-        let (limit, subject) = (text(row, "limit"), text(row, "subject"));
-        (limit, subject, number(row, "used"), number(row, "left"))
-    })
-    .collect()
-}
-
 #[test]
 fn callers_see_what_is_counted_for_their_key_their_user_and_their_address() {
     let service = Service::new();
@@ -452,7 +432,7 @@ fn callers_see_what_is_counted_for_their_key_their_user_and_their_address() {
     let logins =
         "          desk:\n            logins: [{ issuer: 'https://id.test', client: till }]\n";
     let world = shop_with(&service, &format!("{here}{auth}"))
-        .file("plans.yaml", &plans(limits))
+        .file("plans.yaml", &shop::plans(limits))
         .file(
             "consumers.yaml",
             &shop::CONSUMERS.replace("          desk:\n", logins),
@@ -485,11 +465,11 @@ fn callers_see_what_is_counted_for_their_key_their_user_and_their_address() {
     );
     // What is handed out in advance counts as used for a moment.
     eventually("the first key sees its calls", || {
-        told(&world, &[("x-api-key", &one.secret)]) == expected(&first, &first, [3, 3, 5])
+        world.own_quota("/v1", &[("x-api-key", &one.secret)]) == expected(&first, &first, [3, 3, 5])
     });
-    let seen = told(&world, &[("x-api-key", &other.secret)]);
+    let seen = world.own_quota("/v1", &[("x-api-key", &other.secret)]);
     assert_eq!(seen, expected(&second, &second, [0, 0, 5]));
-    let seen = told(&world, &ann);
+    let seen = world.own_quota("/v1", &ann);
     assert_eq!(seen[1], expected("", "user:desk:ann", [0, 2, 0])[1]);
     assert_eq!((seen[0].2, seen[2].2), (2, 5), "{seen:?}");
 }

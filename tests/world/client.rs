@@ -45,6 +45,28 @@ impl Answer {
         assert!(kind.ends_with(code), "{kind} is not {code}");
         self
     }
+
+    /// What `RateLimit` says is left of the limit that `RateLimit-Policy` tells of as `policy`.
+    pub fn left_of(&self, policy: &str) -> u64 {
+        assert_eq!(self.header("ratelimit-policy"), Some(policy), "{self:?}");
+        let name = policy.split(';').next().unwrap_or_default();
+        let state = self.header("ratelimit").unwrap_or_default();
+        let told = state
+            .strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix(";r="));
+        let left = told.and_then(|rest| rest.split(';').next()?.parse().ok());
+        left.unwrap_or_else(|| panic!("{state:?} is not about {name}"))
+    }
+
+    /// The same of a call that passed; `None` of one that the limit refused.
+    pub fn passed_leaving(&self, policy: &str) -> Option<u64> {
+        let left = self.left_of(policy);
+        if self.status == 200 {
+            return Some(left);
+        }
+        self.is_problem(429, "quota_exceeded");
+        None
+    }
 }
 
 /// An answer that did not end as it should.

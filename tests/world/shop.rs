@@ -9,6 +9,8 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::{Answer, Plan, Service, World, api_file};
 
 /// `listBooks` takes a key wherever a key may stand, the others in `X-API-Key`.
@@ -71,6 +73,38 @@ organisations:
             subscriptions: { shop: all }
 ";
 
+/// Four consumers of the plan `all`.
+///
+/// | consumer | project | organisation |
+/// |---|---|---|
+/// | `desk` | `floor` | `bookshop` |
+/// | `till` | `floor` | `bookshop` |
+/// | `loft` | `attic` | `bookshop` |
+/// | `lender` | `hall` | `library` |
+pub const ORGANISATIONS: &str = "\
+organisations:
+  bookshop:
+    projects:
+      floor:
+        consumers:
+          desk: { subscriptions: { shop: all } }
+          till: { subscriptions: { shop: all } }
+      attic:
+        consumers:
+          loft: { subscriptions: { shop: all } }
+  library:
+    projects:
+      hall:
+        consumers:
+          lender: { subscriptions: { shop: all } }
+";
+
+/// The plans, of which `all` has these limits.
+pub fn plans(limits: &str) -> String {
+    let all = "    apis: { shop: all }\n";
+    PLANS.replace(all, &format!("{all}    limits: {limits}\n"))
+}
+
 /// The shop before this service, with the consumers above.
 pub fn shop(service: &Service) -> Plan {
     shop_with(service, "")
@@ -114,11 +148,30 @@ impl World {
     pub fn get_with(&self, key: &Key, path: &str) -> Answer {
         self.ask("GET", path, &[("x-api-key", &key.secret)], b"")
     }
+
+    /// What a caller with these fields is told of its quota at the API under `base`: limit, whose, used, left.
+    pub fn own_quota(
+        &self,
+        base: &str,
+        fields: &[(&str, &str)],
+    ) -> Vec<(String, String, u64, u64)> {
+        let answer = self.ask("GET", &format!("{base}/.tollgate/quota"), fields, b"");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let text = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
+        let number = |row: &Value, name: &str| row[name].as_u64().unwrap();
+        let all = answer.json();
+        let rows = all["quota"].as_array().unwrap().iter();
+        rows.map(|row| {
+            let (limit, subject) = (text(row, "limit"), text(row, "subject"));
+            (limit, subject, number(row, "used"), number(row, "left"))
+        })
+        .collect()
+    }
 }
 
 impl Key {
     /// From the one answer that shows it.
-    pub fn shown(made: &serde_json::Value) -> Self {
+    pub fn shown(made: &Value) -> Self {
         let text = |name: &str| made[name].as_str().expect("a text").to_owned();
         Self {
             id: text("id"),
