@@ -10,6 +10,7 @@
 mod world;
 
 use std::io::Write as _;
+use std::time::{Duration, Instant};
 
 use world::fleet::{Fleet, Member};
 use world::{Service, Then, eventually};
@@ -93,4 +94,55 @@ fn a_gateways_word_suffices_while_nobody_can_be_asked_where_the_api_says_so() {
     closed.is_problem(503, "policy_unavailable");
     // Without a gateway's word it is a stranger's key.
     assert_eq!(sidecar.status(BOOKS, &key), 503);
+}
+
+#[test]
+fn each_window_that_begins_while_nobody_grants_brings_a_twentieth() {
+    let mut fleet = Fleet::start("");
+    let limits =
+        "amount: 200, window: 2s, burst: 400 }, { name: monthly, amount: 1000000, window: month";
+    let plans = world::fleet::PLANS.replace("amount: 100000, window: 1d", limits);
+    std::fs::write(fleet.config("plans.yaml"), plans).unwrap();
+    let app = Service::new();
+    let _sidecar = fleet.sidecar("shop-1", "shop", &app);
+    let edge = fleet.gateway("edge-1");
+    let (_, key) = fleet.key("desk");
+    eventually("it is served", || edge.status(BOOKS, &key) == 200);
+    fleet.control.kill();
+    let begun = Instant::now();
+    // What leases hold is over after a moment, however fast it is asked for.
+    let settled = Duration::from_secs(3);
+    let mut served = 0;
+    while begun.elapsed() < settled + Duration::from_secs(8) {
+        match edge.status(BOOKS, &key) {
+            200 if begun.elapsed() > settled => served += 1,
+            200 | 429 | 503 => {}
+            other => panic!("{other}"),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // Ten of two hundred in each of four windows, and one begun.
+    assert!((20..=50).contains(&served), "{served}");
+}
+
+#[test]
+fn the_control_plane_tells_a_webhook_of_its_own() {
+    let mut fleet = Fleet::start("");
+    let (app, hook) = (Service::new(), Service::new());
+    let settings = format!("quota: {{ webhook: \"{}/alerts\" }}\n", hook.url());
+    std::fs::write(fleet.config("tollgate.yaml"), settings).unwrap();
+    let plans = world::fleet::PLANS.replace("amount: 100000", "amount: 10");
+    std::fs::write(fleet.config("plans.yaml"), plans).unwrap();
+    fleet.control.start_again();
+    fleet.control.address("nodes connect to ");
+    let _sidecar = fleet.sidecar("shop-1", "shop", &app);
+    let edge = fleet.gateway("edge-1");
+    let (_, key) = fleet.key("desk");
+    eventually("the limit is used up", || edge.status(BOOKS, &key) == 429);
+    hook.has_calls(3);
+    let percents = hook.calls().into_iter().map(|call| {
+        let event: serde_json::Value = serde_json::from_slice(&call.body).unwrap();
+        event["data"]["percent"].as_u64().unwrap()
+    });
+    assert_eq!(percents.collect::<Vec<_>>(), [50, 80, 100]);
 }

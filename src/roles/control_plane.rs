@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate_gateway::listener;
+use tollgate_gateway::quota::alerts;
+use tollgate_gateway::telemetry::Metrics;
 use tollgate_policy::settings::{ListenAddress, ProcessConfig};
 
 use super::control::Beside;
@@ -41,6 +43,8 @@ pub(crate) fn control_plane(process: &ProcessConfig, directory: &Path) -> anyhow
         .build()
         .context("no runtime")?;
     runtime.block_on(async {
+        let alerts = process.quota.clone();
+        tokio::spawn(alerts::tell(control.client.clone(), alerts, Metrics::new()));
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;

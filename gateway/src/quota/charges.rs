@@ -137,10 +137,9 @@ pub(super) fn before(cost: &Cost, value: impl Fn(&CostSource) -> Option<u64>) ->
 pub(super) fn after(cost: &Cost, reserved: u64, settled: &Settled<'_>) -> u64 {
     match &cost.source {
         _ if !settled.reached => 0,
-        CostSource::Fixed
-        | CostSource::Path(_)
-        | CostSource::Query(_)
-        | CostSource::Header(_) => reserved,
+        CostSource::Fixed | CostSource::Path(_) | CostSource::Query(_) | CostSource::Header(_) => {
+            reserved
+        }
         CostSource::ResponseHeader(name) => {
             let said = settled.said.iter().find(|said| said.header == *name);
             said.map_or(cost.reserve, |said| said.value)

@@ -95,7 +95,9 @@ pub(super) fn read(path: &Path, now: Timestamp) -> Vec<(CounterKey, Share)> {
         };
         (key(it.counter), share)
     });
-    shares.filter(|(_, share)| share.is_remembered(now)).collect()
+    shares
+        .filter(|(_, share)| share.is_remembered(now))
+        .collect()
 }
 
 fn decode(bytes: &[u8]) -> Option<Written> {

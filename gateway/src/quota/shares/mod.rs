@@ -346,7 +346,11 @@ impl State {
         share.map_or(0, |share| {
             share.advance(&counter.limit, now);
             let lasts = now < share.until;
-            if lasts { share.credit.saturating_sub(share.drawn) } else { 0 }
+            if lasts {
+                share.credit.saturating_sub(share.drawn)
+            } else {
+                0
+            }
         })
     }
 

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use tollgate_policy::quota::{
-    Counter, CounterKey, EmergencyShare, HolderId, LeaseAsk, LeaseGrant,
-};
+use tollgate_policy::quota::{Counter, CounterKey, EmergencyShare, HolderId, LeaseAsk, LeaseGrant};
 
 use super::{Common, Malformed, cut, list, needed, text, to_millis};
 use crate::{Answer, wire};

@@ -15,8 +15,8 @@ use tollgate_policy::directory::{
     Subscription, TermsDuty, TermsVersion,
 };
 use tollgate_policy::quota::{
-    Counter, EmergencyShare, CounterKey, Counts, LeaseAsk, LeaseGrant, Limit, Metric, OnUnavailable, Scope,
-    Subject, Window,
+    Counter, CounterKey, Counts, EmergencyShare, LeaseAsk, LeaseGrant, Limit, Metric,
+    OnUnavailable, Scope, Subject, Window,
 };
 use tollgate_policy::settings::Network;
 use tollgate_policy::time::Timestamp;
