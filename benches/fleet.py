@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import load
 from processes import Server, ask, free_port, memory_mib
@@ -58,7 +59,8 @@ def alone(stage, _workers, cpu, _operations):
 class Installation:
     """Control plane, gateway and sidecar; entered at the gateway or at the sidecar, with a key or without."""
 
-    def __init__(self, stage, cpu):
+    def __init__(self, stage, cpu, more=()):
+        """`more`: consumers beside the one, and their keys' secrets."""
         self.stage, self.cpu = stage, cpu
         self.home = stage.directory / f"installation-{free_port()}"
         config = self.home / "config"
@@ -66,7 +68,7 @@ class Installation:
         (config / "bench.yaml").write_text(KEYED)
         (config / "apis/bench.yaml").write_text("spec: ../bench.yaml\nservice: bench\nupstream: service://bench\n")
         (config / "plans.yaml").write_text(PLANS)
-        (config / "consumers.yaml").write_text(CONSUMERS)
+        (config / "consumers.yaml").write_text(CONSUMERS + self.many(more))
         (self.home / "gateway").mkdir()
         (self.home / "gateway/tollgate.yaml").write_text(GATEWAY)
         self.nodes, self.api = free_port(), free_port()
@@ -94,6 +96,16 @@ class Installation:
         except BaseException:
             self.stop()
             raise
+
+    def many(self, more):
+        """An organisation of so many consumers; each has a key, whose secret lies in a file."""
+        secrets = self.home / "secrets"
+        secrets.mkdir()
+        lines = []
+        for name, secret in more:
+            (secrets / name).write_text(secret)
+            lines.append(f"      {name}: {{ subscriptions: {{ bench: bench }}, keys: [{{ name: {name}, secret: 'file:{secrets / name}' }}] }}\n")
+        return "  many:\n    projects:\n     many:\n      consumers:\n" + "".join(f"  {it}" for it in lines) if lines else ""
 
     def begin(self, name, port, path, words):
         server = Server(name, port, [os.environ["TOLLGATE"], *words], self.home, path, self.cpu, self.stage.patience,
@@ -266,25 +278,27 @@ def revoked(stage, options):
 
 
 MANY = 10_000
+# Who calls at once.
+CALLING = 16
 
 
 def callers(stage, _options):
     """Memory of a gateway and a sidecar that know many consumers."""
-    it = Installation(stage, None)
+    keys = [(f"consumer-{number}", f"secret-of-consumer-{number:06}") for number in range(MANY)]
+    it = Installation(stage, None, keys)
     nodes = {"gateway": (it.gateway, it.gateway_admin), "sidecar": (it.sidecar, it.sidecar_admin)}
+
+    def first_call(port, secret):
+        while ask(port, "/v1/books/1", f"x-api-key: {secret}") != 200:
+            time.sleep(0.05)
+
     try:
-        names = [f"consumer-{number}" for number in range(MANY)]
-        for name in names:
-            it.ask("POST", "/v1/consumers", {"name": name, "project": "bench", "subscriptions": [{"api": "bench", "plan": "bench"}]})
-        keys = [it.new_key(name)[1] for name in names]
         time.sleep(SETTLED)
         head(f"Memory with {MANY} consumers that called once", "PSS MiB", "after", "KiB each", "asked")
         for name, (server, admin) in nodes.items():
             before = memory_mib(server.pid)
-            for key in keys:
-                while (status := ask(server.port, "/v1/books/1", f"x-api-key: {key}")) != 200:
-                    print(f"{name}: {status}", flush=True)
-                    time.sleep(0.1)
+            with ThreadPoolExecutor(CALLING) as pool:
+                list(pool.map(lambda key: first_call(server.port, key[1]), keys))
             time.sleep(SETTLED)
             after = memory_mib(server.pid)
             asked = it.metrics(admin)[ASKED]

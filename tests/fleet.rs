@@ -224,9 +224,10 @@ fn the_app_reaches_other_services_by_name_and_is_known_there() {
         client.answer().is_ok_and(|answer| answer.status == 200)
     });
     assert_eq!(orders.calls().last().unwrap().target(), "/orders");
-    let metrics = beside_orders.metrics();
     let known = "source=\"shop\",destination=\"orders\"";
-    assert!(metrics.contains(known), "{metrics}");
+    eventually("the shop is known", || {
+        beside_orders.metrics().contains(known)
+    });
     let mut client = Client::connect(beside_shop.outbound);
     client.send(b"GET http://example.com/ HTTP/1.1\r\nhost: example.com\r\n\r\n");
     client.answer().unwrap().is_problem(404, "unknown_service");

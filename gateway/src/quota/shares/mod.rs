@@ -35,8 +35,8 @@ const REMEMBERED: Duration = Duration::from_secs(7 * 86_400);
 const SILENT: Duration = Duration::from_secs(3600);
 /// A share is drawn in so many parts, or in larger ones where a call needs more: as little as one part is lost with a process.
 const PARTS: u64 = 4;
-/// How long a call waits for a part.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a call waits for a part: a busy disk is slow, and without a part it is refused.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Calls that wait for one.
 const QUEUE: usize = 1024;
 /// Calls whose parts are written together.
