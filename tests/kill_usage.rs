@@ -19,7 +19,7 @@ mod killed;
 mod world;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -29,9 +29,7 @@ use tollgate_gateway::usage::{Journal, Room, UsageLimits};
 use tollgate_policy::time::Timestamp;
 use tollgate_proto::{Answer, ControlServer, Question, UsageOutcome, UsageReceipt, UsageRecord};
 
-/// What a child does.
-const ROLE: &str = "TOLLGATE_KILL_ROLE";
-/// Where it does it.
+/// Where a child fills the disk.
 const DIRECTORY: &str = "TOLLGATE_KILL_DIRECTORY";
 
 /// Each of the two tests of what is shipped takes half of them.
@@ -113,10 +111,11 @@ fn a_disk_without_space_is_no_signal_and_no_loss() {
     command
         .args(["--map-root-user", "--mount", "sh", "-c", mount])
         .arg(directory.path())
-        .arg(std::env::current_exe().unwrap());
-    let output = as_child(&mut command, "full", directory.path())
-        .stderr(Stdio::piped())
-        .output();
+        .arg(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "child", "--nocapture"])
+        .env(DIRECTORY, directory.path())
+        .stdin(Stdio::null());
+    let output = command.output();
     let said = |output: &std::process::Output| {
         String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned()
     };
@@ -132,28 +131,17 @@ fn a_disk_without_space_is_no_signal_and_no_loss() {
 
 /// What the parent starts; for anybody else it does nothing.
 #[test]
-#[ignore = "runs as a child of the tests above"]
+#[ignore = "runs as a child of the test above"]
 fn child() {
-    if std::env::var_os(ROLE).is_none() {
+    let Some(directory) = std::env::var_os(DIRECTORY) else {
         return;
-    }
-    let directory = PathBuf::from(std::env::var_os(DIRECTORY).unwrap());
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(fill(&directory));
-}
-
-fn as_child<'a>(command: &'a mut Command, role: &str, directory: &Path) -> &'a mut Command {
-    command
-        .args(["--ignored", "--exact", "child", "--nocapture"])
-        .env(ROLE, role)
-        .env(DIRECTORY, directory)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+    runtime.block_on(fill(Path::new(&directory)));
 }
 
 fn tell(what: &str, kill: u64, site: &Site) {
