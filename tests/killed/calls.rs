@@ -93,8 +93,8 @@ impl Caller {
                     self.number += 1;
                     answered.fetch_add(1, Ordering::SeqCst);
                 }
-                // The API or the caller is not known here yet, or there is no room in the journal: it is not forwarded.
-                Ok(404 | 429 | 503) => {
+                // Who calls is not known here yet, or there is no room in the journal: it is not forwarded.
+                Ok(429 | 503) => {
                     sleep(Duration::from_millis(20));
                     return true;
                 }
