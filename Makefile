@@ -30,7 +30,7 @@ test: setup lint peers ## everything
 peers: ## other people's gRPC, for the tests that call it and are called by it (from PyPI and npm)
 	@sh scripts/peers.sh || echo "peers: not installed; tests that need them are skipped, and fail in CI" >&2
 
-kill-test: setup ## a thousand deaths of what writes, ships and stores usage: every record billed once
+kill-test: setup ## a thousand deaths of gateways and control planes under load: every answered call billed once
 	TOLLGATE_KILLS=$${TOLLGATE_KILLS:-1000} $(CARGO) test --locked -p tollgate --test kill_usage -- --nocapture
 
 orders: setup ## every order of the steps of threads that share a quota cell (loom)

@@ -36,6 +36,7 @@ organisations:
 pub struct Node {
     process: Child,
     said: Arc<Mutex<String>>,
+    program: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -52,7 +53,16 @@ pub struct Special {
 
 impl Node {
     fn spawn(arguments: Vec<String>, environment: Vec<(String, String)>) -> Self {
-        let mut process = Command::new(binary())
+        Self::of(binary().into(), arguments, environment)
+    }
+
+    /// A process of another program.
+    pub fn of(
+        program: PathBuf,
+        arguments: Vec<String>,
+        environment: Vec<(String, String)>,
+    ) -> Self {
+        let mut process = Command::new(&program)
             .args(&arguments)
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -71,6 +81,7 @@ impl Node {
         Self {
             process,
             said,
+            program,
             arguments,
             environment,
         }
@@ -86,7 +97,8 @@ impl Node {
         self.said.lock().unwrap().clone()
     }
 
-    fn address(&self, label: &str) -> SocketAddr {
+    /// The address it says after this label, once it does.
+    pub fn address(&self, label: &str) -> SocketAddr {
         let mut found = None;
         eventually(label, || {
             let said = self.said.lock().unwrap();
@@ -107,7 +119,8 @@ impl Node {
     /// The same process anew, on the same addresses and state.
     pub fn start_again(&mut self) {
         self.kill();
-        *self = Self::spawn(self.arguments.clone(), self.environment.clone());
+        let (program, arguments) = (self.program.clone(), self.arguments.clone());
+        *self = Self::of(program, arguments, self.environment.clone());
     }
 
     pub fn id(&self) -> u32 {
@@ -192,38 +205,57 @@ pub struct Fleet {
 impl Fleet {
     /// A control plane that publishes the shop; `more` is added to its API file.
     pub fn start(more: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let config = directory.path().join("config");
-        std::fs::create_dir_all(config.join("apis")).unwrap();
-        let write = |name: &str, text: &str| std::fs::write(config.join(name), text).unwrap();
-        write("shop-spec.yaml", SPEC);
-        write(
-            "apis/shop.yaml",
-            &format!("spec: ../shop-spec.yaml\nservice: shop\nupstream: service://shop\n{more}"),
-        );
-        write("plans.yaml", PLANS);
-        write("consumers.yaml", CONSUMERS);
-        let (nodes, api) = (free(), free());
-        let state = directory.path().join("control");
-        let control = texts(&[
-            "control",
+        let api =
+            format!("spec: ../shop-spec.yaml\nservice: shop\nupstream: service://shop\n{more}");
+        Self::start_with(&api, CONSUMERS)
+    }
+
+    /// A control plane that publishes the shop by this API file, to these consumers.
+    pub fn start_with(shop: &str, consumers: &str) -> Self {
+        let directory = written(shop, consumers);
+        let nodes = free();
+        let own = texts(&["control", "--nodes", &nodes.to_string()]);
+        let fleet = Self::begin(directory, own, nodes);
+        fleet.control.address("nodes connect to ");
+        fleet
+    }
+
+    /// The same, of one process: it is control plane and gateway, and callers come where nodes would.
+    pub fn alone(shop: &str, consumers: &str, process: &str) -> Self {
+        let directory = written(shop, consumers);
+        std::fs::write(directory.path().join("config/tollgate.yaml"), process).unwrap();
+        let (address, admin) = (free(), free());
+        let log = directory.path().join("access.log");
+        let own = texts(&[
+            "gateway",
+            "--listen",
+            &address.to_string(),
+            "--admin",
+            &admin.to_string(),
+            "--access-log",
+            &log.to_string_lossy(),
+        ]);
+        let fleet = Self::begin(directory, own, address);
+        fleet.control.address("listening on ");
+        fleet
+    }
+
+    fn begin(directory: tempfile::TempDir, mut own: Vec<String>, nodes: SocketAddr) -> Self {
+        let api = free();
+        own.extend(texts(&[
             "--config",
-            &config.to_string_lossy(),
+            &directory.path().join("config").to_string_lossy(),
             "--state-dir",
-            &state.to_string_lossy(),
-            "--nodes",
-            &nodes.to_string(),
+            &directory.path().join("control").to_string_lossy(),
             "--control-api",
             &api.to_string(),
-        ]);
-        let control = Node::spawn(control, Vec::new());
+        ]));
         let fleet = Self {
-            control,
+            control: Node::spawn(own, Vec::new()),
             directory,
             nodes,
             api,
         };
-        fleet.control.address("nodes connect to ");
         eventually("the control API answers", || {
             Client::try_connect(api).is_some()
         });
@@ -410,6 +442,22 @@ impl Fleet {
     pub fn members(&self) -> Value {
         serde_json::from_str(&self.cli(&["nodes", "--json"])).unwrap()
     }
+}
+
+/// A configuration directory of the shop.
+fn written(shop: &str, consumers: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("config");
+    std::fs::create_dir_all(config.join("apis")).unwrap();
+    for (name, text) in [
+        ("shop-spec.yaml", SPEC),
+        ("apis/shop.yaml", shop),
+        ("plans.yaml", PLANS),
+        ("consumers.yaml", consumers),
+    ] {
+        std::fs::write(config.join(name), text).unwrap();
+    }
+    directory
 }
 
 fn texts(words: &[&str]) -> Vec<String> {

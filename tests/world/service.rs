@@ -160,6 +160,11 @@ impl Service {
         self.shared.calls.lock().unwrap().clone()
     }
 
+    /// Forgets what came so far.
+    pub fn forget(&self) {
+        self.shared.calls.lock().unwrap().clear();
+    }
+
     /// The request that came last.
     pub fn last(&self) -> Call {
         self.calls().pop().expect("a request reached the service")
