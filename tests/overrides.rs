@@ -108,7 +108,10 @@ fn a_project_is_granted_more_of_an_api_s_limit_and_all_its_consumers_share_it() 
     let [desk, till, store] = ["desk", "till", "store"].map(|it| world.key(it));
     assert_eq!(pass(&world, &desk, "/v1/books"), 4);
     assert_eq!(world.get_with(&till, "/v1/books").status, 429);
-    set(&world, &["project:floor", "api/shop/shared", "--extra", "6"]);
+    set(
+        &world,
+        &["project:floor", "api/shop/shared", "--extra", "6"],
+    );
     // Both ask in turn: neither takes back what the other was granted.
     let mut passed = 0;
     eventually("the grant has come to both", || {
@@ -125,7 +128,13 @@ fn a_project_is_granted_more_of_an_api_s_limit_and_all_its_consumers_share_it() 
     assert!(detail.contains("of 10 calls"), "{detail}");
     assert_eq!(pass(&world, &store, "/v1/books"), 4, "another project's");
     // A limit that goes below what is used refuses at once.
-    let less = ["project:cellar", "api/shop/shared", "--amount", "1", "--cap"];
+    let less = [
+        "project:cellar",
+        "api/shop/shared",
+        "--amount",
+        "1",
+        "--cap",
+    ];
     set(&world, &less);
     assert_eq!(world.get_with(&store, "/v1/books").status, 429);
     // And counts again as the file says once the grant is gone.
@@ -149,7 +158,12 @@ fn a_consumer_is_granted_more_of_an_api_s_limit_and_each_of_its_keys_has_it() {
     }
     assert_eq!(pass(&world, &till, "/v1/books/1"), 2);
     let told = world
-        .ask("GET", "/v1/.tollgate/quota", &[("x-api-key", &first.secret)], b"")
+        .ask(
+            "GET",
+            "/v1/.tollgate/quota",
+            &[("x-api-key", &first.secret)],
+            b"",
+        )
         .json();
     let own = told["quota"].as_array().unwrap();
     let own = own.iter().find(|it| it["limit"] == "api/shop/own").unwrap();
@@ -166,17 +180,30 @@ fn what_was_granted_of_an_api_counts_after_a_kill_and_with_the_file_s() {
     let plan = || limited(&service).file("consumers.yaml", &granted);
     let world = plan().start();
     let [desk, store] = ["desk", "store"].map(|it| world.key(it));
-    set(&world, &["project:floor", "api/shop/shared", "--extra", "2"]);
+    set(
+        &world,
+        &["project:floor", "api/shop/shared", "--extra", "2"],
+    );
     assert_eq!(pass(&world, &desk, "/v1/books"), 6);
     assert_eq!(pass(&world, &store, "/v1/books"), 7);
     let home = world.kill();
     let world = plan().start_again(home.path());
     assert_eq!(world.get_with(&desk, "/v1/books").status, 429);
-    set(&world, &["project:floor", "api/shop/shared", "--extra", "4"]);
+    set(
+        &world,
+        &["project:floor", "api/shop/shared", "--extra", "4"],
+    );
     eventually("two more", || {
         world.get_with(&desk, "/v1/books").status == 200
     });
-    let set = ["overrides", "set", "project:cellar", "api/shop/shared", "--extra", "1"];
+    let set = [
+        "overrides",
+        "set",
+        "project:cellar",
+        "api/shop/shared",
+        "--extra",
+        "1",
+    ];
     let refused = world.cli(&[&set[..], &WHY].concat());
     assert!(refused.failed().contains("consumers.yaml"), "{refused:?}");
 }
@@ -187,8 +214,14 @@ fn what_makes_no_sense_is_refused_with_what_to_do() {
     let world = limited(&service).start();
     for (what, words) in [
         (["desk", "api/shop/shared"], "override it for the project"),
-        (["project:floor", "api/shop/own"], "override it for the consumer"),
-        (["organisation:bookshop", "api/shop/shared"], "override it for the project"),
+        (
+            ["project:floor", "api/shop/own"],
+            "override it for the consumer",
+        ),
+        (
+            ["organisation:bookshop", "api/shop/shared"],
+            "override it for the project",
+        ),
         (["desk", "api/shop/all"], "change the limit itself"),
         (["desk", "api/shop/none"], "there is no limit"),
         (["desk", "api/none/own"], "there is no API"),

@@ -541,7 +541,9 @@ fn filtered(world: &World, filters: &[&str]) -> Vec<String> {
 #[test]
 fn counters_are_shown_by_whose_they_are_what_they_count_and_their_window() {
     let service = Service::new();
-    let plans = plans("[{ name: minute, amount: 100, window: 1m }, { name: key, amount: 100, window: month, per: credential }, { name: one, amount: 100, window: 1d, per: project, scope: operation }]");
+    let plans = plans(
+        "[{ name: minute, amount: 100, window: 1m }, { name: key, amount: 100, window: month, per: credential }, { name: one, amount: 100, window: 1d, per: project, scope: operation }]",
+    );
     let more = "limits:\n  - { name: firm, amount: 100, window: 1d, per: organisation }\n";
     let elsewhere = "  other: { projects: { cellar: { consumers: { store: { subscriptions: { shop: all } } } } } }\n";
     let world = shop_with(&service, more)
@@ -558,13 +560,46 @@ fn counters_are_shown_by_whose_they_are_what_they_count_and_their_window() {
     assert_eq!(filtered(&world, &["--consumer", "desk"]), of_desk);
     let floor = [of_desk[0], of_desk[1], project];
     assert_eq!(filtered(&world, &["--project", "floor"]), floor);
-    let firm = ["api/shop/firm organisation:bookshop", floor[0], floor[1], project];
+    let firm = [
+        "api/shop/firm organisation:bookshop",
+        floor[0],
+        floor[1],
+        project,
+    ];
     assert_eq!(filtered(&world, &["--organisation", "bookshop"]), firm);
-    assert_eq!(filtered(&world, &["--organisation", "bookshop", "--window", "60s"]), [of_desk[1]]);
-    assert_eq!(filtered(&world, &["--window", "1m", "--consumer", "desk"]), [of_desk[1]]);
-    assert_eq!(filtered(&world, &["--window", "1d", "--project", "floor"]), [project]);
-    assert_eq!(filtered(&world, &["--operation", "listBooks", "--organisation", "bookshop"]), [project]);
-    assert_eq!(filtered(&world, &["--api", "shop", "--consumer", "desk", "--limit", "plan/all/key"]), [&key]);
+    assert_eq!(
+        filtered(&world, &["--organisation", "bookshop", "--window", "60s"]),
+        [of_desk[1]]
+    );
+    assert_eq!(
+        filtered(&world, &["--window", "1m", "--consumer", "desk"]),
+        [of_desk[1]]
+    );
+    assert_eq!(
+        filtered(&world, &["--window", "1d", "--project", "floor"]),
+        [project]
+    );
+    assert_eq!(
+        filtered(
+            &world,
+            &["--operation", "listBooks", "--organisation", "bookshop"]
+        ),
+        [project]
+    );
+    assert_eq!(
+        filtered(
+            &world,
+            &[
+                "--api",
+                "shop",
+                "--consumer",
+                "desk",
+                "--limit",
+                "plan/all/key"
+            ]
+        ),
+        [&key]
+    );
     for nothing in [
         &["--consumer", "nobody"][..],
         &["--api", "none"],
@@ -587,7 +622,10 @@ fn counters_are_shown_by_whose_they_are_what_they_count_and_their_window() {
         let answer = world.ask_control("GET", &path, &Value::Null);
         let problem = answer.json();
         let kind = problem["type"].as_str().unwrap();
-        assert!(answer.status == 400 && kind.ends_with("bad_query"), "{problem}");
+        assert!(
+            answer.status == 400 && kind.ends_with("bad_query"),
+            "{problem}"
+        );
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.starts_with(field), "{detail}");
     }

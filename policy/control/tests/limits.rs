@@ -373,9 +373,7 @@ async fn what_a_project_is_granted_all_its_consumers_have_and_no_other() {
     let other = json!({ "name": "other", "organisation": "acme" });
     assert_eq!(world.post("/v1/projects", other).await.0, 201);
     let moved = json!({ "project": "other" });
-    let (status, answer) = world
-        .call("PATCH", "/v1/consumers/desk", Some(moved))
-        .await;
+    let (status, answer) = world.call("PATCH", "/v1/consumers/desk", Some(moved)).await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(limits(&world, &desk).await[1].amount, 12_500_000);
     assert_eq!(at_the_api(&world, &limits_of_api, &desk).await, [10; 3]);
@@ -395,7 +393,9 @@ async fn overrides_of_an_organisation_and_of_a_consumer_at_an_api_count_each_whe
     assert_eq!(world.post("/v1/plans", plan).await.0, 201);
     for consumer in ["shop", "desk"] {
         let path = format!("/v1/consumers/{consumer}/subscriptions/books");
-        let put = world.call("PUT", &path, Some(json!({ "plan": "wide" }))).await;
+        let put = world
+            .call("PUT", &path, Some(json!({ "plan": "wide" })))
+            .await;
         assert!(put.0 < 300, "{put:?}");
     }
     let capped = json!({ "amount": 7, "cap": true, "owner": "ada", "reason": "unpaid" });
@@ -437,15 +437,43 @@ async fn a_limit_is_overridden_only_for_those_whose_counter_it_is() {
     assert_eq!(put("consumer%3Ashop/api/books/own").await.0, 503);
     api_limits(&world);
     for (path, status, words) in [
-        ("consumer%3Ashop/plan/basic/spend", 422, "override it for the project"),
-        ("consumer%3Ashop/api/books/shared", 422, "override it for the project"),
-        ("consumer%3Ashop/api/books/all", 422, "change the limit itself"),
-        ("project%3Aweb/plan/basic/calls", 422, "override it for the consumer"),
-        ("organisation%3Aacme/api/books/shared", 422, "override it for the project"),
+        (
+            "consumer%3Ashop/plan/basic/spend",
+            422,
+            "override it for the project",
+        ),
+        (
+            "consumer%3Ashop/api/books/shared",
+            422,
+            "override it for the project",
+        ),
+        (
+            "consumer%3Ashop/api/books/all",
+            422,
+            "change the limit itself",
+        ),
+        (
+            "project%3Aweb/plan/basic/calls",
+            422,
+            "override it for the consumer",
+        ),
+        (
+            "organisation%3Aacme/api/books/shared",
+            422,
+            "override it for the project",
+        ),
         ("project%3Anone/api/books/shared", 404, "no project `none`"),
         ("project%3Aweb/api/none/shared", 404, "no API `none`"),
-        ("project%3Aweb/api/books/none", 404, "no limit `api/books/none`"),
-        ("project%3Aweb/bundle/books/shared", 422, "of a plan or of an api"),
+        (
+            "project%3Aweb/api/books/none",
+            404,
+            "no limit `api/books/none`",
+        ),
+        (
+            "project%3Aweb/bundle/books/shared",
+            422,
+            "of a plan or of an api",
+        ),
         ("user%3Aweb/api/books/shared", 422, "project:NAME"),
     ] {
         let (answered, answer) = put(path).await;
@@ -456,7 +484,10 @@ async fn a_limit_is_overridden_only_for_those_whose_counter_it_is() {
     let (status, answer) = put("project%3Aweb/api/books/shared").await;
     assert_eq!(status, 200, "{answer}");
     // It goes with the project, and does not wait for another of its name.
-    assert_eq!(world.call("DELETE", "/v1/consumers/shop", None).await.0, 204);
+    assert_eq!(
+        world.call("DELETE", "/v1/consumers/shop", None).await.0,
+        204
+    );
     assert_eq!(world.call("DELETE", "/v1/projects/web", None).await.0, 204);
     let again = json!({ "name": "web", "organisation": "acme" });
     assert_eq!(world.post("/v1/projects", again).await.0, 201);
@@ -484,6 +515,9 @@ async fn a_file_s_override_of_a_project_counts_and_one_that_is_not_its_own_is_re
     assert_eq!(amounts, [100, 101]);
     let (_, reloaded) = world.post("/v1/reload", json!({})).await;
     let remarks = reloaded["remarks"].to_string();
-    assert!(remarks.contains("plan/basic/own for project web changes nothing"), "{remarks}");
+    assert!(
+        remarks.contains("plan/basic/own for project web changes nothing"),
+        "{remarks}"
+    );
     assert!(!remarks.contains("plan/basic/shared"), "{remarks}");
 }

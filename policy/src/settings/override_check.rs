@@ -18,6 +18,9 @@ pub(super) fn of_plans<'c>(
 ) -> Vec<Finding> {
     let limits = plans.iter().flat_map(|plan| &plan.limits);
     let limits: HashMap<&str, &Arc<Limit>> = limits.map(|it| (&*it.id, it)).collect();
+    let consumers = consumers.iter().filter(|it| !it.overrides.is_empty());
+    let consumers: HashMap<&Arc<str>, &ConsumerConfig> =
+        consumers.map(|it| (&it.name, it)).collect();
     let mut found = Vec::new();
     for (grantee, name, one) in granted.filter(|it| it.2.api().is_none()) {
         let Defined::File(place) = &one.origin else {
@@ -32,7 +35,7 @@ pub(super) fn of_plans<'c>(
         };
         found.extend(misplaced(grantee, one, limit, place).map(error));
         if grantee == Grantee::Consumer {
-            let consumer = consumers.iter().find(|it| it.name == *name);
+            let consumer = consumers.get(name);
             found.extend(consumer.and_then(|it| useless(it, one, place)));
         }
     }

@@ -290,11 +290,7 @@ fn one(
         (Some(_), Some(_), _) => Some(("extra", "stands beside `amount`", "keep one of the two")),
         (None, Some(_), Some(true)) => {
             let remedy = "write `amount`, or remove `cap`";
-            Some((
-                "cap",
-                "holds to an `amount`, not to an `extra`",
-                remedy,
-            ))
+            Some(("cap", "holds to an `amount`, not to an `extra`", remedy))
         }
         (Some(_), None, _) | (None, Some(_), _) => None,
     };

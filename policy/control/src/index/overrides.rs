@@ -4,7 +4,7 @@
 //! was for made anew, so that those who share a counter have the same limit. The time comes in as a value. Not here: what becomes of a
 //! limit under an override.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use tollgate_policy::directory::Defined;
@@ -122,9 +122,10 @@ impl Index {
 
     /// Overrides of plans' limits that change nothing, because the limit is not the grantee's.
     pub(super) fn remark_overrides(&self, remarks: &mut Vec<String>) {
+        let limits = self.plans.values().flat_map(|plan| &plan.limits);
+        let limits: HashMap<&Arc<str>, _> = limits.map(|limit| (&limit.id, limit)).collect();
         for (grantee, name, one) in self.overrides.all() {
-            let mut limits = self.plans.values().flat_map(|plan| &plan.limits);
-            let limit = limits.find(|limit| limit.id == one.limit);
+            let limit = limits.get(&one.limit);
             if let Some((what, remedy)) = limit.and_then(|limit| grantee.is_none_of(limit)) {
                 let whose = grantee.as_str();
                 remarks.push(format!(

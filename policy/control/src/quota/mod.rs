@@ -21,8 +21,8 @@ use tollgate_proto::{Announcement, Answer};
 
 pub(crate) use circle::Circle;
 use clock::{Clock, Told};
-pub(crate) use ledger::{Counted, Wanted};
 use ledger::Ledger;
+pub(crate) use ledger::{Counted, Wanted};
 pub(crate) use own::{own, shown};
 
 use crate::control::now;

@@ -12,8 +12,8 @@ use tollgate_policy::settings::stored_limits;
 use super::facts::RevocationRow;
 use super::rows::{list, number, optional_list, strange, text, time};
 use super::{
-    Connection, ConsumerRow, Granted, KeyRow, OrganisationRow, OverrideRow, PlanRow, ProjectRow, Row,
-    StoreError, TermsRow,
+    Connection, ConsumerRow, Granted, KeyRow, OrganisationRow, OverrideRow, PlanRow, ProjectRow,
+    Row, StoreError, TermsRow,
 };
 
 /// Rows read at a time.

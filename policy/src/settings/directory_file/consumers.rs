@@ -125,8 +125,11 @@ impl File for Consumers {
             let said = written.as_ref().and_then(|it| it.title.as_ref());
             let title = reader.value("organisations.title", said, title);
             let overrides = written.as_ref().and_then(|it| it.overrides.as_deref());
-            let overrides =
-                self::overrides(reader, "organisations.overrides", overrides.unwrap_or_default());
+            let overrides = self::overrides(
+                reader,
+                "organisations.overrides",
+                overrides.unwrap_or_default(),
+            );
             found.organisations.push(OrganisationConfig {
                 title: title.unwrap_or_else(|| at.text.clone()),
                 name: Arc::clone(&name),

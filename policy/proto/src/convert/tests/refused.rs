@@ -120,9 +120,7 @@ fn callers_that_say_too_little() {
             ("limit_override.grantee", |it| granted(it).grantee = 0),
             ("limit_override.grantee", |it| granted(it).grantee = 4),
             ("limit_override.limit", |it| granted(it).limit.clear()),
-            ("limit_override.quantity", |it| {
-                granted(it).quantity = None
-            }),
+            ("limit_override.quantity", |it| granted(it).quantity = None),
             ("subscription.api", |it| subscription(it).api.clear()),
             ("subscription.plan", |it| subscription(it).plan = None),
             ("limit.counts", |it| subscription(it).limits[0].counts = 0),
