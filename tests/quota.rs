@@ -598,7 +598,7 @@ fn counters_are_shown_by_whose_they_are_what_they_count_and_their_window() {
                 "plan/all/key"
             ]
         ),
-        [&key]
+        [&*key]
     );
     for nothing in [
         &["--consumer", "nobody"][..],
