@@ -9,6 +9,7 @@
 
 mod world;
 
+use world::fleet::Fleet;
 use world::shop::{self, Key, shop, shop_with};
 use world::{Plan, Service, World, eventually, run};
 
@@ -260,5 +261,32 @@ fn a_check_tells_of_overrides_that_change_nothing() {
         assert_eq!(status.code(), Some(1), "{limit}: {out}{err}");
         let told = out + &err;
         assert!(told.contains(words), "{limit}: {told}");
+    }
+}
+
+#[test]
+fn gateways_that_share_a_project_s_limit_of_an_api_have_what_it_was_granted_and_no_more() {
+    let limits = "limits: [{ name: shared, amount: 4, window: lifetime, per: project, operations: [listBooks] }]\n";
+    let fleet = Fleet::start(limits);
+    let app = Service::new();
+    let _sidecar = fleet.sidecar("shop-1", "shop", &app);
+    let edges = [fleet.gateway("edge-1"), fleet.gateway("edge-2")];
+    let keys = ["desk", "web"].map(|consumer| fleet.key(consumer).1);
+    let mut passed = 0;
+    let mut call_all = || {
+        for edge in &edges {
+            for key in &keys {
+                passed += usize::from(edge.status("/v1/books", key) == 200);
+            }
+        }
+        passed
+    };
+    eventually("what the file says is spent", || call_all() == 4);
+    let grant = ["project:floor", "api/shop/shared", "--extra", "6"];
+    fleet.cli(&[&["overrides", "set"][..], &grant, &WHY].concat());
+    // Of two callers with different amounts each would take back what the other was granted.
+    eventually("all of it is spent, at both", || call_all() == 10);
+    for _ in 0..10 {
+        assert_eq!(call_all(), 10);
     }
 }
