@@ -163,6 +163,7 @@ fn caller(api: Arc<str>) -> Arc<Caller> {
             duties: vec![duty],
             limits: Vec::new(),
         }],
+        overrides: Vec::new(),
         origin: Defined::Store,
     };
     let credential = Credential {

@@ -503,3 +503,110 @@ fn usage_is_listed_by_operation_and_stays_right_after_a_kill() {
     let told = world.cli(&["usage", "reconcile", "--admin", &admin]);
     assert!(told.status.success(), "{told:?}");
 }
+
+/// Subjects of the counters these filters leave, by the command line.
+fn filtered(world: &World, filters: &[&str]) -> Vec<String> {
+    let asked = [&["quota", "--json"][..], filters].concat();
+    let listed = world.cli(&asked).json();
+    let rows = listed.as_array().unwrap().iter();
+    let named = |row: &Value| {
+        let part = |name: &str| row[name].as_str().unwrap().to_owned();
+        format!("{} {}", part("limit"), part("subject"))
+    };
+    let mut rows: Vec<String> = rows.map(named).collect();
+    rows.sort();
+    rows
+}
+
+#[test]
+fn counters_are_shown_by_whose_they_are_what_they_count_and_their_window() {
+    let service = Service::new();
+    let plans = plans(
+        "[{ name: minute, amount: 100, window: 1m }, { name: key, amount: 100, window: month, per: credential }, { name: one, amount: 100, window: 1d, per: project, scope: operation }]",
+    );
+    let more = "limits:\n  - { name: firm, amount: 100, window: 1d, per: organisation }\n";
+    let elsewhere = "  other: { projects: { cellar: { consumers: { store: { subscriptions: { shop: all } } } } } }\n";
+    let world = shop_with(&service, more)
+        .file("plans.yaml", &plans)
+        .file("consumers.yaml", &format!("{}{elsewhere}", shop::CONSUMERS))
+        .start();
+    let (desk, store) = (world.key("desk"), world.key("store"));
+    assert_eq!(calls(&world, &desk, 1), [200]);
+    assert_eq!(calls(&world, &store, 1), [200]);
+    let key = format!("plan/all/key credential:{}", desk.id);
+    let of_desk = [&*key, "plan/all/minute consumer:desk"];
+    let project = "plan/all/one project:floor";
+    eventually("all is counted", || filtered(&world, &[]).len() == 8);
+    assert_eq!(filtered(&world, &["--consumer", "desk"]), of_desk);
+    let floor = [of_desk[0], of_desk[1], project];
+    assert_eq!(filtered(&world, &["--project", "floor"]), floor);
+    let firm = [
+        "api/shop/firm organisation:bookshop",
+        floor[0],
+        floor[1],
+        project,
+    ];
+    assert_eq!(filtered(&world, &["--organisation", "bookshop"]), firm);
+    assert_eq!(
+        filtered(&world, &["--organisation", "bookshop", "--window", "60s"]),
+        [of_desk[1]]
+    );
+    assert_eq!(
+        filtered(&world, &["--window", "1m", "--consumer", "desk"]),
+        [of_desk[1]]
+    );
+    assert_eq!(
+        filtered(&world, &["--window", "1d", "--project", "floor"]),
+        [project]
+    );
+    assert_eq!(
+        filtered(
+            &world,
+            &["--operation", "listBooks", "--organisation", "bookshop"]
+        ),
+        [project]
+    );
+    assert_eq!(
+        filtered(
+            &world,
+            &[
+                "--api",
+                "shop",
+                "--consumer",
+                "desk",
+                "--limit",
+                "plan/all/key"
+            ]
+        ),
+        [&*key]
+    );
+    for nothing in [
+        &["--consumer", "nobody"][..],
+        &["--api", "none"],
+        &["--operation", "getBook"],
+        &["--window", "lifetime"],
+        &["--organisation", "other", "--consumer", "desk"],
+    ] {
+        assert!(filtered(&world, nothing).is_empty(), "{nothing:?}");
+    }
+    for (flag, value, field) in [
+        ("--consumer", "No One", "consumer"),
+        ("--window", "soon", "window"),
+        ("--operation", "a b", "operation"),
+        ("--subject", "shop", "subject"),
+        ("--limit", "calls", "quota_limit"),
+    ] {
+        let refused = world.cli(&["quota", flag, value]);
+        assert_eq!(refused.status.code(), Some(2), "{flag}: {refused:?}");
+        let path = format!("/v1/quotas?{field}={}", value.replace(' ', "%20"));
+        let answer = world.ask_control("GET", &path, &Value::Null);
+        let problem = answer.json();
+        let kind = problem["type"].as_str().unwrap();
+        assert!(
+            answer.status == 400 && kind.ends_with("bad_query"),
+            "{problem}"
+        );
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.starts_with(field), "{detail}");
+    }
+}

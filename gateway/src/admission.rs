@@ -281,6 +281,7 @@ fn caller(admission: &Admission) -> Option<Arc<Caller>> {
             roles: roles?.into_iter().map(Arc::from).collect(),
             explains: false,
             subscriptions: plan.into_iter().collect(),
+            overrides: Vec::new(),
             origin: Defined::Store,
         }),
         credential: Credential {

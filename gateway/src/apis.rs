@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tollgate_policy::quota::Limit;
 use tollgate_policy::settings::HostPattern;
 
 use crate::api::Api;
@@ -53,6 +54,12 @@ impl Apis {
     /// All APIs, by name.
     pub fn all(&self) -> &[Arc<Api>] {
         &self.all
+    }
+
+    /// The limits of an API, by its name.
+    pub fn limits(&self, api: &str) -> Option<Vec<Arc<Limit>>> {
+        let found = self.all.iter().find(|it| *it.config.name == *api);
+        found.map(|api| api.limits.clone())
     }
 
     /// The API for a host (lower case, no port) and a canonical path.

@@ -80,6 +80,7 @@ fn identified(number: usize) -> Identified {
         roles: Vec::new(),
         explains: false,
         subscriptions: Vec::new(),
+        overrides: Vec::new(),
         origin: Defined::Store,
     };
     let credential = Credential {

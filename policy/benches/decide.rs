@@ -177,6 +177,7 @@ fn identity(plan: PlanApi, terms: bool) -> Identity {
             duties: if terms { vec![duty] } else { Vec::new() },
             limits: Vec::new(),
         }],
+        overrides: Vec::new(),
         origin: Defined::Store,
     };
     let credential = Credential {

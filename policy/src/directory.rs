@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::finding::Place;
 use crate::quota::Limit;
-use crate::settings::Network;
+use crate::settings::{LimitOverride, Network};
 use crate::time::Timestamp;
 
 /// What a credential leads to. Immutable; a change makes a new one.
@@ -37,6 +37,8 @@ pub struct Consumer {
     pub explains: bool,
     /// At most one per API.
     pub subscriptions: Vec<Subscription>,
+    /// What it, its project and its organisation were granted of APIs' limits. Plans' limits are told as they are granted.
+    pub overrides: Vec<LimitOverride>,
     /// Where it was defined.
     pub origin: Defined,
 }
@@ -57,7 +59,7 @@ pub struct Subscription {
     pub plan: Arc<Plan>,
     /// The terms plan and API require, and what of them was accepted.
     pub duties: Vec<TermsDuty>,
-    /// The plan's limits, with the consumer's overrides applied.
+    /// The plan's limits, with the overrides of the consumer, its project and its organisation applied.
     pub limits: Vec<Arc<Limit>>,
 }
 

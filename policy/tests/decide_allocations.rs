@@ -191,6 +191,7 @@ fn identity() -> Identity {
             duties: vec![duty],
             limits: Vec::new(),
         }],
+        overrides: Vec::new(),
         origin: Defined::Store,
     };
     let credential = Credential {

@@ -84,7 +84,7 @@ enum Command {
     /// Manage plans: what is sold to consumers
     #[command(after_help = plans::EXAMPLES)]
     Plans(plans::Args),
-    /// Grant single consumers more of a limit, or hold them to less
+    /// Grant organisations, projects and consumers more of a limit, or hold them to less
     #[command(after_help = overrides::EXAMPLES)]
     Overrides(overrides::Args),
     /// Make, rotate and revoke API keys

@@ -25,6 +25,7 @@ pub(super) async fn publish(publisher: Publisher, directory: PathBuf, state_dir:
     let mut live = None;
     let mut rounds: u32 = 0;
     loop {
+        let fresh = live.is_none();
         let looked = {
             let (live, directory, state) = (live.take(), directory.clone(), state.clone());
             let (seen, due) = (
@@ -39,6 +40,10 @@ pub(super) async fn publish(publisher: Publisher, directory: PathBuf, state_dir:
                 packed,
                 seen,
             })) => {
+                if fresh {
+                    let live = Arc::clone(&loaded);
+                    publisher.knows_apis(Arc::new(move |api| live.apis().load().limits(api)));
+                }
                 live = Some(loaded);
                 if let Some(packed) = packed {
                     editor.seen = seen;

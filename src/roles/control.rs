@@ -13,7 +13,7 @@ use anyhow::{Context as _, anyhow};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tollgate_control::{
-    Ca, CaOptions, Control, Options, UsageSettings, http, load_or_make_pepper, nodes,
+    ApiLimits, Ca, CaOptions, Control, Options, UsageSettings, http, load_or_make_pepper, nodes,
 };
 use tollgate_policy::settings::ProcessConfig;
 use tollgate_proto::{ControlClient, ControlServer};
@@ -133,6 +133,13 @@ impl Beside {
                 runtime.spawn(async move { reload(&control).await });
             }
         })
+    }
+
+    /// Has the limits of APIs asked for here.
+    pub(super) fn knows_apis(&self, limits: ApiLimits) {
+        if let Some((control, _)) = &self.running {
+            control.knows_apis(limits);
+        }
     }
 
     /// Adds the control plane's numbers to a page of metrics.

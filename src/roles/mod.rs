@@ -42,6 +42,8 @@ pub(crate) fn gateway(
     };
     let control = Beside::start(opened.process(), directory, take_over)?;
     let mut engine = Engine::start(opened, origin, control.client.clone())?;
+    let live = Arc::clone(engine.live());
+    control.knows_apis(Arc::new(move |api| live.apis().load().limits(api)));
     engine.on_reload(control.reloader());
     engine.also_show(control.page());
     tell_addresses(&engine);

@@ -90,6 +90,7 @@ mod tests {
             roles: roles.iter().map(|role| Arc::from(*role)).collect(),
             explains: false,
             subscriptions: Vec::new(),
+            overrides: Vec::new(),
             origin: Defined::Store,
         };
         let credential = Credential {

@@ -10,9 +10,11 @@ use tollgate_policy::quota::cell::{Closest, Ticks};
 use tollgate_policy::quota::{
     Cost, CostSource, Counter, CounterKey, Counts, Limit, Metric, OnUnavailable, Scope, Subject,
 };
+use tollgate_policy::settings::under;
 
 use super::cells::{HeldCell, Varying};
 use super::{Call, Exceeded, rule_of};
+use crate::api::Api;
 
 /// All tolls of one caller's calls to one operation.
 #[derive(Debug)]
@@ -210,14 +212,12 @@ pub(super) fn of(
         names.is_none_or(|names| access.is_named_in(names))
     };
     let mut groups: BTreeMap<(Metric, bool, Counts), Vec<Counter>> = BTreeMap::new();
-    for limit in call.api.limits.iter().chain(sold).filter(|it| is_about(it)) {
+    let sold = sold.iter().cloned();
+    for limit in own(call.api, caller).chain(sold).filter(is_about) {
         let (api, operation) = (&call.api.config.name, Some(&operation.name));
-        let key = key(limit, api, operation, caller, varying);
+        let key = key(&limit, api, operation, caller, varying);
         let group = groups.entry((limit.metric.clone(), limit.shadow, limit.counts));
-        group.or_default().push(Counter {
-            key,
-            limit: Arc::clone(limit),
-        });
+        group.or_default().push(Counter { key, limit });
     }
     let tolls = groups
         .into_iter()
@@ -241,6 +241,12 @@ pub(super) fn of(
     let billed: Vec<Cost> = billed.cloned().collect();
     let nothing = tolls.is_empty() && billed.is_empty();
     (!nothing).then(|| Arc::new(Charges { tolls, billed }))
+}
+
+/// The API's own limits as this caller has them.
+pub(super) fn own(api: &Api, caller: Option<&Caller>) -> impl Iterator<Item = Arc<Limit>> {
+    let granted = caller.map_or(&[][..], |it| &it.consumer.overrides);
+    api.limits.iter().map(|limit| under(limit, granted))
 }
 
 /// The counter of a limit for one caller.

@@ -56,10 +56,10 @@ fn of(
         user: user.filter(|it| !it.is_empty()).cloned(),
     };
     let caller = identity.caller.as_deref();
-    let counter = |limit: &Arc<Limit>| Counter {
-        key: charges::key(limit, name, None, caller, &varying),
-        limit: Arc::clone(limit),
+    let counter = |limit: Arc<Limit>| Counter {
+        key: charges::key(&limit, name, None, caller, &varying),
+        limit,
     };
-    let limits = sold.iter().chain(&api.limits);
+    let limits = sold.iter().cloned().chain(charges::own(api, caller));
     limits.filter(|it| wanted(it)).map(counter).collect()
 }

@@ -20,6 +20,7 @@ use tollgate_policy::settings::DirectoryConfig;
 use tollgate_policy::time::Timestamp;
 use tollgate_proto::{Announcement, ControlServer};
 
+use crate::api_limits::ApiLimits;
 use crate::audit::{self, Entry, Head, Verdict};
 use crate::bundles::Shelf;
 use crate::ca::Ca;
@@ -119,6 +120,8 @@ pub(crate) struct Inner {
     /// Another override may be the next to expire.
     pub(crate) overrides_changed: Notify,
     pub(crate) usage: Usage,
+    /// Where limits of APIs are asked for; `None`: nobody loaded any yet.
+    pub(crate) api_limits: RwLock<Option<ApiLimits>>,
     /// Where services live.
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) bundles: Shelf,
@@ -181,6 +184,7 @@ impl Control {
                 announcements: server.announcements,
                 overrides_changed: Notify::new(),
                 usage: taking,
+                api_limits: RwLock::default(),
                 endpoints: Arc::default(),
                 bundles: Shelf::default(),
                 nodes: Registry::default(),

@@ -5,6 +5,7 @@
 //! and announced; what a file defines is changed in the file alone; secrets are shown once and never stored. Not here: judging
 //! credentials and calls (`tollgate-policy`), and serving traffic (`tollgate-gateway`).
 
+mod api_limits;
 mod audit;
 pub mod bundles;
 pub mod ca;
@@ -23,6 +24,7 @@ mod store;
 mod text;
 mod usage;
 
+pub use api_limits::ApiLimits;
 pub use audit::{Broken, Verdict};
 pub use ca::{Ca, CaError, CaOptions};
 pub use control::{Control, FileReader, Options, ReloadError, Reloaded, StartError};

@@ -161,6 +161,8 @@ async fn answers_have_the_described_shape() {
     fits(&document, "Override", &shown);
     let (_, shown) = world.get("/v1/consumers/c/overrides").await;
     fits(&document, "OverridePage", &shown);
+    let (_, shown) = world.get("/v1/overrides").await;
+    fits(&document, "OverridePage", &shown);
     let (_, shown) = world.get("/v1/plans/m").await;
     fits(&document, "Limit", &shown["limits"][0]);
     fits(&document, "Price", &shown["price"]);

@@ -1,4 +1,4 @@
-//! Limits of plans, and what single consumers are granted beside them: over real sockets, on real files.
+//! Limits of plans and APIs, and what organisations, projects and consumers are granted beside them: over real sockets, on real files.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tollgate_policy::credentials::key::Pepper;
 use tollgate_policy::directory::{CredentialRef, Defined};
 use tollgate_policy::quota::Limit;
-use tollgate_policy::settings::{stored_limits, stored_override};
+use tollgate_policy::settings::{stored_limits, stored_override, under};
 use tollgate_policy::time::Timestamp;
 use tollgate_proto::Announcement;
 use world::{DEADLINE, PEPPER, World, files};
@@ -308,4 +308,216 @@ async fn an_override_of_a_file_counts_before_the_store_s_and_is_changed_in_the_f
     let (status, _) = world.post("/v1/reload", json!({})).await;
     assert_eq!(status, 200);
     assert_eq!(limits(&world, &key).await.len(), 2);
+}
+
+/// Limits of the API `books`: one of each project, of each consumer, and of all addresses.
+fn api_limits(world: &World) -> Vec<Arc<Limit>> {
+    let limits = r#"[{"name": "shared", "amount": 10, "window": "1d", "per": "project"},
+        {"name": "own", "amount": 10, "window": "1d"},
+        {"name": "all", "amount": 10, "window": "1d", "per": "address"}]"#;
+    let limits = stored_limits("books", limits).unwrap();
+    let named = |limit: Arc<Limit>| {
+        let id = format!("api/books/{}", limit.name).into();
+        Arc::new(Limit {
+            id,
+            ..(*limit).clone()
+        })
+    };
+    let limits: Vec<_> = limits.into_iter().map(named).collect();
+    let known = limits.clone();
+    let of = move |api: &str| (api == "books").then(|| known.clone());
+    world.control.knows_apis(Arc::new(of));
+    limits
+}
+
+/// Another consumer of the shop's project, and its key.
+async fn second(world: &World) -> CredentialRef {
+    let body = json!({ "name": "desk", "project": "web",
+        "subscriptions": [{ "api": "books", "plan": "basic" }] });
+    assert_eq!(world.post("/v1/consumers", body).await.0, 201);
+    let (_, key) = world.post("/v1/consumers/desk/keys", json!({})).await;
+    CredentialRef::Key(Pepper::new(PEPPER).digest(key["secret"].as_str().unwrap()))
+}
+
+/// What the API's limits come to for a caller.
+async fn at_the_api(world: &World, limits: &[Arc<Limit>], key: &CredentialRef) -> Vec<u64> {
+    let caller = world.resolve(key.clone()).await.unwrap();
+    let granted = &caller.consumer.overrides;
+    limits.iter().map(|it| under(it, granted).amount).collect()
+}
+
+#[tokio::test]
+async fn what_a_project_is_granted_all_its_consumers_have_and_no_other() {
+    let world = World::new().await;
+    let (shop, desk) = (shop(&world).await, second(&world).await);
+    let limits_of_api = api_limits(&world);
+    let mut heard = world.client.announcements();
+    let why = json!({ "extra": 5, "owner": "ada", "reason": "launch week" });
+    for path in ["plan/basic/spend", "api/books/shared"] {
+        let path = format!("/v1/overrides/project%3Aweb/{path}");
+        let (status, shown) = world.call("PUT", &path, Some(why.clone())).await;
+        assert_eq!((status, &shown["subject"]), (200, &json!("project:web")));
+        let announced = tokio::time::timeout(DEADLINE, heard.recv()).await;
+        let Announcement::Changed { consumers, .. } = announced.unwrap().unwrap() else {
+            panic!("of its consumers alone");
+        };
+        assert_eq!(*consumers, [Arc::from("desk"), Arc::from("shop")]);
+    }
+    let world = world.restart().await;
+    api_limits(&world);
+    for key in [&shop, &desk] {
+        assert_eq!(limits(&world, key).await[1].amount, 17_500_000);
+        assert_eq!(at_the_api(&world, &limits_of_api, key).await, [15, 10, 10]);
+    }
+    // Who leaves the project leaves it behind.
+    let other = json!({ "name": "other", "organisation": "acme" });
+    assert_eq!(world.post("/v1/projects", other).await.0, 201);
+    let moved = json!({ "project": "other" });
+    let (status, answer) = world.call("PATCH", "/v1/consumers/desk", Some(moved)).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(limits(&world, &desk).await[1].amount, 12_500_000);
+    assert_eq!(at_the_api(&world, &limits_of_api, &desk).await, [10; 3]);
+    let path = "/v1/overrides/project%3Aweb/api/books/shared";
+    assert_eq!(world.call("DELETE", path, None).await.0, 204);
+    assert_eq!(world.call("DELETE", path, None).await.0, 404);
+    assert_eq!(at_the_api(&world, &limits_of_api, &shop).await, [10; 3]);
+}
+
+#[tokio::test]
+async fn overrides_of_an_organisation_and_of_a_consumer_at_an_api_count_each_where_it_should() {
+    let world = World::new().await;
+    let (shop, desk) = (shop(&world).await, second(&world).await);
+    let limits_of_api = api_limits(&world);
+    let plan = json!({ "name": "wide", "apis": [{ "api": "*" }],
+        "limits": [{ "name": "calls", "amount": 100, "window": "1m", "per": "organisation" }] });
+    assert_eq!(world.post("/v1/plans", plan).await.0, 201);
+    for consumer in ["shop", "desk"] {
+        let path = format!("/v1/consumers/{consumer}/subscriptions/books");
+        let put = world
+            .call("PUT", &path, Some(json!({ "plan": "wide" })))
+            .await;
+        assert!(put.0 < 300, "{put:?}");
+    }
+    let capped = json!({ "amount": 7, "cap": true, "owner": "ada", "reason": "unpaid" });
+    for path in [
+        "/v1/overrides/organisation%3Aacme/plan/wide/calls",
+        "/v1/overrides/consumer%3Ashop/api/books/own",
+    ] {
+        let (status, answer) = world.call("PUT", path, Some(capped.clone())).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    assert_eq!(limits(&world, &shop).await[0].amount, 7);
+    assert_eq!(limits(&world, &desk).await[0].amount, 7);
+    assert_eq!(at_the_api(&world, &limits_of_api, &shop).await, [10, 7, 10]);
+    assert_eq!(at_the_api(&world, &limits_of_api, &desk).await, [10; 3]);
+    let (_, all) = world.get("/v1/overrides?limit=1").await;
+    assert_eq!(all["items"][0]["subject"], "organisation:acme");
+    let next = all["next"].as_str().unwrap().replace(['"', '[', ']'], "");
+    let next: Vec<&str> = next.split(',').collect();
+    let after = format!("%5B%22{}%22%2C%22{}%22%5D", next[0], next[1]);
+    let (_, rest) = world
+        .get(&format!("/v1/overrides?limit=5&after={after}"))
+        .await;
+    assert_eq!(rest["items"].as_array().unwrap().len(), 1, "{rest}");
+    assert_eq!(rest["items"][0]["limit"], "api/books/own");
+    let (_, none) = world.get("/v1/overrides?subject=project%3Aweb").await;
+    assert_eq!(none["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_limit_is_overridden_only_for_those_whose_counter_it_is() {
+    let world = World::new().await;
+    shop(&world).await;
+    let why = json!({ "extra": 5, "owner": "ada", "reason": "test" });
+    let put = async |path: &str| {
+        let path = format!("/v1/overrides/{path}");
+        world.call("PUT", &path, Some(why.clone())).await
+    };
+    // Before APIs are loaded nobody knows their limits.
+    assert_eq!(put("consumer%3Ashop/api/books/own").await.0, 503);
+    api_limits(&world);
+    for (path, status, words) in [
+        (
+            "consumer%3Ashop/plan/basic/spend",
+            422,
+            "override it for the project",
+        ),
+        (
+            "consumer%3Ashop/api/books/shared",
+            422,
+            "override it for the project",
+        ),
+        (
+            "consumer%3Ashop/api/books/all",
+            422,
+            "change the limit itself",
+        ),
+        (
+            "project%3Aweb/plan/basic/calls",
+            422,
+            "override it for the consumer",
+        ),
+        (
+            "organisation%3Aacme/api/books/shared",
+            422,
+            "override it for the project",
+        ),
+        ("project%3Anone/api/books/shared", 404, "no project `none`"),
+        ("project%3Aweb/api/none/shared", 404, "no API `none`"),
+        (
+            "project%3Aweb/api/books/none",
+            404,
+            "no limit `api/books/none`",
+        ),
+        (
+            "project%3Aweb/bundle/books/shared",
+            422,
+            "of a plan or of an api",
+        ),
+        ("user%3Aweb/api/books/shared", 422, "project:NAME"),
+    ] {
+        let (answered, answer) = put(path).await;
+        assert_eq!(answered, status, "{path}: {answer}");
+        let told = answer["detail"].as_str().unwrap();
+        assert!(told.contains(words), "{path}: {told}");
+    }
+    let (status, answer) = put("project%3Aweb/api/books/shared").await;
+    assert_eq!(status, 200, "{answer}");
+    // It goes with the project, and does not wait for another of its name.
+    assert_eq!(
+        world.call("DELETE", "/v1/consumers/shop", None).await.0,
+        204
+    );
+    assert_eq!(world.call("DELETE", "/v1/projects/web", None).await.0, 204);
+    let again = json!({ "name": "web", "organisation": "acme" });
+    assert_eq!(world.post("/v1/projects", again).await.0, 201);
+    let world = world.restart().await;
+    assert_eq!(world.get("/v1/overrides").await.1["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_file_s_override_of_a_project_counts_and_one_that_is_not_its_own_is_remarked() {
+    let mut found = files();
+    let one = |limit: &str| {
+        let text = format!(r#"{{"limit": "{limit}", "extra": 1, "owner": "a", "reason": "b"}}"#);
+        stored_override(&text).unwrap()
+    };
+    found.projects[0].overrides = vec![one("plan/basic/shared"), one("plan/basic/own")];
+    found.consumers[0].subscriptions = vec![("books".into(), "basic".into())];
+    let world = World::with_files(found).await;
+    let plan = json!({ "name": "basic", "apis": [{ "api": "*" }], "limits": [
+        { "name": "own", "amount": 100, "window": "1m" },
+        { "name": "shared", "amount": 100, "window": "1m", "per": "project" }] });
+    assert_eq!(world.post("/v1/plans", plan).await.0, 201);
+    let key = CredentialRef::Key(Pepper::new(PEPPER).digest("a key from a file"));
+    let amounts = limits(&world, &key).await;
+    let amounts: Vec<_> = amounts.iter().map(|it| it.amount).collect();
+    assert_eq!(amounts, [100, 101]);
+    let (_, reloaded) = world.post("/v1/reload", json!({})).await;
+    let remarks = reloaded["remarks"].to_string();
+    assert!(
+        remarks.contains("plan/basic/own for project web changes nothing"),
+        "{remarks}"
+    );
+    assert!(!remarks.contains("plan/basic/shared"), "{remarks}");
 }

@@ -7,6 +7,7 @@ use super::api_file::read_with_places;
 use super::directory_file::read_with_mentions;
 use super::limit_check::{self, Charge};
 use super::mention::{self, Named};
+use super::override_check;
 use super::{
     ApiConfig, HostPattern, ProcessConfig, SecurityMode, plain_file, read_process, reader,
 };
@@ -207,6 +208,8 @@ fn objects(
                 report
                     .findings
                     .extend(limit_check::across(&directory, apis));
+                let overrides = override_check::across(&directory.config, apis);
+                report.findings.extend(overrides);
             }
         }
         Err(findings) => report.findings.extend(findings),
@@ -236,7 +239,8 @@ fn api(
     let (description, bases) = described(describe(&placed.config), report)?;
     let (access, mut found) = ApiAccess::compile(&placed.config, &description);
     let charges = Charge::all(&placed.config, &description);
-    let named = Named::of(&access, charges);
+    let limits = placed.config.limits_for(&description);
+    let named = Named::of(&access, charges, limits);
     found.append(&mut placed.warnings);
     found.extend(mention::own(&placed, &named, &description));
     found.extend(limit_check::own(&placed.config, &description));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Network, Override};
+use super::{Grantee, Network, Override};
 use crate::directory::{Plan, Secret, TermsVersion};
 use crate::finding::Place;
 use crate::time::Timestamp;
@@ -23,6 +23,29 @@ pub struct DirectoryConfig {
     pub terms: Vec<TermsConfig>,
 }
 
+impl DirectoryConfig {
+    /// Whose limits are others, and which.
+    pub fn overrides(&self) -> impl Iterator<Item = (Grantee, &Arc<str>, &Override)> {
+        granted(&self.organisations, &self.projects, &self.consumers)
+    }
+}
+
+/// The overrides of these.
+pub(super) fn granted<'c>(
+    organisations: &'c [OrganisationConfig],
+    projects: &'c [ProjectConfig],
+    consumers: &'c [ConsumerConfig],
+) -> impl Iterator<Item = (Grantee, &'c Arc<str>, &'c Override)> {
+    let organisations = organisations.iter();
+    let organisations = organisations.map(|it| (Grantee::Organisation, &it.name, &it.overrides));
+    let projects = projects.iter();
+    let projects = projects.map(|it| (Grantee::Project, &it.name, &it.overrides));
+    let consumers = consumers.iter();
+    let consumers = consumers.map(|it| (Grantee::Consumer, &it.name, &it.overrides));
+    let all = organisations.chain(projects).chain(consumers);
+    all.flat_map(|(grantee, name, all)| all.iter().map(move |one| (grantee, name, one)))
+}
+
 /// An organisation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OrganisationConfig {
@@ -30,6 +53,8 @@ pub struct OrganisationConfig {
     pub name: Arc<str>,
     /// For people.
     pub title: String,
+    /// Limits that are others for all of it together, at most one each.
+    pub overrides: Vec<Override>,
     /// Where it is said.
     pub place: Place,
 }
@@ -43,6 +68,8 @@ pub struct ProjectConfig {
     pub organisation: Arc<str>,
     /// For people.
     pub title: String,
+    /// Limits that are others for all of it together, at most one each.
+    pub overrides: Vec<Override>,
     /// Where it is said.
     pub place: Place,
 }
@@ -70,7 +97,7 @@ pub struct ConsumerConfig {
     pub users: Vec<(Arc<str>, Secret)>,
     /// Keys given by reference (`${NAME}`, `file:`); others are made by `tollgate keys create`.
     pub keys: Vec<KeyConfig>,
-    /// Limits of its plans that are others for it, at most one each.
+    /// Limits of plans and APIs that are others for it, at most one each.
     pub overrides: Vec<Override>,
     /// Where it is said.
     pub place: Place,

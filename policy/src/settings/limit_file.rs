@@ -328,6 +328,18 @@ fn length(text: &str) -> Result<Length, Wrong> {
     Ok(Length::Span(length))
 }
 
+/// A limit's window as [`written_limits`] writes it, whichever way it is said: `60s` for `1m`.
+///
+/// # Errors
+/// What is wrong and what to write instead.
+pub fn parse_window(text: &str) -> Result<String, String> {
+    let length = length(text).map_err(|wrong| format!("{}; {}", wrong.what, wrong.remedy))?;
+    Ok(match length {
+        Length::Span(length) => format!("{}s", length.as_secs()),
+        Length::Day | Length::Month | Length::Lifetime => text.to_owned(),
+    })
+}
+
 /// A time zone by its name in the database of IANA.
 fn timezone(text: &str) -> Result<Tz, Wrong> {
     text.parse().map_err(|_| {

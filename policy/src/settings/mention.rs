@@ -12,6 +12,7 @@ use super::{ApiConfig, Effect, RuleConfig};
 use crate::access::ApiAccess;
 use crate::finding::{Finding, Place, Severity};
 use crate::openapi::{Description, SchemeKind};
+use crate::quota::Limit;
 
 /// An API that is named, or an operation of it.
 #[derive(Debug)]
@@ -34,17 +35,20 @@ pub(super) struct Named {
     rules: Vec<RuleConfig>,
     /// What calls cost.
     pub(super) charges: Vec<Charge>,
+    /// How much there is of it.
+    pub(super) limits: Vec<Arc<Limit>>,
 }
 
 impl Named {
     /// What there is to name of an API that could be read.
-    pub(super) fn of(access: &ApiAccess, charges: Vec<Charge>) -> Self {
+    pub(super) fn of(access: &ApiAccess, charges: Vec<Charge>, limits: Vec<Arc<Limit>>) -> Self {
         let issuers = access.issuers.iter();
         Self {
             operations: access.operation_names().map(str::to_owned).collect(),
             issuers: issuers.map(|it| Arc::clone(&it.config.issuer)).collect(),
             rules: access.rules().cloned().collect(),
             charges,
+            limits,
         }
     }
 

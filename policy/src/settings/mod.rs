@@ -27,6 +27,7 @@ mod operation_file;
 mod origin;
 mod overload;
 mod overload_file;
+mod override_check;
 mod override_file;
 mod plain_file;
 mod process;
@@ -54,11 +55,14 @@ pub use directory::*;
 pub use directory_file::read_directory;
 pub use grpc::*;
 pub(crate) use limit_file::limits_from_node;
-pub use limit_file::{stored_limits, stored_price, written_limits};
+pub use limit_file::{parse_window, stored_limits, stored_price, written_limits};
+pub use names::{parse_limit_id, parse_name, parse_operation, parse_subject};
 pub use operation::{OperationSettings, Recheck};
 pub use origin::OriginPattern;
 pub use overload::{OverloadConfig, Priority};
-pub use override_file::{Override, Quantity, overridden, stored_override};
+pub use override_file::{
+    Grantee, LimitOverride, Override, Quantity, overridden, stored_override, under,
+};
 pub use process::*;
 pub use process_file::read_process;
 pub use quota::QuotaConfig;

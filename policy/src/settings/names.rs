@@ -18,6 +18,82 @@ pub(super) fn object(text: &str) -> Result<Arc<str>, Wrong> {
     ))
 }
 
+/// The name of an organisation, project, consumer, API or plan.
+///
+/// # Errors
+/// What is wrong and what to write instead.
+pub fn parse_name(text: &str) -> Result<String, String> {
+    said(text, object(text))
+}
+
+/// The label-safe name of an operation, as counters and usage have it.
+///
+/// # Errors
+/// What is wrong and what to write instead.
+pub fn parse_operation(text: &str) -> Result<String, String> {
+    let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:/{}-".contains(&byte);
+    if (1..=128).contains(&text.len()) && text.bytes().all(safe) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "`{text}` is no operation; write 1 to 128 letters, digits and _.:/{{}}-"
+    ))
+}
+
+/// Whose counter it is, as counters name it: `consumer:shop`, `everybody`.
+///
+/// # Errors
+/// What is wrong and what to write instead.
+pub fn parse_subject(text: &str) -> Result<String, String> {
+    const KINDS: [&str; 6] = [
+        "organisation",
+        "project",
+        "consumer",
+        "credential",
+        "user",
+        "address",
+    ];
+    let known = match text.split_once(':') {
+        Some((kind, name)) => KINDS.contains(&kind) && !name.is_empty(),
+        None => text == "everybody",
+    };
+    let remedy = "write organisation:NAME, project:NAME, consumer:NAME, credential:ID, user:CONSUMER:NAME, address:IP or everybody";
+    match known {
+        true => Ok(text.to_owned()),
+        false => Err(format!("`{text}` is no subject; {remedy}")),
+    }
+}
+
+/// A limit's identity: `plan/<plan>/<name>` or `api/<api>/<name>`.
+///
+/// # Errors
+/// What is wrong and what to write instead.
+pub fn parse_limit_id(text: &str) -> Result<String, String> {
+    said(text, limit_id(text))
+}
+
+fn said(text: &str, read: Result<Arc<str>, Wrong>) -> Result<String, String> {
+    read.map(|_| text.to_owned())
+        .map_err(|wrong| format!("{}; {}", wrong.what, wrong.remedy))
+}
+
+/// As [`parse_limit_id`].
+pub(super) fn limit_id(text: &str) -> Result<Arc<str>, Wrong> {
+    let mut parts = text.split('/');
+    let named = |part: Option<&str>| part.is_some_and(|part| object(part).is_ok());
+    if matches!(parts.next(), Some("plan" | "api"))
+        && named(parts.next())
+        && named(parts.next())
+        && parts.next().is_none()
+    {
+        return Ok(text.into());
+    }
+    Err(Wrong::new(
+        format!("`{text}` is no limit of a plan or an API"),
+        "write plan/<plan>/<name of the limit> or api/<api>/<name>, such as plan/basic/calls-per-minute",
+    ))
+}
+
 /// As [`object`], or `*` for any.
 pub(super) fn object_or_any(text: &str) -> Result<Arc<str>, Wrong> {
     match text {

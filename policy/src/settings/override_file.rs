@@ -1,5 +1,5 @@
-//! `overrides` of a consumer: as written in files and sent as JSON, what they mean, and what becomes of a limit under one. Not here:
-//! the time, which whoever keeps them holds against `expires`.
+//! `overrides` of organisations, projects and consumers: as written in files and sent as JSON, what they mean, and what becomes of a
+//! limit under one. Not here: the time, which whoever keeps them holds against `expires`.
 
 use std::sync::Arc;
 
@@ -14,21 +14,71 @@ use super::reference::References;
 use super::value::{self, Wrong};
 use crate::directory::Defined;
 use crate::finding::Finding;
-use crate::quota::{Limit, Metric};
+use crate::quota::{Limit, Metric, Subject};
 use crate::source::Document;
 use crate::time::Timestamp;
 
-/// Overrides of one consumer.
+/// Overrides of one organisation, project or consumer.
 const MAX_OVERRIDES: usize = 64;
 
-/// What one consumer is granted beyond a limit of its plan, or held to below it.
+/// Who is granted something. A counter is one grantee's at most, so whoever shares it has the same limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Grantee {
+    /// All consumers of an organisation together.
+    Organisation,
+    /// All consumers of a project together.
+    Project,
+    /// A consumer, each of its credentials, each of its end users.
+    Consumer,
+}
+
+impl Grantee {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Organisation, Self::Project, Self::Consumer];
+
+    /// As written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Organisation => "organisation",
+            Self::Project => "project",
+            Self::Consumer => "consumer",
+        }
+    }
+
+    /// Whose the counters of a limit are; `None`: those of an address, or everybody's.
+    pub const fn of(subject: Subject) -> Option<Self> {
+        match subject {
+            Subject::Organisation => Some(Self::Organisation),
+            Subject::Project => Some(Self::Project),
+            Subject::Consumer | Subject::Credential | Subject::EndUser => Some(Self::Consumer),
+            Subject::Address | Subject::Everybody => None,
+        }
+    }
+
+    /// Why a limit cannot be overridden for it, and what to do instead; `None`: it can.
+    pub fn is_none_of(self, limit: &Limit) -> Option<(String, String)> {
+        let owner = Self::of(limit.subject);
+        if owner == Some(self) {
+            return None;
+        }
+        let (id, per, own) = (&limit.id, limit.subject.as_str(), self.as_str());
+        let what = format!("`{id}` is a limit per {per}, and cannot be another for one {own}");
+        let remedy = match owner {
+            Some(owner) => format!("override it for the {}", owner.as_str()),
+            None => format!("change the limit itself, or write one that is `per: {own}`"),
+        };
+        Some((what, remedy))
+    }
+}
+
+/// What is granted beyond a limit of a plan or an API, or what is held below it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Override {
-    /// [`Limit::id`] of the plan's limit: `plan/<plan>/<name>`.
+    /// [`Limit::id`]: `plan/<plan>/<name>` or `api/<api>/<name>`.
     pub limit: Arc<str>,
     /// How much.
     pub quantity: Quantity,
-    /// `quantity` counts also where it is less than the plan allows.
+    /// `quantity` counts also where it is less than the limit allows.
     pub cap: bool,
     /// Who answers for it.
     pub owner: Arc<str>,
@@ -40,12 +90,25 @@ pub struct Override {
     pub origin: Defined,
 }
 
-/// As written: how much it is depends on what the limit counts, and the plan may stand elsewhere.
+/// An override as whoever charges calls has to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitOverride {
+    /// Who is granted it.
+    pub grantee: Grantee,
+    /// [`Limit::id`].
+    pub limit: Arc<str>,
+    /// How much.
+    pub quantity: Quantity,
+    /// `quantity` counts also where it is less than the limit allows.
+    pub cap: bool,
+}
+
+/// As written: how much it is depends on what the limit counts, and the limit may stand elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Quantity {
-    /// In place of the plan's amount.
+    /// In place of the limit's amount.
     Amount(Arc<str>),
-    /// Besides the plan's amount.
+    /// Besides the limit's amount.
     Extra(Arc<str>),
 }
 
@@ -55,18 +118,16 @@ impl Quantity {
             Self::Amount(text) | Self::Extra(text) => text,
         }
     }
-}
 
-impl Override {
-    /// The limit as it is under this override; `None` where the quantity is none of what the limit counts, such as a size of calls.
-    pub fn applied(&self, limit: &Limit) -> Option<Limit> {
-        let quantity = amount::amount(&limit.metric, self.quantity.text()).ok()?;
-        let amount = match &self.quantity {
-            Quantity::Extra(_) => limit.amount.saturating_add(quantity),
-            Quantity::Amount(_) if self.cap => quantity,
-            Quantity::Amount(_) => limit.amount.max(quantity),
+    /// A limit with this quantity; `None` where it is none of what the limit counts, such as a size of calls.
+    fn of(&self, limit: &Limit, cap: bool) -> Option<Limit> {
+        let quantity = amount::amount(&limit.metric, self.text()).ok()?;
+        let amount = match self {
+            Self::Extra(_) => limit.amount.saturating_add(quantity),
+            Self::Amount(_) if cap => quantity,
+            Self::Amount(_) => limit.amount.max(quantity),
         };
-        // What is held below its plan must not be let through at once either.
+        // What is held below its limit must not be let through at once either.
         let burst = limit.burst.map(|burst| match amount < limit.amount {
             true => burst.min(amount),
             false => burst,
@@ -76,6 +137,29 @@ impl Override {
             burst,
             ..limit.clone()
         })
+    }
+}
+
+impl Override {
+    /// The limit as it is under this override; `None` where the quantity is none of what the limit counts, such as a size of calls.
+    pub fn applied(&self, limit: &Limit) -> Option<Limit> {
+        self.quantity.of(limit, self.cap)
+    }
+
+    /// What of it whoever charges calls of this grantee has to know.
+    pub fn told(&self, grantee: Grantee) -> LimitOverride {
+        LimitOverride {
+            grantee,
+            limit: Arc::clone(&self.limit),
+            quantity: self.quantity.clone(),
+            cap: self.cap,
+        }
+    }
+
+    /// The API whose limit it is about; `None`: it is about a plan's.
+    pub fn api(&self) -> Option<&str> {
+        let (api, _) = self.limit.strip_prefix("api/")?.split_once('/')?;
+        Some(api)
     }
 
     /// As JSON, in the shape it is written in.
@@ -102,14 +186,20 @@ impl Override {
     }
 }
 
-/// A plan's limits as a consumer has them.
-pub fn overridden(limits: &[Arc<Limit>], overrides: &[Override]) -> Vec<Arc<Limit>> {
-    let under = |limit: &Arc<Limit>| {
-        let found = overrides.iter().find(|it| it.limit == limit.id);
-        let applied = found.and_then(|it| it.applied(limit));
-        applied.map_or_else(|| Arc::clone(limit), Arc::new)
-    };
-    limits.iter().map(under).collect()
+/// Limits as a caller has them that was granted this.
+pub fn overridden(limits: &[Arc<Limit>], overrides: &[LimitOverride]) -> Vec<Arc<Limit>> {
+    limits.iter().map(|limit| under(limit, overrides)).collect()
+}
+
+/// A limit as a caller has it that was granted this. What is not for the limit's subject does not change it: whoever shares its
+/// counter has no other limit.
+pub fn under(limit: &Arc<Limit>, overrides: &[LimitOverride]) -> Arc<Limit> {
+    let grantee = Grantee::of(limit.subject);
+    let found = overrides
+        .iter()
+        .find(|it| it.limit == limit.id && Some(it.grantee) == grantee);
+    let applied = found.and_then(|it| it.quantity.of(limit, it.cap));
+    applied.map_or_else(|| Arc::clone(limit), Arc::new)
 }
 
 #[derive(Debug, Deserialize)]
@@ -147,7 +237,7 @@ pub fn stored_override(json: &str) -> Result<Override, Vec<Finding>> {
     }
 }
 
-/// The meaning of a consumer's overrides, each with the place of its quantity; mistakes go to `reader`.
+/// The meaning of the overrides of one grantee, each with its place; mistakes go to `reader`.
 pub(super) fn overrides(
     reader: &mut Reader,
     field: &str,
@@ -159,7 +249,7 @@ pub(super) fn overrides(
         if at == MAX_OVERRIDES {
             let wrong = Wrong::new(
                 format!("has more than {MAX_OVERRIDES} entries"),
-                "give the consumer a plan of its own",
+                "make a plan of its own instead",
             );
             reader.refuse(field, limit, wrong);
             break;
@@ -185,7 +275,7 @@ fn one(
     origin: Defined,
 ) -> Option<Override> {
     let within = |inner: &str| format!("{field}.{inner}");
-    let limit = reader.value(&within("limit"), Some(&written.limit), limit_id);
+    let limit = reader.value(&within("limit"), Some(&written.limit), names::limit_id);
     let amount = written.amount.as_ref();
     let amount = reader.value(&within("amount"), amount, |text| quantity(text, true));
     let extra = written.extra.as_ref();
@@ -200,11 +290,7 @@ fn one(
         (Some(_), Some(_), _) => Some(("extra", "stands beside `amount`", "keep one of the two")),
         (None, Some(_), Some(true)) => {
             let remedy = "write `amount`, or remove `cap`";
-            Some((
-                "cap",
-                "holds a consumer to an `amount`, not to an `extra`",
-                remedy,
-            ))
+            Some(("cap", "holds to an `amount`, not to an `extra`", remedy))
         }
         (Some(_), None, _) | (None, Some(_), _) => None,
     };
@@ -222,22 +308,6 @@ fn one(
         expires,
         origin,
     })
-}
-
-fn limit_id(text: &str) -> Result<Arc<str>, Wrong> {
-    let mut parts = text.split('/');
-    let named = |part: Option<&str>| part.is_some_and(|part| names::object(part).is_ok());
-    if parts.next() == Some("plan")
-        && named(parts.next())
-        && named(parts.next())
-        && parts.next().is_none()
-    {
-        return Ok(text.into());
-    }
-    Err(Wrong::new(
-        format!("`{text}` is no limit of a plan"),
-        "write plan/<plan>/<name of the limit>, such as plan/basic/calls-per-minute",
-    ))
 }
 
 /// An amount of anything that is counted.

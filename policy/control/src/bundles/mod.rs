@@ -24,6 +24,7 @@ use tollgate_proto::wire::verdict;
 use tollgate_proto::wire::{Bundle, BundleFile, Held, Verdict};
 
 use crate::Control;
+use crate::api_limits::ApiLimits;
 use crate::audit::Entry;
 use crate::control::now;
 use crate::refusal::Refusal;
@@ -175,6 +176,11 @@ impl Publisher {
         });
         tracing::warn!(%api, "API {api}: withdrawn from all nodes");
         Ok(true)
+    }
+
+    /// Says where limits of APIs are asked for from now on.
+    pub fn knows_apis(&self, limits: ApiLimits) {
+        self.control.knows_apis(limits);
     }
 
     /// What was found in the files of each API: (API, whether it can be published, findings). Shown beside what is published.

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::{quotas, usage};
+use super::{overrides, quotas, usage};
 
 /// What can be asked for. Names are the `operationId`s of `openapi-specs/control.yaml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,9 @@ pub(super) enum Operation {
     ListOverrides,
     PutOverride,
     DeleteOverride,
+    ListAllOverrides,
+    PutSubjectOverride,
+    DeleteSubjectOverride,
     ListKeys,
     CreateKey,
     RotateKey,
@@ -71,6 +74,7 @@ impl Operation {
     /// Parameters of its query, besides those that all have.
     pub(super) fn parameters(self) -> &'static [&'static str] {
         match self {
+            Self::ListAllOverrides => overrides::PARAMETERS,
             Self::ListQuotas => quotas::PARAMETERS,
             Self::ListUsage => usage::PARAMETERS,
             Self::ListUsageSenders => usage::SENDER_PARAMETERS,
@@ -184,6 +188,17 @@ pub(super) const ROUTES: &[Route] = &[
         Operation::DeleteOverride,
         Method::DELETE,
         "/v1/consumers/{consumer}/overrides/{plan}/{limit}",
+    ),
+    route(Operation::ListAllOverrides, Method::GET, "/v1/overrides"),
+    route(
+        Operation::PutSubjectOverride,
+        Method::PUT,
+        "/v1/overrides/{subject}/{owner}/{name}/{limit}",
+    ),
+    route(
+        Operation::DeleteSubjectOverride,
+        Method::DELETE,
+        "/v1/overrides/{subject}/{owner}/{name}/{limit}",
     ),
     route(
         Operation::ListKeys,

@@ -72,6 +72,9 @@ impl Index {
         for consumer in &files.consumers {
             self.add_file_consumer(consumer, &digest);
         }
+        for (grantee, name, one) in files.overrides() {
+            self.put_override(grantee, name, one.clone());
+        }
     }
 
     fn add_file_consumer(&mut self, found: &ConsumerConfig, digest: impl Fn(&str) -> Digest) {
@@ -94,9 +97,6 @@ impl Index {
             built: OnceLock::new(),
         };
         self.consumers.insert(Arc::clone(&found.name), held);
-        for one in &found.overrides {
-            self.put_override(&found.name, one.clone());
-        }
         for key in &found.keys {
             self.add_file_key(&found.name, key, digest(key.secret.reveal()));
         }
@@ -170,8 +170,8 @@ impl Index {
             self.put_key(row);
         }
         self.withdrawn = contents.withdrawn.into_iter().collect();
-        for (consumer, found) in contents.overrides {
-            self.put_override(&consumer, found);
+        for (grantee, name, found) in contents.overrides {
+            self.put_override(grantee, &name, found);
         }
         for (consumer, terms, version) in contents.acceptances {
             self.put_acceptance(&consumer, &terms, version);
@@ -211,6 +211,7 @@ impl Index {
                 ));
             }
         }
+        self.remark_overrides(&mut remarks);
         self.remarks.extend(remarks);
     }
 }

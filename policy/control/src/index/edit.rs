@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use tollgate_policy::credentials::Digest;
 use tollgate_policy::directory::{CredentialRef, Defined, Plan, PlanApi, Revoked, TermsVersion};
-use tollgate_policy::settings::Override;
+use tollgate_policy::settings::{Grantee, Override};
 
 use super::{Held, Index, Limits, Organisation, Others, Project, Registered, Terms};
 use crate::store::{ConsumerRow, KeyRow, OrganisationRow, PlanRow, ProjectRow, TermsRow};
@@ -56,11 +56,13 @@ pub(crate) enum Edit {
         version: u32,
     },
     Override {
-        consumer: Arc<str>,
+        grantee: Grantee,
+        name: Arc<str>,
         found: Override,
     },
     NoOverride {
-        consumer: Arc<str>,
+        grantee: Grantee,
+        name: Arc<str>,
         limit: Arc<str>,
     },
     Revoked(Revoked),
@@ -79,13 +81,17 @@ impl Index {
     pub(crate) fn apply(&mut self, edit: Edit, effects: &mut Effects) {
         match edit {
             Edit::Organisation(row) => self.put_organisation(row, Defined::Store),
-            Edit::NoOrganisation(name) => drop(self.organisations.remove(&name)),
+            Edit::NoOrganisation(name) => {
+                self.organisations.remove(&name);
+                self.drop_overrides(Grantee::Organisation, &name);
+            }
             Edit::Project(row) => {
                 self.put_project(row, Defined::Store);
                 self.forget_built(effects);
             }
             Edit::NoProject(name) => {
                 self.projects.remove(&name);
+                self.drop_overrides(Grantee::Project, &name);
                 self.forget_built(effects);
             }
             Edit::Plan(row) => {
@@ -159,13 +165,21 @@ impl Index {
                 consumer,
                 suspended,
             } => self.suspend(consumer, suspended, effects),
-            Edit::Override { consumer, found } => {
-                self.put_override(&consumer, found);
-                self.touch(consumer, effects);
+            Edit::Override {
+                grantee,
+                name,
+                found,
+            } => {
+                self.put_override(grantee, &name, found);
+                self.touch_grantee(grantee, name, effects);
             }
-            Edit::NoOverride { consumer, limit } => {
-                self.drop_override(&consumer, &limit);
-                self.touch(consumer, effects);
+            Edit::NoOverride {
+                grantee,
+                name,
+                limit,
+            } => {
+                self.drop_override(grantee, &name, &limit);
+                self.touch_grantee(grantee, name, effects);
             }
             other => self.apply_fact(other, effects),
         }
@@ -221,7 +235,7 @@ impl Index {
         self.consumers.remove(&name);
         self.suspended.remove(&name);
         self.accepted.remove(&name);
-        self.overrides.remove(&name);
+        self.drop_overrides(Grantee::Consumer, &name);
         for reference in credentials {
             self.credentials.remove(reference);
             match reference {

@@ -16,7 +16,7 @@ use tollgate_policy::directory::{
     Caller, Consumer, Credential, CredentialRef, Defined, Plan, Revoked, Secret, Subscription,
     TermsDuty, TermsVersion,
 };
-use tollgate_policy::settings::{Network, overridden};
+use tollgate_policy::settings::{LimitOverride, Network, overridden};
 use tollgate_policy::time::Timestamp;
 use tollgate_proto::{Resolved, TermsText};
 
@@ -46,7 +46,7 @@ pub(crate) struct Index {
     /// Per consumer: terms, with the highest version accepted.
     accepted: HashMap<Arc<str>, Vec<(Arc<str>, u32)>>,
     revoked: HashSet<Revoked>,
-    /// What is granted beside the plans, until it expires.
+    /// What is granted beside plans and APIs, until it expires.
     overrides: overrides::Overrides,
     /// What the merge found: clashes and references that lead nowhere.
     pub(crate) remarks: Vec<String>,
@@ -187,6 +187,7 @@ impl Index {
             roles: Vec::new(),
             explains: false,
             subscriptions: Vec::new(),
+            overrides: Vec::new(),
             origin: Defined::Store,
         };
         Some(Arc::new(Caller {
@@ -204,6 +205,7 @@ impl Index {
 
     fn build(&self, name: &Arc<str>, held: &Held) -> Consumer {
         let project = self.projects.get(&held.project);
+        let granted = self.granted(name, held);
         Consumer {
             name: Arc::clone(name),
             project: Arc::clone(&held.project),
@@ -215,7 +217,12 @@ impl Index {
             subscriptions: held
                 .subscriptions
                 .iter()
-                .filter_map(|(api, plan)| self.subscription(name, api, plan))
+                .filter_map(|(api, plan)| self.subscription(name, api, plan, &granted))
+                .collect(),
+            overrides: granted
+                .iter()
+                .filter(|it| it.limit.starts_with("api/"))
+                .cloned()
                 .collect(),
             origin: held.origin.clone(),
         }
@@ -229,7 +236,13 @@ impl Index {
     }
 
     /// `None` where the plan, or a document it requires, is gone.
-    fn subscription(&self, consumer: &str, api: &Arc<str>, plan: &str) -> Option<Subscription> {
+    fn subscription(
+        &self,
+        consumer: &str,
+        api: &Arc<str>,
+        plan: &str,
+        granted: &[LimitOverride],
+    ) -> Option<Subscription> {
         let plan = self.plans.get(plan)?;
         let mut duties = Vec::new();
         for name in self.required(api, Some(plan)) {
@@ -246,7 +259,7 @@ impl Index {
             api: Arc::clone(api),
             plan: Arc::clone(plan),
             duties,
-            limits: overridden(&plan.limits, self.overrides(consumer)),
+            limits: overridden(&plan.limits, granted),
         })
     }
 
@@ -313,6 +326,12 @@ impl Index {
     /// Whom a credential belongs to.
     pub(crate) fn owner(&self, reference: &CredentialRef) -> Option<&Arc<str>> {
         self.credentials.get(reference).map(|found| &found.consumer)
+    }
+
+    /// Public identifiers of all credentials, with whom they belong to.
+    pub(crate) fn credential_owners(&self) -> impl Iterator<Item = (Arc<str>, Arc<str>)> {
+        let all = self.credentials.values();
+        all.map(|it| (Arc::clone(&it.id), Arc::clone(&it.consumer)))
     }
 
     /// Who keeps a document from being deleted: whoever requires it, or has accepted it. A document of its name that came later would

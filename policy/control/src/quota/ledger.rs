@@ -24,6 +24,8 @@ const BUSY: Duration = Duration::from_millis(500);
 const CONNECTIONS: u32 = 2;
 /// Counters of a statement; each takes eleven of its parameters.
 const ROWS: usize = 500;
+/// Counters looked through at a time.
+const BLOCK: u32 = 500;
 /// How long counters that begin anew, or are full again, are kept.
 const KEPT: Duration = Duration::from_secs(86_400);
 
@@ -32,6 +34,21 @@ const KEPT: Duration = Duration::from_secs(86_400);
 pub(super) struct Ledger {
     pool: sqlx::Pool<Database>,
     path: PathBuf,
+}
+
+/// What counters are wanted of all there are; nothing named: all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    /// That count calls of this API alone.
+    pub(crate) api: Option<String>,
+    /// That count calls of this operation alone.
+    pub(crate) operation: Option<String>,
+    /// Whose limit has this window, as [`written_limits`] writes it.
+    pub(crate) window: Option<String>,
+    /// Of this subject.
+    pub(crate) subject: Option<String>,
+    /// Of the limit of this id.
+    pub(crate) limit: Option<String>,
 }
 
 /// How a counter stands.
@@ -159,31 +176,62 @@ impl Ledger {
         .map_err(|error| self.error(error))
     }
 
-    /// Counters of some subjects, or of all, by limit and subject; at most `limit` after a place in that order.
+    /// Counters that are wanted and whose subject `of` takes, by limit and subject; at most `limit` after a place in that order.
     pub(super) async fn list(
         &self,
-        subject: Option<&str>,
-        limit_id: Option<&str>,
+        wanted: &Wanted,
+        of: impl Fn(&str) -> bool,
         after: &CounterKey,
         limit: u32,
     ) -> Result<Vec<Counted>, StoreError> {
-        let rows = sqlx::query(
+        let most = usize::try_from(limit).unwrap_or(usize::MAX);
+        let (mut found, mut after) = (Vec::new(), after.clone());
+        // Block by block: nobody waits for a connection while all of a large ledger is looked through.
+        loop {
+            let rows = self.block(wanted, &after, limit.max(BLOCK)).await?;
+            for row in &rows {
+                after = key(row)?;
+                if of(&after.subject) {
+                    found.push(counted(row)?);
+                }
+                if found.len() == most {
+                    return Ok(found);
+                }
+            }
+            if rows.len() < usize::try_from(limit.max(BLOCK)).unwrap_or(usize::MAX) {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn block(
+        &self,
+        wanted: &Wanted,
+        after: &CounterKey,
+        rows: u32,
+    ) -> Result<Vec<Row>, StoreError> {
+        let text = |wanted: &Option<String>| wanted.clone().unwrap_or_default();
+        let found = sqlx::query(
             "SELECT * FROM counters
              WHERE ($1 = '' OR subject = $1) AND ($2 = '' OR limit_id = $2)
-               AND (limit_id, subject, api, operation) > ($3, $4, $5, $6)
-             ORDER BY limit_id, subject, api, operation LIMIT $7",
+               AND ($3 = '' OR api = $3) AND ($4 = '' OR operation = $4)
+               AND ($5 = '' OR json_extract(written, '$[0].window') = $5)
+               AND (limit_id, subject, api, operation) > ($6, $7, $8, $9)
+             ORDER BY limit_id, subject, api, operation LIMIT $10",
         )
-        .bind(subject.unwrap_or_default())
-        .bind(limit_id.unwrap_or_default())
+        .bind(text(&wanted.subject))
+        .bind(text(&wanted.limit))
+        .bind(text(&wanted.api))
+        .bind(text(&wanted.operation))
+        .bind(text(&wanted.window))
         .bind(&*after.limit)
         .bind(&*after.subject)
         .bind(&*after.api)
         .bind(&*after.operation)
-        .bind(i64::from(limit))
+        .bind(i64::from(rows))
         .fetch_all(&self.pool)
-        .await
-        .map_err(|error| self.error(error))?;
-        rows.iter().map(counted).collect()
+        .await;
+        found.map_err(|error| self.error(error))
     }
 
     /// Forgets counters that say nothing any more.
@@ -242,13 +290,17 @@ fn written(limit: &Arc<Limit>) -> String {
     written_limits(std::slice::from_ref(limit)).to_string()
 }
 
-fn counted(row: &Row) -> Result<Counted, StoreError> {
-    let key = CounterKey {
+fn key(row: &Row) -> Result<CounterKey, StoreError> {
+    Ok(CounterKey {
         limit: text(row, "limit_id")?,
         api: text(row, "api")?,
         operation: text(row, "operation")?,
         subject: text(row, "subject")?,
-    };
+    })
+}
+
+fn counted(row: &Row) -> Result<Counted, StoreError> {
+    let key = key(row)?;
     let written = text(row, "written")?;
     let read = stored_limits("", &written).map_err(|_| strange("written"))?;
     let limit = read.into_iter().next().ok_or_else(|| strange("written"))?;

@@ -3,6 +3,7 @@
 //! Promises: asks that wait together are answered after one commit; what cannot be stored is not handed out; a queue that is full
 //! refuses. Not here: the rules by which quota is handed out (`tollgate_policy::quota`).
 
+mod circle;
 mod clock;
 mod ledger;
 mod own;
@@ -18,9 +19,10 @@ use tollgate_policy::quota::{CounterKey, Grantor, HolderId, LeaseAsk, LeaseGrant
 use tollgate_policy::time::Timestamp;
 use tollgate_proto::{Announcement, Answer};
 
+pub(crate) use circle::Circle;
 use clock::{Clock, Told};
-pub(crate) use ledger::Counted;
 use ledger::Ledger;
+pub(crate) use ledger::{Counted, Wanted};
 pub(crate) use own::{own, shown};
 
 use crate::control::now;
@@ -76,17 +78,18 @@ impl Quota {
         }
     }
 
-    /// How counters stand on disk, in order of limit and subject, after a place in that order.
+    /// How counters stand on disk, in order of limit and subject, after a place in that order: those that are wanted, of subjects
+    /// that are.
     pub(crate) async fn list(
         &self,
-        subject: Option<&str>,
-        limit_id: Option<&str>,
+        wanted: &Wanted,
+        of: impl Fn(&str) -> bool,
         after: &CounterKey,
         limit: u32,
     ) -> Result<Vec<Counted>, StoreError> {
         let ledger = self.ledger.read().clone();
         match ledger {
-            Some(ledger) => ledger.list(subject, limit_id, after, limit).await,
+            Some(ledger) => ledger.list(wanted, of, after, limit).await,
             None => Err(StoreError::Strange(
                 "the ledger of quota cannot be used; the log says why".to_owned(),
             )),

@@ -8,7 +8,7 @@ use tollgate_policy::quota::{Balance, Counter, CounterKey, Standing};
 use tollgate_policy::settings::written_limits;
 use tollgate_policy::time::Timestamp;
 
-use super::Quota;
+use super::{Quota, Wanted};
 use crate::store::StoreError;
 
 /// Counters of one limit and subject that a caller is shown: one for each operation at most.
@@ -82,7 +82,10 @@ async fn counters(quota: &Quota, of: &CounterKey) -> Result<Vec<super::Counted>,
         operation: "".into(),
         subject: "".into(),
     };
-    quota
-        .list(Some(&of.subject), Some(&of.limit), &start, SHOWN)
-        .await
+    let wanted = Wanted {
+        subject: Some(of.subject.to_string()),
+        limit: Some(of.limit.to_string()),
+        ..Wanted::default()
+    };
+    quota.list(&wanted, |_| true, &start, SHOWN).await
 }

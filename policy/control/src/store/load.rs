@@ -7,13 +7,13 @@ use std::sync::Arc;
 use sqlx::Row as _;
 use std::time::Duration;
 use tollgate_policy::directory::{CredentialRef, Price, Revoked, Secret, TermsVersion};
-use tollgate_policy::settings::{Override, stored_limits};
+use tollgate_policy::settings::stored_limits;
 
 use super::facts::RevocationRow;
 use super::rows::{list, number, optional_list, strange, text, time};
 use super::{
-    Connection, ConsumerRow, KeyRow, OrganisationRow, OverrideRow, PlanRow, ProjectRow, Row,
-    StoreError, TermsRow,
+    Connection, ConsumerRow, Granted, KeyRow, OrganisationRow, OverrideRow, PlanRow, ProjectRow,
+    Row, StoreError, TermsRow,
 };
 
 /// Rows read at a time.
@@ -50,8 +50,8 @@ pub(crate) struct Contents {
     pub(crate) revocations: Vec<Revoked>,
     /// Logins and certificates of consumers that were deleted, with the consumer's name.
     pub(crate) withdrawn: Vec<(CredentialRef, Arc<str>)>,
-    /// Overrides with their consumers, expired ones as well.
-    pub(crate) overrides: Vec<(Arc<str>, Override)>,
+    /// Overrides with whom they are for, expired ones as well.
+    pub(crate) overrides: Vec<Granted>,
 }
 
 impl Contents {

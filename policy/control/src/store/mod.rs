@@ -28,7 +28,7 @@ pub(crate) use facts::{AcceptanceRow, RevocationRow};
 pub(crate) use join_tokens::JoinTokenRow;
 pub(crate) use load::Contents;
 pub(crate) use objects::{generation, next_generation};
-pub(crate) use overrides::OverrideRow;
+pub(crate) use overrides::{Granted, OverrideRow};
 pub(crate) use rows::{ConsumerRow, KeyRow, OrganisationRow, PlanRow, ProjectRow, TermsRow};
 pub(crate) use rows::{number, optional_time, text, time};
 
@@ -200,6 +200,11 @@ impl Store {
                 10,
                 "streams",
                 include_str!("../../migrations/0010_streams.sql"),
+            ),
+            step(
+                11,
+                "overrides",
+                include_str!("../../migrations/0011_overrides.sql"),
             ),
         ]);
         migrate(&self.path, self.pool.clone(), migrator).await

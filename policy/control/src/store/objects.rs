@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use sqlx::Row as _;
 use tollgate_policy::directory::{CredentialRef, TermsVersion};
-use tollgate_policy::settings::written_limits;
+use tollgate_policy::settings::{Grantee, written_limits};
 use tollgate_policy::time::Timestamp;
 
 use super::rows::written;
 use super::{
-    Connection, ConsumerRow, KeyRow, OrganisationRow, PlanRow, ProjectRow, StoreError, TermsRow,
+    Connection, ConsumerRow, KeyRow, OrganisationRow, OverrideRow, PlanRow, ProjectRow, StoreError,
+    TermsRow,
 };
 use crate::text::hex;
 
@@ -27,6 +28,7 @@ impl OrganisationRow {
     }
 
     pub(crate) async fn delete(on: &mut Connection, name: &str) -> Done {
+        OverrideRow::delete_shared(on, Grantee::Organisation, name).await?;
         sqlx::query("DELETE FROM organisations WHERE name = $1")
             .bind(name)
             .execute(on)
@@ -50,6 +52,7 @@ impl ProjectRow {
     }
 
     pub(crate) async fn delete(on: &mut Connection, name: &str) -> Done {
+        OverrideRow::delete_shared(on, Grantee::Project, name).await?;
         sqlx::query("DELETE FROM projects WHERE name = $1")
             .bind(name)
             .execute(on)

@@ -196,12 +196,14 @@ pub(crate) fn files() -> DirectoryConfig {
         organisations: vec![OrganisationConfig {
             name: Arc::from("acme"),
             title: String::new(),
+            overrides: Vec::new(),
             place: place.clone(),
         }],
         projects: vec![ProjectConfig {
             name: Arc::from("web"),
             organisation: Arc::from("acme"),
             title: String::new(),
+            overrides: Vec::new(),
             place: place.clone(),
         }],
         consumers: vec![ConsumerConfig {

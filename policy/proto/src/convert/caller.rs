@@ -8,13 +8,13 @@ use tollgate_policy::directory::{
     Caller, Consumer, Credential, CredentialRef, Plan, PlanApi, Price, Secret, Subscription,
     TermsDuty, TermsVersion,
 };
-use tollgate_policy::settings::Network;
+use tollgate_policy::settings::{Grantee, LimitOverride, Network, Quantity};
 
 use super::{
     Common, Malformed, claim, digest, list, name, needed, needed_time, operations, text, texts,
     time, to_millis, to_operations, to_texts, to_time,
 };
-use crate::wire::{self, credential_ref, resolve_response::Answer as Resolution};
+use crate::wire::{self, credential_ref, limit_override, resolve_response::Answer as Resolution};
 use crate::{Answer, Resolved};
 
 /// One frame of questions: who has these credentials? `None` without any. Numbers are the sender's choice and come back with the answers.
@@ -167,6 +167,11 @@ impl From<&Consumer> for wire::Consumer {
             explains: consumer.explains,
             subscriptions: subscriptions.map(wire::Subscription::from).collect(),
             defined: Some(wire::Defined::from(&consumer.origin)),
+            overrides: consumer
+                .overrides
+                .iter()
+                .map(wire::LimitOverride::from)
+                .collect(),
         }
     }
 }
@@ -187,7 +192,60 @@ impl TryFrom<wire::Consumer> for Consumer {
             subscriptions: list(subscriptions, "consumer.subscriptions", |it| {
                 subscription(it, &mut common)
             })?,
+            overrides: list(
+                consumer.overrides,
+                "consumer.overrides",
+                LimitOverride::try_from,
+            )?,
             origin: needed(consumer.defined, "consumer.defined")?.try_into()?,
+        })
+    }
+}
+
+impl From<&LimitOverride> for wire::LimitOverride {
+    fn from(it: &LimitOverride) -> Self {
+        let quantity = match &it.quantity {
+            Quantity::Amount(text) => limit_override::Quantity::Amount(text.to_string()),
+            Quantity::Extra(text) => limit_override::Quantity::Extra(text.to_string()),
+        };
+        let grantee = match it.grantee {
+            Grantee::Organisation => wire::Grantee::Organisation,
+            Grantee::Project => wire::Grantee::Project,
+            Grantee::Consumer => wire::Grantee::Consumer,
+        };
+        Self {
+            grantee: grantee.into(),
+            limit: it.limit.to_string(),
+            quantity: Some(quantity),
+            cap: it.cap,
+        }
+    }
+}
+
+impl TryFrom<wire::LimitOverride> for LimitOverride {
+    type Error = Malformed;
+
+    fn try_from(it: wire::LimitOverride) -> Result<Self, Malformed> {
+        let unknown = Malformed("limit_override.grantee");
+        let grantee = match wire::Grantee::try_from(it.grantee).map_err(|_| unknown)? {
+            wire::Grantee::Unspecified => return Err(unknown),
+            wire::Grantee::Organisation => Grantee::Organisation,
+            wire::Grantee::Project => Grantee::Project,
+            wire::Grantee::Consumer => Grantee::Consumer,
+        };
+        let quantity = match needed(it.quantity, "limit_override.quantity")? {
+            limit_override::Quantity::Amount(amount) => {
+                Quantity::Amount(name(amount, "limit_override.amount")?)
+            }
+            limit_override::Quantity::Extra(extra) => {
+                Quantity::Extra(name(extra, "limit_override.extra")?)
+            }
+        };
+        Ok(Self {
+            grantee,
+            limit: name(it.limit, "limit_override.limit")?,
+            quantity,
+            cap: it.cap,
         })
     }
 }

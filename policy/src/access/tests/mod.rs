@@ -321,6 +321,7 @@ fn consumer() -> Consumer {
         roles: arcs(&["buyer"]),
         explains: false,
         subscriptions: vec![other, held],
+        overrides: Vec::new(),
         origin: Defined::File(Place::file("consumers.yaml")),
     }
 }

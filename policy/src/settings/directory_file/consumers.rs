@@ -7,16 +7,19 @@ use argon2::password_hash::phc::PasswordHash;
 use serde::Deserialize;
 
 use super::super::decode::Text;
+use super::super::directory::granted;
 use super::super::mention::Mention;
 use super::super::names;
 use super::super::override_file::{WrittenOverride, overrides};
 use super::super::plain_file;
 use super::super::reader::Reader;
 use super::super::value::{self, Wrong};
-use super::super::{ConsumerConfig, KeyConfig, OrganisationConfig, ProjectConfig};
+use super::super::{
+    ConsumerConfig, Grantee, KeyConfig, OrganisationConfig, Override, ProjectConfig,
+};
 use super::plans::Plans;
 use super::{File, Taken, title, unknown};
-use crate::directory::{Defined, Secret};
+use crate::directory::Secret;
 use crate::finding::{Finding, Place, Severity};
 
 /// Consumers that files define. Whoever has more keeps them in the store.
@@ -35,6 +38,7 @@ pub(super) struct Written {
 #[serde(deny_unknown_fields)]
 struct WrittenOrganisation {
     title: Option<Text>,
+    overrides: Option<Vec<WrittenOverride>>,
     projects: Option<BTreeMap<Text, Option<WrittenProject>>>,
 }
 
@@ -42,6 +46,7 @@ struct WrittenOrganisation {
 #[serde(deny_unknown_fields)]
 struct WrittenProject {
     title: Option<Text>,
+    overrides: Option<Vec<WrittenOverride>>,
     consumers: Option<BTreeMap<Text, Option<WrittenConsumer>>>,
 }
 
@@ -119,9 +124,16 @@ impl File for Consumers {
             };
             let said = written.as_ref().and_then(|it| it.title.as_ref());
             let title = reader.value("organisations.title", said, title);
+            let overrides = written.as_ref().and_then(|it| it.overrides.as_deref());
+            let overrides = self::overrides(
+                reader,
+                "organisations.overrides",
+                overrides.unwrap_or_default(),
+            );
             found.organisations.push(OrganisationConfig {
                 title: title.unwrap_or_else(|| at.text.clone()),
                 name: Arc::clone(&name),
+                overrides,
                 place: reader.place(at),
             });
             let projects = written.iter().flat_map(|it| it.projects.iter().flatten());
@@ -150,10 +162,14 @@ impl Consumers {
             .take(reader, "projects", at, Arc::clone(&name), &what);
         let said = written.and_then(|it| it.title.as_ref());
         let title = reader.value("projects.title", said, title);
+        let overrides = written.and_then(|it| it.overrides.as_deref());
+        let overrides = overrides.unwrap_or_default();
+        let overrides = self::overrides(reader, "projects.overrides", overrides);
         self.projects.push(ProjectConfig {
             title: title.unwrap_or_else(|| at.text.clone()),
             name: Arc::clone(&name),
             organisation: Arc::clone(organisation),
+            overrides,
             place: reader.place(at),
         });
         let unsaid = WrittenConsumer::default();
@@ -243,6 +259,11 @@ impl Consumers {
         found
     }
 
+    /// Whose limits are others, and which.
+    pub(super) fn granted(&self) -> impl Iterator<Item = (Grantee, &Arc<str>, &Override)> {
+        granted(&self.organisations, &self.projects, &self.consumers)
+    }
+
     /// Plans that are not there, and plans that do not open the API they were sold for.
     pub(super) fn check_plans(&self, plans: &Plans, findings: &mut Vec<Finding>) {
         let known: HashMap<_, _> = plans.plans.iter().map(|it| (&it.name, it)).collect();
@@ -263,57 +284,6 @@ impl Consumers {
                     ),
                     remedy: format!("add `{api}` to the plan's `apis`, or choose another plan"),
                 });
-            }
-        }
-    }
-
-    /// Overrides of limits that no plan has, that the consumer has no part in, or of which they are no amount.
-    pub(super) fn check_overrides(&self, plans: &Plans, findings: &mut Vec<Finding>) {
-        let limits = plans.plans.iter().flat_map(|plan| &plan.limits);
-        let limits: HashMap<_, _> = limits.map(|it| (&it.id, it)).collect();
-        for consumer in &self.consumers {
-            for one in &consumer.overrides {
-                let Defined::File(place) = &one.origin else {
-                    continue;
-                };
-                let Some(limit) = limits.get(&one.limit) else {
-                    let known = limits.keys().copied();
-                    let remedy = "write it in plans.yaml";
-                    findings.push(unknown(&one.limit, "limit", place, known, remedy));
-                    continue;
-                };
-                let mut found = |severity, code, what: String, remedy: &str| {
-                    findings.push(Finding {
-                        severity,
-                        code,
-                        place: place.clone(),
-                        what,
-                        remedy: remedy.to_owned(),
-                    });
-                };
-                if one.applied(limit).is_none() {
-                    let metric = limit.metric.as_str();
-                    let what = format!(
-                        "`{}` counts {metric}, and this is no amount of it",
-                        one.limit
-                    );
-                    found(
-                        Severity::Error,
-                        "bad-value",
-                        what,
-                        "write it as the limit does",
-                    );
-                }
-                let plan = one.limit.split('/').nth(1).unwrap_or_default();
-                if !consumer
-                    .subscriptions
-                    .iter()
-                    .any(|(_, sold)| **sold == *plan)
-                {
-                    let what = format!("`{}` has no part in plan `{plan}`", consumer.name);
-                    let remedy = "name a limit of a plan it subscribed to";
-                    found(Severity::Warning, "useless-override", what, remedy);
-                }
             }
         }
     }

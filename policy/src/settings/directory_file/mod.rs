@@ -20,6 +20,7 @@ use self::terms::Terms;
 use super::DirectoryConfig;
 use super::decode::{Text, nearest};
 use super::mention::Mention;
+use super::override_check;
 use super::plain_file;
 use super::reader::Reader;
 use super::value::Wrong;
@@ -65,7 +66,11 @@ pub(super) fn read_with_mentions(
     // What refers to a file that is broken itself is not judged: one mistake should not look like a hundred.
     if let (Some(plans), Some(consumers)) = (&plans, &consumers) {
         consumers.check_plans(plans, &mut findings);
-        consumers.check_overrides(plans, &mut findings);
+        findings.extend(override_check::of_plans(
+            &plans.plans,
+            &consumers.consumers,
+            consumers.granted(),
+        ));
     }
     if let (Some(plans), Some(terms)) = (&plans, &terms) {
         plans.check_terms(terms, &mut findings);

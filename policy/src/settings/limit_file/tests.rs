@@ -458,3 +458,46 @@ fn limits_of_the_store_are_written_as_they_are_read() {
     stored_price(r#"{"version": 0}"#).unwrap_err();
     stored_price(r#"{"extra": 0}"#).unwrap_err();
 }
+
+#[test]
+fn what_counters_are_asked_for_by_is_read_strictly() {
+    use crate::settings::{parse_limit_id, parse_name, parse_operation, parse_subject};
+    for (text, meant) in [
+        ("1m", "60s"),
+        ("60s", "60s"),
+        ("24h", "86400s"),
+        ("1d", "1d"),
+        ("month", "month"),
+        ("lifetime", "lifetime"),
+    ] {
+        assert_eq!(parse_window(text).as_deref(), Ok(meant));
+    }
+    type Parse = fn(&str) -> Result<String, String>;
+    let table: [(Parse, &[&str], &[&str]); 5] = [
+        (parse_window, &[], &["", "soon", "0s", "10ms", "400d"]),
+        (parse_name, &["shop", "a-1"], &["", "Shop", "a/b", "a b"]),
+        (
+            parse_operation,
+            &["listBooks", "GET./books/{id}"],
+            &["", "a b", "ä"],
+        ),
+        (
+            parse_subject,
+            &["everybody", "consumer:shop", "user:shop:a b", "address:::1"],
+            &["", "shop", "consumer:", "plan:a"],
+        ),
+        (
+            parse_limit_id,
+            &["plan/a/b", "api/a/b"],
+            &["", "a/b", "plan/a", "plan/a/b/c", "term/a/b", "api//b"],
+        ),
+    ];
+    for (parse, good, bad) in table {
+        for text in good {
+            assert_eq!(parse(text).as_deref(), Ok(*text));
+        }
+        for text in bad {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

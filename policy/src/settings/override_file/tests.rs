@@ -22,6 +22,7 @@ fn directory(overrides: &str) -> Files {
     limits:
       - { name: calls, amount: 100, window: 1m, burst: 50 }
       - { name: spend, metric: money, amount: 10, window: month }
+      - { name: shared, amount: 10, window: 1d, per: project }
   other: { apis: { '*': all }, limits: [{ name: calls, amount: 1, window: 1m }] }
 ",
     );
@@ -50,15 +51,19 @@ fn a_mistake_in_an_override_is_told_with_its_place_and_a_remedy() {
         ),
         (
             format!("{{limit: calls, amount: 1, {why}}}"),
-            "`calls` is no limit of a plan",
+            "`calls` is no limit of a plan or an API",
         ),
         (
-            format!("{{limit: api/basic/calls, amount: 1, {why}}}"),
-            "is no limit of a plan",
+            format!("{{limit: apis/basic/calls, amount: 1, {why}}}"),
+            "is no limit of a plan or an API",
         ),
         (
             format!("{{limit: plan/basic/cals, amount: 1, {why}}}"),
             "did you mean `plan/basic/calls`?",
+        ),
+        (
+            format!("{{limit: plan/basic/shared, amount: 1, {why}}}"),
+            "override it for the project",
         ),
         (
             format!("{{limit: plan/basic/calls, {why}}}"),
@@ -121,7 +126,8 @@ fn the_higher_of_plan_and_override_counts_unless_it_caps() {
         let files = directory(&format!("{{limit: plan/basic/calls, {text}, {why}}}"));
         let (directory, _) = read_directory(files.path(), &environment).unwrap();
         let plan = &directory.plans[0];
-        let limits = overridden(&plan.limits, &directory.consumers[0].overrides);
+        let told = directory.consumers[0].overrides[0].told(Grantee::Consumer);
+        let limits = overridden(&plan.limits, &[told]);
         assert_eq!(
             (limits[0].amount, limits[0].burst),
             (amount, Some(burst)),
@@ -149,10 +155,69 @@ fn an_override_of_the_store_is_written_as_it_is_read() {
     let limits = stored_limits("basic", limits).unwrap();
     let found = r#"{"limit": "plan/basic/spend", "extra": 2.5, "owner": "a", "reason": "b"}"#;
     let found = stored_override(found).unwrap();
-    assert_eq!(overridden(&limits, &[found])[0].amount, 12_500_000);
+    let told = found.told(Grantee::Consumer);
+    assert_eq!(overridden(&limits, &[told])[0].amount, 12_500_000);
     let findings = stored_override(r#"{"limit": "plan/a/b", "amunt": 5}"#).unwrap_err();
     assert!(
         findings.iter().any(|it| it.remedy.contains("`amount`")),
         "{findings:?}"
     );
+}
+
+/// Directories with overrides where each grantee has its own.
+#[test]
+fn organisations_projects_and_consumers_have_overrides_of_their_own() {
+    let one = |limit: &str| format!("[{{limit: {limit}, extra: 1, owner: a, reason: b}}]");
+    let files = directory("");
+    let text = format!(
+        "organisations:\n  a:\n    overrides: {}\n    projects:\n      b:\n        overrides: {}\n        consumers:\n          c: {{subscriptions: {{x: basic}}, overrides: {}}}\n",
+        one("api/x/all"),
+        one("plan/basic/shared"),
+        one("api/x/own"),
+    );
+    files.write("consumers.yaml", &text);
+    let (found, _) = read_directory(files.path(), &environment).unwrap();
+    let organisation = &found.organisations[0].overrides[0];
+    assert_eq!(
+        (&*organisation.limit, organisation.api()),
+        ("api/x/all", Some("x"))
+    );
+    assert_eq!(&*found.projects[0].overrides[0].limit, "plan/basic/shared");
+    assert_eq!(found.projects[0].overrides[0].api(), None);
+    assert_eq!(&*found.consumers[0].overrides[0].limit, "api/x/own");
+    // A limit of each consumer is nothing a project can have more of.
+    files.write(
+        "consumers.yaml",
+        &text.replace("plan/basic/shared", "plan/basic/calls"),
+    );
+    let findings = read_directory(files.path(), &environment).unwrap_err();
+    let told = findings[0].to_string();
+    assert!(told.contains("override it for the consumer"), "{told}");
+}
+
+#[test]
+fn a_limit_is_changed_for_those_alone_who_share_its_counter() {
+    let table = [
+        ("organisation", Some(Grantee::Organisation)),
+        ("project", Some(Grantee::Project)),
+        ("consumer", Some(Grantee::Consumer)),
+        ("credential", Some(Grantee::Consumer)),
+        ("end_user", Some(Grantee::Consumer)),
+        ("address", None),
+        ("everybody", None),
+    ];
+    for (per, owner) in table {
+        let limits = format!(r#"[{{"name": "n", "amount": 5, "window": "1d", "per": "{per}"}}]"#);
+        let limits = stored_limits("p", &limits).unwrap();
+        let one = r#"{"limit": "plan/p/n", "extra": 2, "owner": "a", "reason": "b"}"#;
+        let one = stored_override(one).unwrap();
+        for grantee in Grantee::ALL {
+            let amount = overridden(&limits, &[one.told(grantee)])[0].amount;
+            let refused = grantee.is_none_of(&limits[0]);
+            match owner == Some(grantee) {
+                true => assert_eq!((amount, refused), (7, None), "{per}"),
+                false => assert_eq!((amount, refused.is_some()), (5, true), "{per}"),
+            }
+        }
+    }
 }

@@ -24,6 +24,7 @@ pub(in crate::node::line) fn caller(consumer: &str) -> Arc<Caller> {
             roles: vec!["staff".into()],
             explains: true,
             subscriptions: Vec::new(),
+            overrides: Vec::new(),
             origin: Defined::Store,
         }),
         credential: Credential {

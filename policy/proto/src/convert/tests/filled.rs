@@ -15,6 +15,7 @@ pub(super) fn all() -> Vec<(&'static str, Vec<u8>)> {
     all.extend(quota());
     all.extend(rest());
     all.push(own_limits());
+    all.push(sample("Caller overrides", &granted()));
     all
 }
 
@@ -366,7 +367,32 @@ pub(super) fn consumer() -> Consumer {
             limits: vec![limit()],
         }],
         defined: in_file(),
+        overrides: Vec::new(),
     }
+}
+
+/// The same caller, with limits of APIs that are others for it.
+pub(super) fn granted() -> Caller {
+    let granted = |grantee: Grantee, quantity| LimitOverride {
+        grantee: grantee.into(),
+        limit: "api/books/calls".into(),
+        quantity: Some(quantity),
+        cap: true,
+    };
+    let mut caller = caller();
+    if let Some(consumer) = &mut caller.consumer {
+        consumer.overrides = vec![
+            granted(
+                Grantee::Project,
+                limit_override::Quantity::Amount("500".into()),
+            ),
+            granted(
+                Grantee::Organisation,
+                limit_override::Quantity::Extra("5".into()),
+            ),
+        ];
+    }
+    caller
 }
 
 fn plan() -> Plan {

@@ -18,7 +18,7 @@ use tollgate_policy::quota::{
     Counter, CounterKey, Counts, EmergencyShare, LeaseAsk, LeaseGrant, Limit, Metric,
     OnUnavailable, Scope, Subject, Window,
 };
-use tollgate_policy::settings::Network;
+use tollgate_policy::settings::{Grantee, LimitOverride, Network, Quantity};
 use tollgate_policy::time::Timestamp;
 
 use crate::convert::FastLane;
@@ -240,12 +240,31 @@ fn credential() -> impl Strategy<Value = Credential> {
     )
 }
 
+fn limit_override() -> impl Strategy<Value = LimitOverride> {
+    let grantee = prop_oneof![
+        Just(Grantee::Organisation),
+        Just(Grantee::Project),
+        Just(Grantee::Consumer),
+    ];
+    let quantity = prop_oneof![
+        name().prop_map(Quantity::Amount),
+        name().prop_map(Quantity::Extra),
+    ];
+    let parts = (grantee, name(), quantity, any::<bool>());
+    parts.prop_map(|(grantee, limit, quantity, cap)| LimitOverride {
+        grantee,
+        limit,
+        quantity,
+        cap,
+    })
+}
+
 pub(super) fn caller() -> impl Strategy<Value = Caller> {
     let names = (name(), text(), text());
     let subscriptions = vec(subscription(), 0..3);
     let parts = (names, any::<[bool; 2]>(), texts(), subscriptions, defined());
-    (parts, credential()).prop_map(
-        |((names, flags, roles, subscriptions, origin), credential)| {
+    (parts, vec(limit_override(), 0..3), credential()).prop_map(
+        |((names, flags, roles, subscriptions, origin), overrides, credential)| {
             let consumer = Arc::new(Consumer {
                 name: names.0,
                 project: names.1,
@@ -254,6 +273,7 @@ pub(super) fn caller() -> impl Strategy<Value = Caller> {
                 roles,
                 explains: flags[1],
                 subscriptions,
+                overrides,
                 origin,
             });
             Caller {

@@ -97,11 +97,14 @@ fn callers_that_say_too_little() {
     fn duty(caller: &mut wire::Caller) -> &mut wire::TermsDuty {
         &mut subscription(caller).duties[0]
     }
+    fn granted(caller: &mut wire::Caller) -> &mut wire::LimitOverride {
+        &mut caller.consumer.as_mut().unwrap().overrides[0]
+    }
     fn credential(caller: &mut wire::Caller) -> &mut wire::Credential {
         caller.credential.as_mut().unwrap()
     }
     refuses::<wire::Caller, Caller>(
-        &filled::caller(),
+        &filled::granted(),
         &[
             ("caller.consumer", |it| it.consumer = None),
             ("caller.credential", |it| it.credential = None),
@@ -114,6 +117,10 @@ fn callers_that_say_too_little() {
             ("consumer.roles", |it| {
                 it.consumer.as_mut().unwrap().roles = vec![String::new(); LONGEST_LIST + 1];
             }),
+            ("limit_override.grantee", |it| granted(it).grantee = 0),
+            ("limit_override.grantee", |it| granted(it).grantee = 4),
+            ("limit_override.limit", |it| granted(it).limit.clear()),
+            ("limit_override.quantity", |it| granted(it).quantity = None),
             ("subscription.api", |it| subscription(it).api.clear()),
             ("subscription.plan", |it| subscription(it).plan = None),
             ("limit.counts", |it| subscription(it).limits[0].counts = 0),
