@@ -458,9 +458,10 @@ fn record(number: u64) -> UsageRecord {
         operation: format!("operation{}", number % 9).into(),
         plan: "gold".into(),
         price_version: 1,
+        currency: "EUR".into(),
         outcome: UsageOutcome::Served,
         calls: 1,
-        units: units(number),
+        units: units(number).into(),
         money: number,
         request_bytes: 0,
         response_bytes: 1,
@@ -509,7 +510,7 @@ fn forward(
     let records: Vec<_> = batch
         .records
         .iter()
-        .map(|record| (record.money, record.units))
+        .map(|record| (record.money, record.units.total()))
         .collect();
     let message = json!({
         "run": batch.run.to_string(),

@@ -9,15 +9,17 @@
 //!
 //! The commit word is written last, so a frame is there or it is not. A body holds no reference to another record: sequence number and
 //! time are absolute, so one broken frame takes no other with it. Names are the exception: they are defined once and then referred to by
-//! number; no number is used twice in a segment, so a lost definition makes records unreadable and never somebody else's. The checksum
-//! also covers where the frame stands and is seeded with run, shard and index of the segment: bytes that were moved, or that somebody
+//! number; no number is used twice in a segment, so a lost definition makes records unreadable and never somebody else's. The name of a
+//! plan is defined together with the currency of its prices: another currency is another number, and a record that says in what it is
+//! billed is no longer for it. Cost units of one's own names stand in records of a kind of their own; all others are as short as ever.
+//! The checksum also covers where the frame stands and is seeded with run, shard and index of the segment: bytes that were moved, or that somebody
 //! wrote into a name, are no frame. Numbers are little-endian, or variable-length with 7 bits a byte (LEB128).
 
 use std::sync::Arc;
 
 use crc32fast::Hasher;
 use tollgate_policy::time::Timestamp;
-use tollgate_proto::{RunId, UsageOutcome, UsageRecord};
+use tollgate_proto::{Meters, RunId, UsageOutcome, UsageRecord};
 
 /// Bytes of a segment's header.
 pub const HEADER: usize = 256;
@@ -28,25 +30,35 @@ pub const ALIGN: usize = 8;
 /// Bytes of a commit word.
 pub const WORD: usize = 8;
 
-/// Longest body: a definition with the longest name.
-pub const LONGEST_BODY: usize = 4 + LONGEST_NAME;
+/// Longest body: a definition with the longest name and the longest currency.
+pub const LONGEST_BODY: usize = 5 + LONGEST_CURRENCY + LONGEST_NAME;
 
 /// Bytes of a name; what is longer is cut. Names come from files whose own limit lies far below.
 pub const LONGEST_NAME: usize = 1024;
+
+/// Bytes of a currency; what is longer is cut. Plans name theirs in three letters.
+const LONGEST_CURRENCY: usize = 15;
 
 /// Bytes of a node's name, so that it fits the header.
 pub const LONGEST_NODE: usize = HEADER - NODE_AT - 4;
 
 const NODE_AT: usize = 52;
 const MAGIC: &[u8; 8] = b"TGUSAGE\0";
-const VERSION: u32 = 1;
+/// From 2 on there are plans with currencies, and records with named meters. What was written before reads the same.
+const VERSION: u32 = 2;
+const FIRST_VERSION: u32 = 1;
 const MARK: u8 = 0xA7;
 const NAME: u8 = 1;
 const RECORD: u8 = 2;
 const CLOSING: u8 = 3;
+const METERED: u8 = 4;
+const PLAN: u8 = 5;
 
-/// Names a record refers to.
-pub const NAMES_PER_RECORD: usize = 6;
+/// Names every record refers to.
+const FIXED_NAMES: usize = 6;
+
+/// Names a record refers to at most.
+pub const NAMES_PER_RECORD: usize = FIXED_NAMES + Meters::MOST;
 
 /// Which segment this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +149,7 @@ impl Header {
             return Ok(None);
         }
         match rest.array().map(u32::from_le_bytes) {
-            Some(VERSION) => {}
+            Some(FIRST_VERSION..=VERSION) => {}
             Some(other) => return Err(NoHeader::Version(other)),
             None => return Ok(None),
         }
@@ -189,37 +201,61 @@ impl Default for Frame {
 
 impl Frame {
     /// A definition: `number` stands for `name` from here on.
-    pub fn name(&mut self, number: u32, name: &str) {
-        self.begin(NAME);
+    pub fn name(&mut self, number: u32, name: Name<'_>) {
+        self.begin(name.currency.map_or(NAME, |_| PLAN));
         self.put(&number.to_le_bytes());
-        self.put(cut(name, LONGEST_NAME).as_bytes());
+        if let Some(currency) = name.currency {
+            let currency = cut(currency, LONGEST_CURRENCY);
+            self.put(&[u8::try_from(currency.len()).unwrap_or(0)]);
+            self.put(currency.as_bytes());
+        }
+        self.put(cut(name.text, LONGEST_NAME).as_bytes());
     }
 
     /// A record, with the numbers of its names in the order of [`names`].
-    pub fn record(&mut self, sequence: u64, record: &UsageRecord, names: [u32; NAMES_PER_RECORD]) {
-        self.begin(RECORD);
-        self.put(&sequence.to_le_bytes());
-        let at = record.at.millis();
-        // Signed to unsigned so that small numbers of either sign stay short.
-        self.varint(((at << 1) ^ (at >> 63)).cast_unsigned());
-        for number in names {
-            self.varint(number.into());
+    pub fn record(&mut self, sequence: u64, record: &UsageRecord, names: &[u32; NAMES_PER_RECORD]) {
+        let metered = record.units.named().next().is_some();
+        self.begin(if metered { METERED } else { RECORD });
+        self.fields(sequence, record, names);
+        if metered {
+            let meters = names.get(FIXED_NAMES..).unwrap_or_default();
+            self.meters(&record.units, meters);
         }
-        self.varint(record.price_version.into());
-        self.put(&[outcome_code(record.outcome)]);
-        self.varint(record.calls.into());
-        self.varint(record.units);
-        self.varint(record.money);
-        self.varint(record.request_bytes);
-        self.varint(record.response_bytes);
-        self.varint(record.cpu_nanos);
-        self.varint(record.micros);
         let stream = stream(record);
         // Most calls are none, and their records stay as they were.
         if stream != [0; 3] {
             for number in stream {
                 self.varint(number);
             }
+        }
+    }
+
+    /// What records of both kinds begin with.
+    fn fields(&mut self, sequence: u64, record: &UsageRecord, names: &[u32]) {
+        self.put(&sequence.to_le_bytes());
+        let at = record.at.millis();
+        // Signed to unsigned so that small numbers of either sign stay short.
+        self.varint(((at << 1) ^ (at >> 63)).cast_unsigned());
+        for number in names.iter().take(FIXED_NAMES) {
+            self.varint((*number).into());
+        }
+        self.varint(record.price_version.into());
+        self.put(&[outcome_code(record.outcome)]);
+        self.varint(record.calls.into());
+        self.varint(record.units.unnamed());
+        self.varint(record.money);
+        self.varint(record.request_bytes);
+        self.varint(record.response_bytes);
+        self.varint(record.cpu_nanos);
+        self.varint(record.micros);
+    }
+
+    /// How many names there are, and each with its amount.
+    fn meters(&mut self, units: &Meters, numbers: &[u32]) {
+        self.varint(u64::try_from(units.named().count()).unwrap_or(0));
+        for (number, (_, amount)) in numbers.iter().zip(units.named()) {
+            self.varint((*number).into());
+            self.varint(amount);
         }
     }
 
@@ -299,16 +335,45 @@ fn word(length: u16, kind: u8, crc: u32) -> u64 {
     u64::from(length) | u64::from(kind) << 16 | u64::from(MARK) << 24 | u64::from(crc) << 32
 }
 
+/// A name, as a record refers to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name<'n> {
+    /// The name.
+    pub text: &'n Arc<str>,
+    /// Of a plan: the currency of its prices.
+    pub currency: Option<&'n Arc<str>>,
+}
+
+impl<'n> Name<'n> {
+    fn plain(text: &'n Arc<str>) -> Self {
+        Self {
+            text,
+            currency: None,
+        }
+    }
+
+    /// The empty name. It is never defined, and has the number 0.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.currency.is_none()
+    }
+}
+
 /// The names of a record, in the order their numbers are written.
-pub fn names(record: &UsageRecord) -> [&Arc<str>; NAMES_PER_RECORD] {
-    [
+pub fn names(record: &UsageRecord) -> impl Iterator<Item = Name<'_>> {
+    let fixed = [
         &record.organisation,
         &record.project,
         &record.consumer,
         &record.api,
         &record.operation,
-        &record.plan,
-    ]
+    ];
+    let plan = Name {
+        text: &record.plan,
+        currency: Some(&record.currency).filter(|it| !it.is_empty()),
+    };
+    let meters = record.units.named().map(|(name, _)| Name::plain(name));
+    let fixed = fixed.into_iter().map(Name::plain);
+    fixed.chain([plan]).chain(meters)
 }
 
 fn stream(record: &UsageRecord) -> [u64; 3] {
@@ -319,11 +384,20 @@ fn stream(record: &UsageRecord) -> [u64; 3] {
     ]
 }
 
+/// What a number stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Defined {
+    /// The name.
+    pub text: Arc<str>,
+    /// Of a plan: the currency of its prices. Empty for none.
+    pub currency: Arc<str>,
+}
+
 /// What a frame says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
     /// A number and what it stands for.
-    Name(u32, Arc<str>),
+    Name(u32, Defined),
     /// A record and its sequence number.
     Record(u64, UsageRecord),
     /// No record has this number or a later one.
@@ -350,12 +424,7 @@ pub enum Frames {
 }
 
 /// Reads the frame at the beginning of `bytes`, which stand at `offset` of the segment. `name` finds defined names.
-pub fn read(
-    bytes: &[u8],
-    offset: u32,
-    seed: u32,
-    name: impl Fn(u32) -> Option<Arc<str>>,
-) -> Frames {
+pub fn read(bytes: &[u8], offset: u32, seed: u32, name: impl Fn(u32) -> Option<Defined>) -> Frames {
     let Some((word, rest)) = bytes.split_first_chunk::<WORD>() else {
         return Frames::Cut;
     };
@@ -379,7 +448,9 @@ pub fn read(
     }
     let entry = match kind {
         NAME => definition(body),
-        RECORD => record(body, name),
+        PLAN => plan(body),
+        RECORD => record(body, name, false),
+        METERED => record(body, name, true),
         CLOSING => body
             .as_array()
             .map(|next| Entry::Closing(u64::from_le_bytes(*next))),
@@ -392,17 +463,36 @@ pub fn read(
 fn definition(body: &[u8]) -> Option<Entry> {
     let (number, name) = body.split_first_chunk()?;
     let name = std::str::from_utf8(name).ok()?;
-    Some(Entry::Name(u32::from_le_bytes(*number), name.into()))
+    let defined = Defined {
+        text: name.into(),
+        currency: Arc::default(),
+    };
+    Some(Entry::Name(u32::from_le_bytes(*number), defined))
 }
 
-fn record(body: &[u8], name: impl Fn(u32) -> Option<Arc<str>>) -> Option<Entry> {
+fn plan(body: &[u8]) -> Option<Entry> {
+    let (number, rest) = body.split_first_chunk()?;
+    let (length, rest) = rest.split_first()?;
+    let (currency, name) = rest.split_at_checked(usize::from(*length))?;
+    let defined = Defined {
+        text: std::str::from_utf8(name).ok()?.into(),
+        currency: std::str::from_utf8(currency).ok()?.into(),
+    };
+    Some(Entry::Name(u32::from_le_bytes(*number), defined))
+}
+
+fn record(body: &[u8], name: impl Fn(u32) -> Option<Defined>, metered: bool) -> Option<Entry> {
     let mut rest = Rest(body);
     let sequence = u64::from_le_bytes(rest.array()?);
     let at = rest.varint()?;
     let at = (at >> 1).cast_signed() ^ -(at & 1).cast_signed();
     let mut named = || name(u32::try_from(rest.varint()?).ok()?);
-    let (organisation, project, consumer) = (named()?, named()?, named()?);
-    let (api, operation, plan) = (named()?, named()?, named()?);
+    let (organisation, project) = (named()?.text, named()?.text);
+    let (consumer, api, operation) = (named()?.text, named()?.text, named()?.text);
+    let Defined {
+        text: plan,
+        currency,
+    } = named()?;
     let mut record = UsageRecord {
         at: Timestamp::from_millis(at),
         organisation,
@@ -412,12 +502,13 @@ fn record(body: &[u8], name: impl Fn(u32) -> Option<Arc<str>>) -> Option<Entry> 
         operation,
         plan,
         price_version: u32::try_from(rest.varint()?).ok()?,
+        currency,
         outcome: {
             let [code] = rest.array()?;
             *UsageOutcome::ALL.get(usize::from(code))?
         },
         calls: u32::try_from(rest.varint()?).ok()?,
-        units: rest.varint()?,
+        units: rest.varint()?.into(),
         money: rest.varint()?,
         request_bytes: rest.varint()?,
         response_bytes: rest.varint()?,
@@ -427,12 +518,31 @@ fn record(body: &[u8], name: impl Fn(u32) -> Option<Arc<str>>) -> Option<Entry> 
         request_messages: 0,
         response_messages: 0,
     };
+    if metered {
+        meters(&mut rest, name, &mut record.units)?;
+    }
     if !rest.0.is_empty() {
         record.stream_seconds = rest.varint()?;
         record.request_messages = rest.varint()?;
         record.response_messages = rest.varint()?;
     }
     rest.0.is_empty().then_some(Entry::Record(sequence, record))
+}
+
+fn meters(
+    rest: &mut Rest<'_>,
+    name: impl Fn(u32) -> Option<Defined>,
+    units: &mut Meters,
+) -> Option<()> {
+    let count = usize::try_from(rest.varint()?).ok()?;
+    if count > Meters::MOST {
+        return None;
+    }
+    for _ in 0..count {
+        let name = name(u32::try_from(rest.varint()?).ok()?)?;
+        units.add(&name.text, rest.varint()?);
+    }
+    Some(())
 }
 
 /// Position in [`UsageOutcome::ALL`].

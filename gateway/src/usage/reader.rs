@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tollgate_proto::UsageRecord;
 
-use super::frame::{self, ALIGN, Entry, Frames, HEADER, Header, NoHeader, Place, WORD};
+use super::frame::{self, ALIGN, Defined, Entry, Frames, HEADER, Header, NoHeader, Place, WORD};
 
 /// Bytes read at once; more than the longest frame.
 const CHUNK: u64 = 128 * 1024;
@@ -23,7 +23,7 @@ const SHORTEST_DEFINITION: u64 = 16;
 pub struct Decoder {
     seed: u32,
     offset: u64,
-    names: Vec<Option<Arc<str>>>,
+    names: Vec<Option<Defined>>,
     /// The last place looked at was no frame.
     searching: bool,
     damaged: bool,
@@ -124,14 +124,14 @@ impl Decoder {
         ALIGN
     }
 
-    fn name(&self, number: u32) -> Option<Arc<str>> {
+    fn name(&self, number: u32) -> Option<Defined> {
         match usize::try_from(number).ok()?.checked_sub(1) {
-            None => Some(Arc::default()),
+            None => Some(Defined::default()),
             Some(position) => self.names.get(position)?.clone(),
         }
     }
 
-    fn define(&mut self, number: u32, name: Arc<str>) {
+    fn define(&mut self, number: u32, name: Defined) {
         let position = usize::try_from(number).unwrap_or(0).checked_sub(1);
         let plausible = u64::from(number) <= self.offset / SHORTEST_DEFINITION;
         let (Some(position), true) = (position, plausible) else {

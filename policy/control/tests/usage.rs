@@ -39,9 +39,10 @@ fn record(consumer: &str, operation: &str, units: u64) -> UsageRecord {
         operation: operation.into(),
         plan: "basic".into(),
         price_version: 1,
+        currency: "EUR".into(),
         outcome: UsageOutcome::Served,
         calls: 1,
-        units,
+        units: units.into(),
         money: 10,
         request_bytes: 100,
         response_bytes: 1000,
@@ -335,7 +336,7 @@ async fn sums_stop_at_the_largest_number_and_are_shown_nevertheless() {
     let world = World::new().await;
     let mut batch = numbered(RUN, 0, 4);
     for record in &mut batch.records {
-        record.units = u64::MAX;
+        record.units = u64::MAX.into();
         record.money = 1 << 62;
     }
     sent(&world, batch.clone()).await;
@@ -526,15 +527,15 @@ async fn usage_is_exported_as_csv_and_as_events_that_keep_their_ids() {
     let lines: Vec<&str> = csv.split("\r\n").collect();
     assert_eq!(
         lines[0],
-        "from,to,operation,records,calls,units,money,request_bytes,response_bytes,cpu_nanos,micros,stream_seconds,request_messages,response_messages"
+        "from,to,operation,records,calls,units,money,request_bytes,response_bytes,cpu_nanos,micros,stream_seconds,request_messages,response_messages,units_by_name,money_by_currency"
     );
     assert_eq!(
         lines[1],
-        format!("{from},,\"'-1+1\",2,2,3,20,200,2000,10000,600,0,0,0")
+        format!("{from},,\"'-1+1\",2,2,3,20,200,2000,10000,600,0,0,0,units=3,EUR=20")
     );
     assert_eq!(
         lines[2],
-        format!("{from},,\"'=cmd\",2,2,5,20,200,2000,10000,600,0,0,0")
+        format!("{from},,\"'=cmd\",2,2,5,20,200,2000,10000,600,0,0,0,units=5,EUR=20")
     );
     assert_eq!(lines.len(), 5, "{csv}");
     // Page by page, by the header.

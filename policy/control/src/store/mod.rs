@@ -201,6 +201,11 @@ impl Store {
                 "streams",
                 include_str!("../../migrations/0010_streams.sql"),
             ),
+            step(
+                11,
+                "meters",
+                include_str!("../../migrations/0011_meters.sql"),
+            ),
         ]);
         migrate(&self.path, self.pool.clone(), migrator).await
     }

@@ -15,6 +15,7 @@ pub(super) fn all() -> Vec<(&'static str, Vec<u8>)> {
     all.extend(quota());
     all.extend(rest());
     all.push(own_limits());
+    all.push(sample("UsageBatch metered", &metered_batch()));
     all
 }
 
@@ -512,10 +513,25 @@ pub(super) fn usage_batch() -> UsageBatch {
             stream_seconds: 0,
             request_messages: 0,
             response_messages: 0,
+            units_by_name: Vec::new(),
+            currency: String::new(),
         }],
         closing: true,
         node: "edge-1".into(),
     }
+}
+
+/// The same, of who tells cost units apart and says the currency.
+pub(super) fn metered_batch() -> UsageBatch {
+    let mut batch = usage_batch();
+    let record = &mut batch.records[0];
+    let meter = |name: &str, amount| UsageMeter {
+        name: name.into(),
+        amount,
+    };
+    record.units_by_name = vec![meter("pages", 3), meter("tokens", 8)];
+    record.currency = "EUR".into();
+    batch
 }
 
 pub(super) fn usage_receipt() -> UsageReceipt {
