@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use tollgate_proto::UsageRecord;
 
-use super::frame::{self, ALIGN, Defined, Entry, Frames, HEADER, Header, NoHeader, Place, WORD};
+use super::frame::{ALIGN, HEADER, Header, NoHeader, Place, WORD};
+use super::parse::{Defined, Entry, Frames, read};
 
 /// Bytes read at once; more than the longest frame.
 const CHUNK: u64 = 128 * 1024;
@@ -78,7 +79,7 @@ impl Decoder {
             let Ok(offset) = u32::try_from(self.offset) else {
                 return Next::End;
             };
-            let taken = match frame::read(rest, offset, self.seed, |number| self.name(number)) {
+            let taken = match read(rest, offset, self.seed, |number| self.name(number)) {
                 Frames::One(entry, size) => {
                     self.damaged |= self.searching;
                     self.searching = false;
