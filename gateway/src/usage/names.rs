@@ -144,7 +144,7 @@ mod tests {
         let mut names = Names::default();
         let (gold, none): (Arc<str>, Arc<str>) = ("gold".into(), "".into());
         let (euro, franc): (Arc<str>, Arc<str>) = ("EUR".into(), "CHF".into());
-        let mut priced = |text, currency| {
+        let mut priced = |text: &Arc<str>, currency: &Arc<str>| {
             names.number(Name {
                 text,
                 currency: Some(currency),
