@@ -153,6 +153,70 @@ fn what_no_limit_counts_is_billed_all_the_same() {
 }
 
 #[test]
+fn usage_tells_cost_units_by_name_and_money_by_currency() {
+    let service = Service::answering(|_, stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-tokens: 40\r\n\r\nok");
+        Then::Continue
+    });
+    let costs = "operations:\n  listBooks: { cost: { money: 0.40, pages: 3, tokens: { from: response_header, name: x-tokens, reserve: 1 } } }\n";
+    let apis = "    apis: { shop: all }\n";
+    let plans = shop::PLANS.replace(
+        apis,
+        &format!("{apis}    price: {{ version: 2, currency: CHF }}\n"),
+    );
+    let world = shop_with(&service, costs)
+        .file("plans.yaml", &plans)
+        .file("consumers.yaml", shop::CONSUMERS)
+        .start();
+    let key = world.key("desk");
+    assert_eq!(calls(&world, &key, 3), [200, 200, 200]);
+    let by_plan = ["usage", "--consumer", "desk", "--by", "plan,price_version"];
+    let row = || {
+        let rows: Value = world.cli(&[&by_plan[..], &["--json"]].concat()).json();
+        rows[0].clone()
+    };
+    eventually("it is stored", || row()["calls"] == 3);
+    let row = row();
+    assert_eq!(
+        row["units_by_name"],
+        json!({ "pages": 9, "tokens": 120 }),
+        "{row}"
+    );
+    assert_eq!(
+        row["money_by_currency"],
+        json!({ "CHF": 1_200_000 }),
+        "{row}"
+    );
+    assert_eq!(
+        (&row["plan"], &row["price_version"]),
+        (&json!("all"), &json!(2))
+    );
+    let ran = world.cli(&by_plan);
+    let table = ran.good();
+    assert!(table.contains("pages=9 tokens=120"), "{table}");
+    assert!(table.contains("1.20 CHF"), "{table}");
+    let ran = world.cli(&[&by_plan[..], &["--format", "csv"]].concat());
+    let csv = ran.good();
+    assert!(csv.contains(",pages=9 tokens=120,CHF=1200000"), "{csv}");
+    world
+        .cli(&["usage", "reconcile", "--admin", &world.admin.to_string()])
+        .good();
+    let own = world.get_with(&key, "/v1/.tollgate/usage");
+    let own: Value = serde_json::from_str(&own.text()).unwrap();
+    let own = &own["today"]["total"];
+    assert_eq!(
+        own["units_by_name"],
+        json!({ "pages": 9, "tokens": 120 }),
+        "{own}"
+    );
+    assert_eq!(
+        own["money_by_currency"],
+        json!({ "CHF": 1_200_000 }),
+        "{own}"
+    );
+}
+
+#[test]
 fn a_call_that_costs_more_than_a_limit_ever_holds_takes_nothing_from_it() {
     let service = Service::new();
     let costs =

@@ -521,7 +521,7 @@ fn filtered(world: &World, filters: &[&str]) -> Vec<String> {
 #[test]
 fn counters_are_shown_by_whose_they_are_what_they_count_and_their_window() {
     let service = Service::new();
-    let plans = plans(
+    let plans = shop::plans(
         "[{ name: minute, amount: 100, window: 1m }, { name: key, amount: 100, window: month, per: credential }, { name: one, amount: 100, window: 1d, per: project, scope: operation }]",
     );
     let more = "limits:\n  - { name: firm, amount: 100, window: 1d, per: organisation }\n";

@@ -3,7 +3,7 @@
 
 use crc32fast::Hasher;
 use libfuzzer_sys::fuzz_target;
-use tollgate_gateway::usage::frame::{Frame, HEADER, Header, Place, WORD, names};
+use tollgate_gateway::usage::frame::{Frame, HEADER, Header, NAMES_PER_RECORD, Place, WORD, names};
 use tollgate_gateway::usage::reader::{Decoder, Next};
 use tollgate_proto::{RunId, UsageRecord};
 
@@ -75,7 +75,7 @@ fn decode_in(segment: &[u8], piece: usize) -> Vec<(u64, UsageRecord)> {
 fn encode(sequence: u64, record: &UsageRecord) -> Vec<u8> {
     let mut segment = vec![0; HEADER];
     let mut frame = Frame::default();
-    let mut numbers = [0; 6];
+    let mut numbers = [0; NAMES_PER_RECORD];
     for ((number, name), next) in numbers.iter_mut().zip(names(record)).zip(1..) {
         if !name.is_empty() {
             *number = next;
@@ -83,7 +83,7 @@ fn encode(sequence: u64, record: &UsageRecord) -> Vec<u8> {
             append(&mut segment, &mut frame);
         }
     }
-    frame.record(sequence, record, numbers);
+    frame.record(sequence, record, &numbers);
     append(&mut segment, &mut frame);
     segment
 }

@@ -11,7 +11,9 @@ use tollgate_policy::access::{ApiAccess, Demand};
 use tollgate_policy::classify::Classifier;
 use tollgate_policy::openapi::{self, Description, SchemeKind};
 use tollgate_policy::quota::{Cost, Limit};
-use tollgate_policy::settings::{ApiConfig, Durability, FailureMode, Priority, Recheck};
+use tollgate_policy::settings::{
+    ApiConfig, Durability, FailureMode, Priority, Recheck, too_many_meters,
+};
 use tollgate_policy::{Finding, Place, Severity};
 
 use crate::apis::{MAX_BASE_SEGMENTS, base_segments};
@@ -149,6 +151,7 @@ impl Api {
         let mut findings = std::mem::take(&mut description.findings);
         findings.extend(unservable(&config, &description, &bases));
         findings.extend(unused_entries(&config, &description));
+        findings.extend(too_many_meters(&config, &description));
         // What is found before is also what later parts stumble over: it is told alone.
         let mut findings = only_warnings(findings)?;
         let (classifier, overlaps) = Classifier::compile(&description);

@@ -1,6 +1,7 @@
 //! The command line: one file per verb. Exit codes: 0 good, 1 findings or failure, 2 usage.
 
 mod admin;
+mod amounts;
 mod audit;
 mod backup;
 mod ca;

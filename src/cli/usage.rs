@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::admin;
+use super::amounts::told_apart;
 use super::control::{Control, segment};
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -169,7 +170,13 @@ fn list(control: &Control, asked: &Asked) -> anyhow::Result<ExitCode> {
                 ("REQUEST MESSAGES", "/request_messages"),
                 ("RESPONSE MESSAGES", "/response_messages"),
             ]);
-            control.print_list(control.list(&path)?, &columns)
+            let rows = control.list(&path)?;
+            let rows = if control.is_json() {
+                rows
+            } else {
+                told_apart(rows)
+            };
+            control.print_list(rows, &columns)
         }
     }
 }

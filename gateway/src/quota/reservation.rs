@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use tollgate_policy::access::RuleRef;
 use tollgate_policy::quota::cell::Taken;
 use tollgate_policy::quota::{CostSource, Metric};
+use tollgate_proto::Meters;
 
 use super::charges::{Charges, Settled, after, before};
 
@@ -64,10 +65,10 @@ pub(super) enum Paid {
 }
 
 /// What a call came to, for its usage record.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bill {
-    /// Cost units of all names.
-    pub units: u64,
+    /// Cost units by name.
+    pub units: Meters,
     /// Micro-units of the plan's currency.
     pub money: u64,
 }
@@ -140,11 +141,16 @@ impl Reservation {
         }
         for (cost, thought) in self.charges.billed.iter().zip(&self.thought) {
             let actual = after(cost, *thought, settled);
-            let sum = match cost.metric {
-                Metric::Money => &mut bill.money,
-                _ => &mut bill.units,
-            };
-            *sum = sum.saturating_add(actual);
+            match &cost.metric {
+                Metric::Units(name) => bill.units.add(name, actual),
+                Metric::Money => bill.money = bill.money.saturating_add(actual),
+                // Nothing else is billed by what it costs.
+                Metric::Calls
+                | Metric::Bytes
+                | Metric::Concurrent
+                | Metric::Messages
+                | Metric::StreamSeconds => {}
+            }
         }
         bill
     }

@@ -9,15 +9,18 @@
 //!
 //! The commit word is written last, so a frame is there or it is not. A body holds no reference to another record: sequence number and
 //! time are absolute, so one broken frame takes no other with it. Names are the exception: they are defined once and then referred to by
-//! number; no number is used twice in a segment, so a lost definition makes records unreadable and never somebody else's. The checksum
-//! also covers where the frame stands and is seeded with run, shard and index of the segment: bytes that were moved, or that somebody
+//! number; no number is used twice in a segment, so a lost definition makes records unreadable and never somebody else's. The name of a
+//! plan is defined together with the currency of its prices: another currency is another number, and a record that says in what it is
+//! billed is no longer for it. Cost units of one's own names stand in records of a kind of their own; all others are as short as ever.
+//! The checksum also covers where the frame stands and is seeded with run, shard and index of the segment: bytes that were moved, or that somebody
 //! wrote into a name, are no frame. Numbers are little-endian, or variable-length with 7 bits a byte (LEB128).
 
 use std::sync::Arc;
 
 use crc32fast::Hasher;
-use tollgate_policy::time::Timestamp;
-use tollgate_proto::{RunId, UsageOutcome, UsageRecord};
+use tollgate_proto::{Meters, RunId, UsageOutcome, UsageRecord};
+
+use super::parse::Rest;
 
 /// Bytes of a segment's header.
 pub const HEADER: usize = 256;
@@ -28,25 +31,35 @@ pub const ALIGN: usize = 8;
 /// Bytes of a commit word.
 pub const WORD: usize = 8;
 
-/// Longest body: a definition with the longest name.
-pub const LONGEST_BODY: usize = 4 + LONGEST_NAME;
+/// Longest body: a definition with the longest name and the longest currency.
+pub const LONGEST_BODY: usize = 5 + LONGEST_CURRENCY + LONGEST_NAME;
 
 /// Bytes of a name; what is longer is cut. Names come from files whose own limit lies far below.
 pub const LONGEST_NAME: usize = 1024;
+
+/// Bytes of a currency; what is longer is cut. Plans name theirs in three letters.
+const LONGEST_CURRENCY: usize = 15;
 
 /// Bytes of a node's name, so that it fits the header.
 pub const LONGEST_NODE: usize = HEADER - NODE_AT - 4;
 
 const NODE_AT: usize = 52;
 const MAGIC: &[u8; 8] = b"TGUSAGE\0";
-const VERSION: u32 = 1;
-const MARK: u8 = 0xA7;
-const NAME: u8 = 1;
-const RECORD: u8 = 2;
-const CLOSING: u8 = 3;
+/// From 2 on there are plans with currencies, and records with named meters. What was written before reads the same.
+const VERSION: u32 = 2;
+const FIRST_VERSION: u32 = 1;
+pub(super) const MARK: u8 = 0xA7;
+pub(super) const NAME: u8 = 1;
+pub(super) const RECORD: u8 = 2;
+pub(super) const CLOSING: u8 = 3;
+pub(super) const METERED: u8 = 4;
+pub(super) const PLAN: u8 = 5;
 
-/// Names a record refers to.
-pub const NAMES_PER_RECORD: usize = 6;
+/// Names every record refers to.
+const FIXED_NAMES: usize = 6;
+
+/// Names a record refers to at most.
+pub const NAMES_PER_RECORD: usize = FIXED_NAMES + Meters::MOST;
 
 /// Which segment this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +150,7 @@ impl Header {
             return Ok(None);
         }
         match rest.array().map(u32::from_le_bytes) {
-            Some(VERSION) => {}
+            Some(FIRST_VERSION..=VERSION) => {}
             Some(other) => return Err(NoHeader::Version(other)),
             None => return Ok(None),
         }
@@ -189,37 +202,61 @@ impl Default for Frame {
 
 impl Frame {
     /// A definition: `number` stands for `name` from here on.
-    pub fn name(&mut self, number: u32, name: &str) {
-        self.begin(NAME);
+    pub fn name(&mut self, number: u32, name: Name<'_>) {
+        self.begin(name.currency.map_or(NAME, |_| PLAN));
         self.put(&number.to_le_bytes());
-        self.put(cut(name, LONGEST_NAME).as_bytes());
+        if let Some(currency) = name.currency {
+            let currency = cut(currency, LONGEST_CURRENCY);
+            self.put(&[u8::try_from(currency.len()).unwrap_or(0)]);
+            self.put(currency.as_bytes());
+        }
+        self.put(cut(name.text, LONGEST_NAME).as_bytes());
     }
 
     /// A record, with the numbers of its names in the order of [`names`].
-    pub fn record(&mut self, sequence: u64, record: &UsageRecord, names: [u32; NAMES_PER_RECORD]) {
-        self.begin(RECORD);
-        self.put(&sequence.to_le_bytes());
-        let at = record.at.millis();
-        // Signed to unsigned so that small numbers of either sign stay short.
-        self.varint(((at << 1) ^ (at >> 63)).cast_unsigned());
-        for number in names {
-            self.varint(number.into());
+    pub fn record(&mut self, sequence: u64, record: &UsageRecord, names: &[u32; NAMES_PER_RECORD]) {
+        let metered = record.units.named().next().is_some();
+        self.begin(if metered { METERED } else { RECORD });
+        self.fields(sequence, record, names);
+        if metered {
+            let meters = names.get(FIXED_NAMES..).unwrap_or_default();
+            self.meters(&record.units, meters);
         }
-        self.varint(record.price_version.into());
-        self.put(&[outcome_code(record.outcome)]);
-        self.varint(record.calls.into());
-        self.varint(record.units);
-        self.varint(record.money);
-        self.varint(record.request_bytes);
-        self.varint(record.response_bytes);
-        self.varint(record.cpu_nanos);
-        self.varint(record.micros);
         let stream = stream(record);
         // Most calls are none, and their records stay as they were.
         if stream != [0; 3] {
             for number in stream {
                 self.varint(number);
             }
+        }
+    }
+
+    /// What records of both kinds begin with.
+    fn fields(&mut self, sequence: u64, record: &UsageRecord, names: &[u32]) {
+        self.put(&sequence.to_le_bytes());
+        let at = record.at.millis();
+        // Signed to unsigned so that small numbers of either sign stay short.
+        self.varint(((at << 1) ^ (at >> 63)).cast_unsigned());
+        for number in names.iter().take(FIXED_NAMES) {
+            self.varint((*number).into());
+        }
+        self.varint(record.price_version.into());
+        self.put(&[outcome_code(record.outcome)]);
+        self.varint(record.calls.into());
+        self.varint(record.units.unnamed());
+        self.varint(record.money);
+        self.varint(record.request_bytes);
+        self.varint(record.response_bytes);
+        self.varint(record.cpu_nanos);
+        self.varint(record.micros);
+    }
+
+    /// How many names there are, and each with its amount.
+    fn meters(&mut self, units: &Meters, numbers: &[u32]) {
+        self.varint(u64::try_from(units.named().count()).unwrap_or(0));
+        for (number, (_, amount)) in numbers.iter().zip(units.named()) {
+            self.varint((*number).into());
+            self.varint(amount);
         }
     }
 
@@ -289,7 +326,7 @@ fn low_byte(value: u64) -> u8 {
     byte
 }
 
-fn prefix(offset: u32, length: u16, kind: u8) -> [u8; WORD] {
+pub(super) fn prefix(offset: u32, length: u16, kind: u8) -> [u8; WORD] {
     let [a, b, c, d] = offset.to_le_bytes();
     let [e, f] = length.to_le_bytes();
     [a, b, c, d, e, f, kind, 0]
@@ -299,16 +336,45 @@ fn word(length: u16, kind: u8, crc: u32) -> u64 {
     u64::from(length) | u64::from(kind) << 16 | u64::from(MARK) << 24 | u64::from(crc) << 32
 }
 
+/// A name, as a record refers to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name<'n> {
+    /// The name.
+    pub text: &'n Arc<str>,
+    /// Of a plan: the currency of its prices.
+    pub currency: Option<&'n Arc<str>>,
+}
+
+impl<'n> Name<'n> {
+    fn plain(text: &'n Arc<str>) -> Self {
+        Self {
+            text,
+            currency: None,
+        }
+    }
+
+    /// The empty name. It is never defined, and has the number 0.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.currency.is_none()
+    }
+}
+
 /// The names of a record, in the order their numbers are written.
-pub fn names(record: &UsageRecord) -> [&Arc<str>; NAMES_PER_RECORD] {
-    [
+pub fn names(record: &UsageRecord) -> impl Iterator<Item = Name<'_>> {
+    let fixed = [
         &record.organisation,
         &record.project,
         &record.consumer,
         &record.api,
         &record.operation,
-        &record.plan,
-    ]
+    ];
+    let plan = Name {
+        text: &record.plan,
+        currency: Some(&record.currency).filter(|it| !it.is_empty()),
+    };
+    let meters = record.units.named().map(|(name, _)| Name::plain(name));
+    let fixed = fixed.into_iter().map(Name::plain);
+    fixed.chain([plan]).chain(meters)
 }
 
 fn stream(record: &UsageRecord) -> [u64; 3] {
@@ -319,122 +385,6 @@ fn stream(record: &UsageRecord) -> [u64; 3] {
     ]
 }
 
-/// What a frame says.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Entry {
-    /// A number and what it stands for.
-    Name(u32, Arc<str>),
-    /// A record and its sequence number.
-    Record(u64, UsageRecord),
-    /// No record has this number or a later one.
-    Closing(u64),
-    /// It verifies, and refers to a name whose definition is lost, or says what this version does not know.
-    Unreadable,
-}
-
-/// What stands at a place.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "taken apart at once, never kept; a box would cost an allocation a record"
-)]
-pub enum Frames {
-    /// A frame that verifies, and the bytes it takes.
-    One(Entry, usize),
-    /// What might be one, and goes on beyond the end of these bytes.
-    Cut,
-    /// No commit word.
-    Blank,
-    /// A commit word that does not fit what follows.
-    Broken,
-}
-
-/// Reads the frame at the beginning of `bytes`, which stand at `offset` of the segment. `name` finds defined names.
-pub fn read(
-    bytes: &[u8],
-    offset: u32,
-    seed: u32,
-    name: impl Fn(u32) -> Option<Arc<str>>,
-) -> Frames {
-    let Some((word, rest)) = bytes.split_first_chunk::<WORD>() else {
-        return Frames::Cut;
-    };
-    let [low, high, kind, mark, crc @ ..] = *word;
-    if *word == [0; WORD] {
-        return Frames::Blank;
-    }
-    let length = u16::from_le_bytes([low, high]);
-    let taken = usize::from(length);
-    if mark != MARK || taken > LONGEST_BODY {
-        return Frames::Broken;
-    }
-    let Some(body) = rest.get(..taken) else {
-        return Frames::Cut;
-    };
-    let mut hasher = Hasher::new_with_initial(seed);
-    hasher.update(&prefix(offset, length, kind));
-    hasher.update(body);
-    if hasher.finalize() != u32::from_le_bytes(crc) {
-        return Frames::Broken;
-    }
-    let entry = match kind {
-        NAME => definition(body),
-        RECORD => record(body, name),
-        CLOSING => body
-            .as_array()
-            .map(|next| Entry::Closing(u64::from_le_bytes(*next))),
-        _ => None,
-    };
-    let size = (WORD + taken).next_multiple_of(ALIGN);
-    Frames::One(entry.unwrap_or(Entry::Unreadable), size)
-}
-
-fn definition(body: &[u8]) -> Option<Entry> {
-    let (number, name) = body.split_first_chunk()?;
-    let name = std::str::from_utf8(name).ok()?;
-    Some(Entry::Name(u32::from_le_bytes(*number), name.into()))
-}
-
-fn record(body: &[u8], name: impl Fn(u32) -> Option<Arc<str>>) -> Option<Entry> {
-    let mut rest = Rest(body);
-    let sequence = u64::from_le_bytes(rest.array()?);
-    let at = rest.varint()?;
-    let at = (at >> 1).cast_signed() ^ -(at & 1).cast_signed();
-    let mut named = || name(u32::try_from(rest.varint()?).ok()?);
-    let (organisation, project, consumer) = (named()?, named()?, named()?);
-    let (api, operation, plan) = (named()?, named()?, named()?);
-    let mut record = UsageRecord {
-        at: Timestamp::from_millis(at),
-        organisation,
-        project,
-        consumer,
-        api,
-        operation,
-        plan,
-        price_version: u32::try_from(rest.varint()?).ok()?,
-        outcome: {
-            let [code] = rest.array()?;
-            *UsageOutcome::ALL.get(usize::from(code))?
-        },
-        calls: u32::try_from(rest.varint()?).ok()?,
-        units: rest.varint()?,
-        money: rest.varint()?,
-        request_bytes: rest.varint()?,
-        response_bytes: rest.varint()?,
-        cpu_nanos: rest.varint()?,
-        micros: rest.varint()?,
-        stream_seconds: 0,
-        request_messages: 0,
-        response_messages: 0,
-    };
-    if !rest.0.is_empty() {
-        record.stream_seconds = rest.varint()?;
-        record.request_messages = rest.varint()?;
-        record.response_messages = rest.varint()?;
-    }
-    rest.0.is_empty().then_some(Entry::Record(sequence, record))
-}
-
 /// Position in [`UsageOutcome::ALL`].
 fn outcome_code(outcome: UsageOutcome) -> u8 {
     match outcome {
@@ -443,33 +393,5 @@ fn outcome_code(outcome: UsageOutcome) -> u8 {
         UsageOutcome::ServerError => 2,
         UsageOutcome::Failed => 3,
         UsageOutcome::Aborted => 4,
-    }
-}
-
-/// What is left to read.
-struct Rest<'a>(&'a [u8]);
-
-impl Rest<'_> {
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*taken)
-    }
-
-    fn varint(&mut self) -> Option<u64> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let [byte] = self.array()?;
-            let bits = u64::from(byte & 0x7F);
-            // The tenth byte has room for one bit.
-            if shift == 63 && bits > 1 {
-                return None;
-            }
-            value |= bits << shift;
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::frame::{HEADER, LONGEST_BODY, WORD};
+use super::frame::{HEADER, LONGEST_BODY, NAMES_PER_RECORD, WORD};
 
 /// Smallest segment: a record whose six names are all new and of the greatest length fits several times.
 const SMALLEST_SEGMENT: u64 = 64 * 1024;
@@ -68,4 +68,7 @@ impl UsageLimits {
     }
 }
 
-const _: () = assert!(SMALLEST_SEGMENT > (HEADER + 8 * (WORD + LONGEST_BODY)) as u64 * 2);
+/// All definitions of a record, the record itself and the closing.
+const _: () = assert!(
+    SMALLEST_SEGMENT > (HEADER + (NAMES_PER_RECORD + 2) * (WORD + LONGEST_BODY)) as u64 * 2
+);

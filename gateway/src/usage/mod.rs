@@ -16,6 +16,7 @@ mod keeper;
 mod limits;
 mod map;
 mod names;
+pub mod parse;
 pub mod reader;
 mod run;
 mod segment;

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use tollgate_proto::UsageRecord;
 
-use super::frame::{self, ALIGN, Entry, Frames, HEADER, Header, NoHeader, Place, WORD};
+use super::frame::{ALIGN, HEADER, Header, NoHeader, Place, WORD};
+use super::parse::{Defined, Entry, Frames, read};
 
 /// Bytes read at once; more than the longest frame.
 const CHUNK: u64 = 128 * 1024;
@@ -23,7 +24,7 @@ const SHORTEST_DEFINITION: u64 = 16;
 pub struct Decoder {
     seed: u32,
     offset: u64,
-    names: Vec<Option<Arc<str>>>,
+    names: Vec<Option<Defined>>,
     /// The last place looked at was no frame.
     searching: bool,
     damaged: bool,
@@ -31,6 +32,7 @@ pub struct Decoder {
 
 /// What comes next.
 #[derive(Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are records")]
 pub enum Next {
     /// A record and its number.
     Record(u64, UsageRecord),
@@ -78,7 +80,7 @@ impl Decoder {
             let Ok(offset) = u32::try_from(self.offset) else {
                 return Next::End;
             };
-            let taken = match frame::read(rest, offset, self.seed, |number| self.name(number)) {
+            let taken = match read(rest, offset, self.seed, |number| self.name(number)) {
                 Frames::One(entry, size) => {
                     self.damaged |= self.searching;
                     self.searching = false;
@@ -124,14 +126,14 @@ impl Decoder {
         ALIGN
     }
 
-    fn name(&self, number: u32) -> Option<Arc<str>> {
+    fn name(&self, number: u32) -> Option<Defined> {
         match usize::try_from(number).ok()?.checked_sub(1) {
-            None => Some(Arc::default()),
+            None => Some(Defined::default()),
             Some(position) => self.names.get(position)?.clone(),
         }
     }
 
-    fn define(&mut self, number: u32, name: Arc<str>) {
+    fn define(&mut self, number: u32, name: Defined) {
         let position = usize::try_from(number).unwrap_or(0).checked_sub(1);
         let plausible = u64::from(number) <= self.offset / SHORTEST_DEFINITION;
         let (Some(position), true) = (position, plausible) else {

@@ -20,11 +20,11 @@ use proptest::test_runner::{Config, TestRunner};
 use tokio::sync::watch;
 use tollgate_policy::time::Timestamp;
 use tollgate_proto::{
-    Answer, ControlClient, ControlServer, Question, RunId, UsageBatch, UsageOutcome, UsageReceipt,
-    UsageRecord,
+    Answer, ControlClient, ControlServer, Meters, Question, RunId, UsageBatch, UsageOutcome,
+    UsageReceipt, UsageRecord,
 };
 
-use super::frame::{HEADER, Place};
+use super::frame::{self, Frame, HEADER, NAMES_PER_RECORD, Place, names};
 use super::reader::{Cursor, Decoder, Next};
 use super::segment::parse_name;
 use super::*;
@@ -51,9 +51,10 @@ fn record(n: u64) -> UsageRecord {
         operation: format!("operation{}", n % 5).into(),
         plan: if n.is_multiple_of(3) { "" } else { "gold" }.into(),
         price_version: u32::try_from(n % 4).unwrap(),
+        currency: ["EUR", "CHF", ""][usize::try_from(n / 2 % 3).unwrap()].into(),
         outcome: UsageOutcome::ALL[usize::try_from(n % 5).unwrap()],
         calls: 1,
-        units: n.wrapping_mul(0x9E37_79B9_7F4A_7C15),
+        units: units(n),
         money: n,
         request_bytes: n * 100,
         response_bytes: u64::MAX - n,
@@ -64,6 +65,21 @@ fn record(n: u64) -> UsageRecord {
         request_messages: if n.is_multiple_of(8) { n * 2 } else { 0 },
         response_messages: if n.is_multiple_of(8) { n * 3 } else { 0 },
     }
+}
+
+/// Those of most records have no name, those of some have several.
+fn units(n: u64) -> Meters {
+    let mut units = Meters::default();
+    match n % 4 {
+        0 => {}
+        1 | 2 => units.add_unnamed(n.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+        _ => {
+            for meter in 0..n % 7 {
+                units.add(&format!("meter{meter}").into(), n + meter);
+            }
+        }
+    }
+    units
 }
 
 /// What an intake does, and what it may do wrong.
@@ -562,6 +578,207 @@ fn runner() -> TestRunner {
     })
 }
 
+/// A segment of these records, each with names of its own, its header left blank.
+fn frames(place: Place, records: &[UsageRecord]) -> Vec<u8> {
+    let mut bytes = vec![0; HEADER];
+    let mut next = 1;
+    for (sequence, record) in (0..).zip(records) {
+        let mut numbers = [0; NAMES_PER_RECORD];
+        for (number, name) in numbers.iter_mut().zip(names(record)) {
+            if name.is_empty() {
+                continue;
+            }
+            let mut frame = Frame::default();
+            frame.name(next, name);
+            put(&mut bytes, place, &mut frame);
+            (*number, next) = (next, next + 1);
+        }
+        let mut frame = Frame::default();
+        frame.record(sequence, record, &numbers);
+        put(&mut bytes, place, &mut frame);
+    }
+    bytes
+}
+
+fn put(bytes: &mut Vec<u8>, place: Place, frame: &mut Frame) {
+    let offset = u32::try_from(bytes.len()).unwrap();
+    bytes.extend(frame.word(offset, place.seed()).to_le_bytes());
+    bytes.extend(frame.body());
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+}
+
+const PLACE: Place = Place {
+    run: RunId(7),
+    shard: 1,
+    index: 2,
+};
+
+#[test]
+fn any_meters_and_currency_are_read_as_they_were_written() {
+    let name = prop::sample::select(vec!["units", "tokens", "pages", "a/b", "gold"]);
+    let meters = prop::collection::vec((name, any::<u64>()), 0..24);
+    let many = prop::collection::vec(any::<u64>(), 0..24);
+    let currency = prop::sample::select(vec!["", "EUR", "CHF"]);
+    let parts = (meters, many, currency, any::<u64>(), 0..4u64);
+    runner()
+        .run(&parts, |(meters, many, currency, money, n)| {
+            let mut units = Meters::default();
+            for (name, amount) in meters {
+                units.add(&name.into(), amount);
+            }
+            for (n, amount) in many.into_iter().enumerate() {
+                units.add(&format!("{}{n}", "m".repeat(60)).into(), amount);
+            }
+            let record = UsageRecord {
+                units,
+                money,
+                currency: currency.into(),
+                ..record(n)
+            };
+            let bytes = frames(PLACE, std::slice::from_ref(&record));
+            prop_assert_eq!(decode(PLACE, &bytes), (vec![(0, record)], false));
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn names_cost_only_those_who_have_them() {
+    let size = |record: &UsageRecord, count: u32| {
+        let mut frame = Frame::default();
+        let mut numbers = [0; NAMES_PER_RECORD];
+        for (number, n) in numbers.iter_mut().zip(1..count) {
+            *number = n;
+        }
+        frame.record(7, record, &numbers);
+        frame.body().len()
+    };
+    let with = |units: Meters| UsageRecord { units, ..record(1) };
+    let mut two = Meters::from(0);
+    two.add(&"tokens".into(), 5);
+    let one = with(two.clone());
+    two.add(&"pages".into(), 6);
+    // As many bytes as before there were names: see `a_segment_of_the_first_version_is_read_with_units_of_no_name`.
+    let bare = size(&with(Meters::default()), 7);
+    assert_eq!(size(&with(Meters::from(5)), 7), bare);
+    assert_eq!(size(&one, 8), bare + 3);
+    assert_eq!(size(&with(two), 9), bare + 5);
+    // In what money is costs nothing beyond the name of the plan.
+    let priced = UsageRecord {
+        currency: "EUR".into(),
+        ..with(Meters::default())
+    };
+    assert_eq!(size(&priced, 7), bare);
+}
+
+/// Bytes as the first version wrote them: names, a record of no stream, one of a stream, and the end.
+#[test]
+fn a_segment_of_the_first_version_is_read_with_units_of_no_name() {
+    let mut bytes = vec![0; HEADER];
+    let frame = |bytes: &mut Vec<u8>, kind: u8, body: &[u8]| {
+        let length = u16::try_from(body.len()).unwrap();
+        let mut hasher = crc32fast::Hasher::new_with_initial(PLACE.seed());
+        hasher.update(&u32::try_from(bytes.len()).unwrap().to_le_bytes());
+        hasher.update(&length.to_le_bytes());
+        hasher.update(&[kind, 0]);
+        hasher.update(body);
+        bytes.extend(length.to_le_bytes());
+        bytes.extend([kind, 0xA7]);
+        bytes.extend(hasher.finalize().to_le_bytes());
+        bytes.extend(body);
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+    };
+    for (number, name) in [(1u32, "acme"), (2, "web"), (3, "shop"), (4, "gold")] {
+        let body = [&number.to_le_bytes(), name.as_bytes()].concat();
+        frame(&mut bytes, 1, &body);
+    }
+    // Sequence; time 64 ms; names; price version, outcome, calls; units 300, money 9, bytes, time.
+    let mut body = vec![
+        0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x01, 1, 2, 3, 2, 1, 4, 3, 0, 1,
+    ];
+    body.extend([0xAC, 0x02, 9, 5, 6, 7, 8]);
+    frame(&mut bytes, 2, &body);
+    body[0] = 1;
+    body.extend([10, 11, 12]);
+    frame(&mut bytes, 2, &body);
+    frame(&mut bytes, 3, &2u64.to_le_bytes());
+    let (found, damaged) = decode(PLACE, &bytes);
+    let record = |stream: [u64; 3]| UsageRecord {
+        at: Timestamp::from_millis(64),
+        organisation: "acme".into(),
+        project: "web".into(),
+        consumer: "shop".into(),
+        api: "web".into(),
+        operation: "acme".into(),
+        plan: "gold".into(),
+        price_version: 3,
+        currency: "".into(),
+        outcome: UsageOutcome::Served,
+        calls: 1,
+        units: Meters::from(300),
+        money: 9,
+        request_bytes: 5,
+        response_bytes: 6,
+        cpu_nanos: 7,
+        micros: 8,
+        stream_seconds: stream[0],
+        request_messages: stream[1],
+        response_messages: stream[2],
+    };
+    assert_eq!(found, [(0, record([0; 3])), (1, record([10, 11, 12]))]);
+    assert!(!damaged);
+    // What has no name and no currency is written as it was, to the byte.
+    let mut again = Frame::default();
+    again.record(1, &record([10, 11, 12]), &numbers([1, 2, 3, 2, 1, 4]));
+    assert_eq!(again.body(), body);
+    let header = frame::Header {
+        node: "edge-1".into(),
+        place: PLACE,
+        first: 5,
+    };
+    for (version, read) in [(0u8, false), (1, true), (2, true), (3, false)] {
+        let mut bytes = header.encode();
+        bytes[8] = version;
+        let crc = crc32fast::hash(&bytes[..HEADER - 4]);
+        bytes[HEADER - 4..].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(frame::Header::decode(&bytes).is_ok(), read, "{version}");
+    }
+}
+
+fn numbers(fixed: [u32; 6]) -> [u32; NAMES_PER_RECORD] {
+    let mut numbers = [0; NAMES_PER_RECORD];
+    numbers[..6].copy_from_slice(&fixed);
+    numbers
+}
+
+#[test]
+fn a_metered_record_that_promises_more_than_there_is_is_none() {
+    let mut units = Meters::default();
+    units.add(&"tokens".into(), 5);
+    let metered = UsageRecord { units, ..record(1) };
+    let mut whole = Frame::default();
+    whole.record(0, &metered, &numbers([0; 6]));
+    let body = whole.body().to_vec();
+    // The count of names stands before number and amount of the one there is.
+    let count = body.len() - 3;
+    assert_eq!(body[count], 1);
+    for wrong in [0, 2, 17, 0x7F] {
+        let mut body = body.clone();
+        body[count] = wrong;
+        let mut bytes = vec![0; HEADER];
+        let mut hasher = crc32fast::Hasher::new_with_initial(PLACE.seed());
+        let length = u16::try_from(body.len()).unwrap().to_le_bytes();
+        hasher.update(&u32::try_from(HEADER).unwrap().to_le_bytes());
+        hasher.update(&[length[0], length[1], 4, 0]);
+        hasher.update(&body);
+        bytes.extend([length[0], length[1], 4, 0xA7]);
+        bytes.extend(hasher.finalize().to_le_bytes());
+        bytes.extend(&body);
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        assert_eq!(decode(PLACE, &bytes), (Vec::new(), true), "{wrong}");
+    }
+}
+
 #[test]
 fn cut_anywhere_a_segment_loses_its_tail_only() {
     let (place, bytes) = image();
@@ -593,8 +810,8 @@ fn flipped_bits_and_lost_pages_cost_what_they_hit_and_nothing_is_made_up() {
     let (place, bytes) = image();
     let flips = prop::collection::vec((0..bytes.len(), 0..8u8), 1..20);
     let holes = prop::collection::vec((0..bytes.len(), 1..600usize), 0..3);
-    // Definitions stand in the first kilobyte or two; without one, its records cannot be read.
-    let defined = HEADER + 2048;
+    // Definitions stand in the first kilobytes; without one, its records cannot be read.
+    let defined = HEADER + 4096;
     runner()
         .run(&(flips, holes), |(flips, holes)| {
             let mut wrong = bytes.clone();
@@ -767,7 +984,7 @@ fn speed() {
     let shard = journal.shard(0).unwrap();
     let records: Vec<_> = (0..512)
         .map(|n| UsageRecord {
-            units: n % 100,
+            units: (n % 100).into(),
             money: n * 13,
             response_bytes: n * 211,
             request_bytes: n * 3,
@@ -786,6 +1003,7 @@ fn speed() {
             api: one(&record.api),
             operation: one(&record.operation),
             plan: one(&record.plan),
+            currency: one(&record.currency),
             ..record
         })
         .collect();

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tollgate_proto::UsageRecord;
 
 use super::Shared;
-use super::frame::{Frame, HEADER, Header, Place, WORD, names};
+use super::frame::{Frame, HEADER, Header, NAMES_PER_RECORD, Place, WORD, names};
 use super::limits::OnFull;
 use super::map::Pen;
 use super::names::{Names, Number};
@@ -329,7 +329,7 @@ impl ShardWriter {
 impl Active {
     /// Definitions of names that are new here, then the record. `false`: it does not fit.
     fn put_record(&mut self, record: &UsageRecord) -> bool {
-        let mut numbers = [0; 6];
+        let mut numbers = [0; NAMES_PER_RECORD];
         for (number, name) in numbers.iter_mut().zip(names(record)) {
             *number = match self.names.number(name) {
                 Number::Known(number) => number,
@@ -344,7 +344,7 @@ impl Active {
                 }
             };
         }
-        self.frame.record(self.next, record, numbers);
+        self.frame.record(self.next, record, &numbers);
         self.put_frame()
     }
 

@@ -303,9 +303,9 @@ async fn overview(control: &Control, consumer: &str) -> Answer {
 async fn own_usage(control: &Control, consumer: &str, api: &str, limits: &[Counter]) -> Answer {
     let read = async {
         let store = control.store()?;
-        let mut connection = store.read().await?;
-        let mut shown = usage::own(&mut connection, consumer, api, now()).await?;
-        drop(connection);
+        let mut snapshot = store.snapshot().await?;
+        let mut shown = usage::own(&mut snapshot, consumer, api, now()).await?;
+        drop(snapshot);
         let quota = quota::own(&control.inner.quota, limits, now()).await?;
         put(&mut shown, "quota", quota);
         Ok::<_, Refusal>(shown)

@@ -10,6 +10,7 @@ mod world;
 
 use std::time::SystemTime;
 
+use serde_json::json;
 use tollgate_proto::reports::usage_reports_client::UsageReportsClient;
 use tollgate_proto::reports::{Outcome, Record, ReportRequest};
 use tonic::metadata::MetadataValue;
@@ -29,6 +30,9 @@ fn entry() -> Record {
         api: "jobs".into(),
         operation: "render".into(),
         units: 7,
+        units_by_name: [("pages".to_owned(), 2)].into(),
+        money: 3,
+        currency: "CHF".into(),
         ..Record::default()
     }
 }
@@ -72,8 +76,10 @@ async fn what_is_reported_twice_counts_once_and_what_is_skipped_is_missing() {
     let row = &shown["items"][0];
     assert_eq!(
         (row["units"].as_u64(), row["calls"].as_u64()),
-        (Some(28), Some(3))
+        (Some(36), Some(3))
     );
+    assert_eq!(row["units_by_name"], json!({ "pages": 8, "units": 28 }));
+    assert_eq!(row["money_by_currency"], json!({ "CHF": 12 }));
     let (_, gaps) = world.get("/v1/usage/gaps").await;
     assert_eq!(gaps["items"][0]["node"], "service:renderer", "{gaps}");
 }

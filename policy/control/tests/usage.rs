@@ -19,7 +19,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tollgate_control::UsageSettings;
 use tollgate_policy::time::Timestamp;
 use tollgate_proto::{
-    Answer, ControlClient, Question, RunId, UsageBatch, UsageOutcome, UsageRecord,
+    Answer, ControlClient, Meters, Question, RunId, UsageBatch, UsageOutcome, UsageRecord,
 };
 use world::{DEADLINE, World, files};
 
@@ -39,9 +39,10 @@ fn record(consumer: &str, operation: &str, units: u64) -> UsageRecord {
         operation: operation.into(),
         plan: "basic".into(),
         price_version: 1,
+        currency: "EUR".into(),
         outcome: UsageOutcome::Served,
         calls: 1,
-        units,
+        units: units.into(),
         money: 10,
         request_bytes: 100,
         response_bytes: 1000,
@@ -160,6 +161,135 @@ async fn a_batch_that_comes_twice_counts_once() {
         assert_eq!(sent(&world, batch).await, 1);
     }
     assert_eq!(sums(&world).await.0, 18);
+    assert_balanced(&world).await;
+}
+
+/// Cost units as they are named here.
+fn meters(named: &[(&str, u64)]) -> Meters {
+    let mut meters = Meters::default();
+    for (name, amount) in named {
+        meters.add(&Arc::from(*name), *amount);
+    }
+    meters
+}
+
+/// Records of which number `n` has `n` tokens, every other `n` units without a name as well, and the last is billed in francs.
+fn metered(run: RunId, first: u64, count: u64) -> UsageBatch {
+    let mut batch = numbered(run, first, count);
+    for (n, record) in (first..).zip(&mut batch.records) {
+        record.units = meters(&[("tokens", n), ("units", n * (n % 2)), ("pages", 1)]);
+        record.currency = if n == 9 { "CHF" } else { "EUR" }.into();
+    }
+    batch
+}
+
+#[tokio::test]
+async fn each_name_of_cost_units_and_each_currency_counts_once_and_apart() {
+    let world = World::new().await;
+    assert_eq!(sent(&world, metered(RUN, 0, 6)).await, 6);
+    assert_eq!(sent(&world, metered(RUN, 0, 6)).await, 6);
+    assert_eq!(sent(&world, metered(RUN, 4, 6)).await, 10);
+    let shown = total(&world).await;
+    assert_eq!(
+        shown["units_by_name"],
+        json!({ "pages": 10, "tokens": 45, "units": 25 })
+    );
+    assert_eq!(shown["money_by_currency"], json!({ "CHF": 10, "EUR": 90 }));
+    assert_eq!(
+        (&shown["units"], &shown["money"]),
+        (&json!(80), &json!(100))
+    );
+    // By whatever it is grouped and however it is paged, the parts make up the whole.
+    for query in [
+        "?group_by=operation,consumer",
+        "?granularity=day&group_by=outcome,plan",
+    ] {
+        let mut parts: [u64; 4] = [0; 4];
+        let mut next = String::new();
+        loop {
+            let after = format!("/v1/usage{query}&limit=2&after={}", escaped(&next));
+            let path = if next.is_empty() {
+                format!("/v1/usage{query}&limit=2")
+            } else {
+                after
+            };
+            let (_, page) = world.get(&path).await;
+            for row in page["items"].as_array().unwrap() {
+                let units = &row["units_by_name"];
+                let by = [&units["tokens"], &units["units"], &units["pages"]];
+                let by = by.into_iter().chain([&row["money_by_currency"]["CHF"]]);
+                for (part, value) in parts.iter_mut().zip(by) {
+                    *part += value.as_u64().unwrap_or_default();
+                }
+            }
+            match page["next"].as_str() {
+                Some(more) => next = more.to_owned(),
+                None => break,
+            }
+        }
+        assert_eq!(parts, [45, 25, 10, 10], "{query}");
+    }
+    let (_, csv) = world.text("/v1/usage?group_by=plan&format=csv").await;
+    assert!(
+        csv.contains(",pages=10 tokens=45 units=25,CHF=10 EUR=90\r\n"),
+        "{csv}"
+    );
+    // What is dropped is dropped with its names.
+    let later = now().plus(Duration::from_secs(900 * 86_400));
+    world.control.purge_usage(later).await.unwrap();
+    let mut other = open(world.state.path()).await;
+    let left: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM usage_amounts")
+        .fetch_one(&mut other)
+        .await
+        .unwrap();
+    assert_eq!(left, 0);
+    assert_balanced(&world).await;
+}
+
+#[tokio::test]
+async fn names_of_a_batch_that_was_not_stored_are_not_remembered() {
+    let world = World::new().await;
+    let mut other = open(world.state.path()).await;
+    let full = "CREATE TRIGGER full BEFORE INSERT ON usage_amounts
+         BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END";
+    sqlx::query(full).execute(&mut other).await.unwrap();
+    assert!(offer(&world.client, metered(RUN, 0, 3)).await.is_err());
+    assert_eq!(sums(&world).await, (0, 0), "nothing of it is kept");
+    sqlx::query("DROP TRIGGER full")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    assert_eq!(sent(&world, metered(RUN, 0, 3)).await, 3);
+    let shown = total(&world).await["units_by_name"].clone();
+    assert_eq!(shown, json!({ "pages": 3, "tokens": 3, "units": 1 }));
+}
+
+/// As a store of an earlier version is: without the tables for names, with rows in the others.
+#[tokio::test]
+async fn what_was_stored_before_there_were_names_is_shown_without_them() {
+    let world = World::new().await;
+    sent(&world, numbered(RUN, 0, 4)).await;
+    let mut other = open(world.state.path()).await;
+    for statement in [
+        "DROP TABLE usage_amounts",
+        "DROP TABLE usage_meters",
+        "DELETE FROM _sqlx_migrations WHERE version >= 12",
+    ] {
+        sqlx::query(statement).execute(&mut other).await.unwrap();
+    }
+    drop(other);
+    let world = world.restart().await;
+    let shown = total(&world).await;
+    assert_eq!(shown["units_by_name"], json!({ "units": 6 }));
+    assert_eq!(shown["money_by_currency"], json!({ "XXX": 40 }));
+    // The sender goes on where it was, and now it tells names.
+    assert_eq!(sent(&world, metered(RUN, 2, 4)).await, 6);
+    let shown = total(&world).await;
+    assert_eq!(
+        shown["units_by_name"],
+        json!({ "pages": 2, "tokens": 9, "units": 11 })
+    );
+    assert_eq!(shown["money_by_currency"], json!({ "EUR": 20, "XXX": 40 }));
     assert_balanced(&world).await;
 }
 
@@ -335,7 +465,7 @@ async fn sums_stop_at_the_largest_number_and_are_shown_nevertheless() {
     let world = World::new().await;
     let mut batch = numbered(RUN, 0, 4);
     for record in &mut batch.records {
-        record.units = u64::MAX;
+        record.units = u64::MAX.into();
         record.money = 1 << 62;
     }
     sent(&world, batch.clone()).await;
@@ -526,15 +656,15 @@ async fn usage_is_exported_as_csv_and_as_events_that_keep_their_ids() {
     let lines: Vec<&str> = csv.split("\r\n").collect();
     assert_eq!(
         lines[0],
-        "from,to,operation,records,calls,units,money,request_bytes,response_bytes,cpu_nanos,micros,stream_seconds,request_messages,response_messages"
+        "from,to,operation,records,calls,units,money,request_bytes,response_bytes,cpu_nanos,micros,stream_seconds,request_messages,response_messages,units_by_name,money_by_currency"
     );
     assert_eq!(
         lines[1],
-        format!("{from},,\"'-1+1\",2,2,3,20,200,2000,10000,600,0,0,0")
+        format!("{from},,\"'-1+1\",2,2,3,20,200,2000,10000,600,0,0,0,units=3,EUR=20")
     );
     assert_eq!(
         lines[2],
-        format!("{from},,\"'=cmd\",2,2,5,20,200,2000,10000,600,0,0,0")
+        format!("{from},,\"'=cmd\",2,2,5,20,200,2000,10000,600,0,0,0,units=5,EUR=20")
     );
     assert_eq!(lines.len(), 5, "{csv}");
     // Page by page, by the header.
@@ -612,6 +742,23 @@ async fn a_service_reports_with_its_own_numbers_and_may_repeat_itself() {
     assert_eq!(gaps(&world).await, [(3, 4, true)]);
     let (_, senders) = world.get("/v1/usage/senders?node=service:renderer").await;
     assert_eq!(senders["items"][0]["next"], 6);
+    // Names of cost units, and money of a currency, or of one that nobody says.
+    let mut named = entry.clone();
+    named["units_by_name"] = json!({ "pages": 2, "a/b.c": 3 });
+    named["money"] = 5.into();
+    named["currency"] = "CHF".into();
+    let mut unsaid = entry.clone();
+    unsaid["money"] = 4.into();
+    let (status, shown) = world
+        .post("/v1/usage/records", report(3, vec![named, unsaid]))
+        .await;
+    assert_eq!(status, 200, "{shown}");
+    let shown = total(&world).await;
+    assert_eq!(
+        shown["units_by_name"],
+        json!({ "a/b.c": 3, "pages": 2, "units": 42 })
+    );
+    assert_eq!(shown["money_by_currency"], json!({ "CHF": 5, "XXX": 4 }));
     // One that is gone from the directory is named in full.
     let mut gone = entry.clone();
     gone["consumer"] = "gone".into();
@@ -656,6 +803,8 @@ async fn reports_have_limits() {
         broken[member] = value;
         with("records", json!([broken]))
     };
+    let many = (0..17).map(|n| (format!("meter{n}"), json!(1))).collect();
+    let many = Value::Object(many);
     for (report, expected) in [
         (with("records", json!(vec![entry.clone(); 501])), 422),
         (with("records", json!(vec![entry.clone(); 900])), 413),
@@ -672,6 +821,11 @@ async fn reports_have_limits() {
         (broken("plan", json!("Gold")), 422),
         (broken("outcome", json!("fine")), 422),
         (broken("units", json!(-1)), 400),
+        (broken("units_by_name", json!({ "a b": 1 })), 422),
+        (broken("units_by_name", json!({ "money": 1 })), 422),
+        (broken("units_by_name", json!({ "": 1 })), 422),
+        (broken("units_by_name", many), 422),
+        (broken("currency", json!("euro")), 422),
     ] {
         let (status, shown) = world.post("/v1/usage/records", report.clone()).await;
         assert_eq!(status, expected, "{shown}");
@@ -689,6 +843,7 @@ async fn a_consumer_sees_its_own_usage_and_no_other() {
     let yesterday = today.minus(Duration::from_secs(60));
     batch.records[0].at = yesterday;
     batch.records[3].api = "other".into();
+    batch.records[6].units = meters(&[("tokens", 2), ("units", 4)]);
     sent(&world, batch).await;
     let question = Question::OwnUsage {
         consumer: "shop".into(),
@@ -700,6 +855,11 @@ async fn a_consumer_sees_its_own_usage_and_no_other() {
     };
     // Of the shop's records 0, 3 and 6, one was yesterday and one elsewhere.
     assert_eq!(shown["today"]["total"]["units"], 6, "{shown}");
+    let named = &shown["today"]["total"];
+    assert_eq!(named["units_by_name"], json!({ "tokens": 2, "units": 4 }));
+    assert_eq!(named["money_by_currency"], json!({ "EUR": 10 }));
+    let operation = &shown["today"]["operations"][0];
+    assert_eq!(operation["units_by_name"], named["units_by_name"]);
     assert_eq!(shown["today"]["operations"][0]["operation"], "list");
     let first = now().to_string()[8..10] == *"01";
     let expected = if first { 1 } else { 2 };

@@ -5,6 +5,7 @@
 
 pub mod bundles;
 pub mod convert;
+pub mod meters;
 pub mod reports;
 pub mod stream;
 pub mod usage;
@@ -20,6 +21,7 @@ use tollgate_policy::directory::{Caller, CredentialRef, Revoked};
 use tollgate_policy::quota::CounterKey;
 use tollgate_policy::time::Timestamp;
 
+pub use meters::Meters;
 pub use tollgate_policy::quota::{Counter, HolderId, LeaseAsk, LeaseGrant};
 pub use usage::{RunId, UsageBatch, UsageOutcome, UsageReceipt, UsageRecord};
 

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use tollgate_policy::time::Timestamp;
 
+use crate::Meters;
+
 /// One life of a process that writes records; random, never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunId(pub u128);
@@ -55,13 +57,15 @@ pub struct UsageRecord {
     pub plan: Arc<str>,
     /// The plan's price version; 0 for none.
     pub price_version: u32,
+    /// Currency of the plan's prices (ISO 4217), as it was when the call was made; empty where nobody said it.
+    pub currency: Arc<str>,
     /// How it ended.
     pub outcome: UsageOutcome,
     /// Calls: 1 for a call that reached the service, 0 for one that is not charged.
     pub calls: u32,
-    /// Cost units of all names together.
-    pub units: u64,
-    /// Micro-units of the plan's currency.
+    /// Cost units by name.
+    pub units: Meters,
+    /// Micro-units of the currency.
     pub money: u64,
     /// Bytes of request body.
     pub request_bytes: u64,

@@ -13,7 +13,7 @@ use super::reference::Spot;
 use super::{clip, text_of};
 use crate::directory::Defined;
 use crate::quota::{
-    Cost, CostSource, Counts, Limit, Metric, OnUnavailable, Scope, Subject, Window,
+    Cost, CostSource, Counts, LONGEST_METER, Limit, Metric, OnUnavailable, Scope, Subject, Window,
 };
 use crate::source::{Entry, Node};
 
@@ -71,7 +71,7 @@ fn limit(spot: Spot<'_>, metrics: &HashSet<&str>, finder: &mut Finder) -> Option
         return None;
     };
     let name = name(&written);
-    if name.is_empty() || metric.is_empty() || metric.len() > LONGEST_NAME {
+    if name.is_empty() || !is_metric(&metric) {
         let what = format!(
             "limit `{}` has no name or no metric we can count",
             clip(&written)
@@ -153,6 +153,12 @@ fn window(unit: &str) -> Option<Window> {
     Some(Window::Span(Duration::from_secs(seconds)))
 }
 
+/// What can be told apart wherever usage is shown, and is short enough to be kept with it.
+fn is_metric(name: &str) -> bool {
+    let shown = |byte: u8| byte.is_ascii_graphic() && byte != b'=';
+    (1..=LONGEST_METER).contains(&name.len()) && name.bytes().all(shown)
+}
+
 /// A limit's name in our letters.
 fn name(written: &str) -> String {
     let fit = |c: char| match c.to_ascii_lowercase() {
@@ -199,6 +205,13 @@ fn cost(quota: Spot<'_>, entry: &Entry, finder: &mut Finder) -> Option<Cost> {
         );
         let remedy = "write one; until then calls cost nothing in it";
         finder.warn(spot.place(), CODE, what, remedy);
+    }
+    if !is_metric(&entry.key) {
+        let what = format!("`{}` is no metric we can count", clip(&entry.key));
+        let remedy =
+            "write letters, digits and `-_./`, at most 63; until then calls cost nothing in it";
+        finder.warn(spot.place(), CODE, what, remedy);
+        return None;
     }
     Some(Cost {
         metric: Metric::Units((&*entry.key).into()),

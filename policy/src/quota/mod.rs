@@ -69,6 +69,18 @@ pub enum Counts {
     Tried,
 }
 
+/// The name of cost units whose publisher chose none.
+pub const UNNAMED_METER: &str = "units";
+
+/// Names of cost units, beside [`UNNAMED_METER`], that one call may cost something in.
+pub const METERS_PER_CALL: usize = 16;
+
+/// Names of cost units that all operations of an API may cost something in.
+pub const METERS_PER_API: usize = 64;
+
+/// Bytes of a name of cost units.
+pub const LONGEST_METER: usize = 63;
+
 /// What is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Metric {

@@ -7,6 +7,7 @@ use super::api_file::read_with_places;
 use super::directory_file::read_with_mentions;
 use super::limit_check::{self, Charge};
 use super::mention::{self, Named};
+use super::meter_check::too_many_meters;
 use super::override_check;
 use super::{
     ApiConfig, HostPattern, ProcessConfig, SecurityMode, plain_file, read_process, reader,
@@ -244,6 +245,7 @@ fn api(
     found.append(&mut placed.warnings);
     found.extend(mention::own(&placed, &named, &description));
     found.extend(limit_check::own(&placed.config, &description));
+    found.extend(too_many_meters(&placed.config, &description));
     found.sort_by(|one, other| order(one).cmp(&order(other)));
     report.findings.append(&mut found);
     let config = placed.config;
@@ -268,6 +270,9 @@ fn alone(path: &Path, report: &mut Report) {
             report
                 .findings
                 .extend(limit_check::own(&config, &description));
+            report
+                .findings
+                .extend(too_many_meters(&config, &description));
         }
         Err(finding) => report.findings.push(finding),
     }

@@ -9,13 +9,10 @@ use super::decode::{Text, nearest};
 use super::names;
 use super::reader::Reader;
 use super::value::{self, Wrong};
-use crate::quota::{Cost, CostSource, Metric};
+use crate::quota::{Cost, CostSource, Metric, UNNAMED_METER};
 
 /// Metrics a call costs something in.
 const MAX_COSTS: usize = 16;
-
-/// The cost units that have no name of their own.
-const UNITS: &str = "units";
 
 /// A number of cost units, or the cost by metric.
 #[derive(Debug, Deserialize)]
@@ -44,7 +41,7 @@ pub(super) struct WrittenSource {
 pub(super) fn costs(reader: &mut Reader, field: &str, written: &WrittenCosts) -> Vec<Cost> {
     let by_metric = match written {
         WrittenCosts::Text(units) => {
-            let metric = Metric::named(UNITS);
+            let metric = Metric::named(UNNAMED_METER);
             return fixed(reader, field, metric, units).into_iter().collect();
         }
         WrittenCosts::Map(by_metric) => by_metric,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Algorithm;
 use super::value::Wrong;
-use crate::quota::Metric;
+use crate::quota::{LONGEST_METER, Metric};
 
 /// The name of an object: `[a-z0-9-]`, at most 63 bytes.
 pub(super) fn object(text: &str) -> Result<Arc<str>, Wrong> {
@@ -140,7 +140,7 @@ pub(super) fn certificate_pattern(text: &str) -> Result<Arc<str>, Wrong> {
 /// What is counted: one of the metrics we know, or the name of cost units.
 pub(super) fn metric(text: &str) -> Result<Metric, Wrong> {
     let fit = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
-    if (1..=63).contains(&text.len()) && text.bytes().all(fit) {
+    if (1..=LONGEST_METER).contains(&text.len()) && text.bytes().all(fit) {
         return Ok(Metric::named(text));
     }
     Err(Wrong::new(

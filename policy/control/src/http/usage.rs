@@ -1,11 +1,13 @@
 //! Usage: what was used, who reported it, what is missing; and services without an API reporting theirs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tollgate_policy::quota::Metric;
 use tollgate_policy::time::Timestamp;
-use tollgate_proto::{RunId, UsageBatch, UsageOutcome, UsageRecord};
+use tollgate_proto::{Meters, RunId, UsageBatch, UsageOutcome, UsageRecord};
 
 use super::call::{Call, Reply, new_name as name, text, time};
 use super::problem::Problem;
@@ -15,7 +17,7 @@ use crate::index::Index;
 use crate::refusal::Refusal;
 use crate::usage::{
     DIMENSIONS, Filter, GapRow, Query, SenderRow, Step, UsageRow, balance, cloud_events, csv,
-    month_of,
+    is_currency, month_of,
 };
 
 /// Parameters of [`list`], besides those of every list.
@@ -73,11 +75,14 @@ pub(super) struct NewRecord {
     pub(super) plan: String,
     #[serde(default)]
     pub(super) price_version: u32,
+    pub(super) currency: Option<String>,
     pub(super) outcome: Option<String>,
     #[serde(default = "one")]
     pub(super) calls: u32,
     #[serde(default)]
     pub(super) units: u64,
+    #[serde(default)]
+    pub(super) units_by_name: BTreeMap<String, u64>,
     #[serde(default)]
     pub(super) money: u64,
     #[serde(default)]
@@ -118,7 +123,7 @@ pub(super) async fn list(control: &Control, call: &Call) -> Result<Reply, Proble
     };
     let query = query(control, call, format, page.limit_number(), now())?;
     let store = control.store()?;
-    let rows = query.rows(&mut *store.read().await?).await?;
+    let rows = query.rows(&mut *store.snapshot().await?).await?;
     let last = rows.last().map(|row| Value::Array(row.place()).to_string());
     if format == Format::Json {
         let items = rows.iter().map(UsageRow::shown).collect();
@@ -395,9 +400,10 @@ impl NewRecord {
                 false => name("plan", &self.plan)?,
             },
             price_version: self.price_version,
+            currency: currency(self.currency.as_deref())?,
             outcome: outcome(self.outcome.as_deref())?,
             calls: self.calls,
-            units: self.units,
+            units: units(self.units, &self.units_by_name)?,
             money: self.money,
             request_bytes: self.request_bytes,
             response_bytes: self.response_bytes,
@@ -407,6 +413,37 @@ impl NewRecord {
             request_messages: self.request_messages,
             response_messages: self.response_messages,
         })
+    }
+}
+
+/// Those without a name of their own, and those that have one.
+fn units(unnamed: u64, named: &BTreeMap<String, u64>) -> Result<Meters, Refusal> {
+    let fits = |name: &str| {
+        let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+        (1..=Meters::LONGEST_NAME).contains(&name.len())
+            && name.bytes().all(safe)
+            && matches!(Metric::named(name), Metric::Units(_))
+    };
+    if named.len() > Meters::MOST || !named.keys().all(|name| fits(name)) {
+        let why = format!(
+            "at most {} names of cost units: letters, digits and `-_./`, at most {}; money, calls and bytes have members of their own",
+            Meters::MOST,
+            Meters::LONGEST_NAME
+        );
+        return Err(Refusal::invalid("units_by_name", why));
+    }
+    let mut meters = Meters::from(unnamed);
+    for (name, amount) in named {
+        meters.add(&Arc::from(name.as_str()), *amount);
+    }
+    Ok(meters)
+}
+
+fn currency(code: Option<&str>) -> Result<Arc<str>, Refusal> {
+    match code {
+        None => Ok(Arc::default()),
+        Some(code) if is_currency(code) => Ok(Arc::from(code)),
+        Some(_) => Err(Refusal::invalid("currency", "three capital letters: EUR")),
     }
 }
 

@@ -206,6 +206,11 @@ impl Store {
                 "overrides",
                 include_str!("../../migrations/0011_overrides.sql"),
             ),
+            step(
+                12,
+                "meters",
+                include_str!("../../migrations/0012_meters.sql"),
+            ),
         ]);
         migrate(&self.path, self.pool.clone(), migrator).await
     }

@@ -2,12 +2,17 @@
 
 use serde_json::{Map, Value, json};
 
+use super::named::NAMED;
 use super::query::{Query, UsageRow};
 use super::totals::{DIMENSIONS, METRICS};
 
-/// Rows as CSV, with a header.
+/// Rows as CSV, with a header. Columns that are new come last.
 pub(crate) fn csv(query: &Query, rows: &[UsageRow]) -> String {
-    let head = ["from", "to"].iter().chain(&query.by).chain(&METRICS);
+    let head = ["from", "to"]
+        .iter()
+        .chain(&query.by)
+        .chain(&METRICS)
+        .chain(&NAMED);
     let mut text = line(head.map(|name| (*name).to_owned()));
     for row in rows {
         let to = row.to.map(|to| to.to_string()).unwrap_or_default();
@@ -17,7 +22,8 @@ pub(crate) fn csv(query: &Query, rows: &[UsageRow]) -> String {
             None => value.to_string(),
         });
         let totals = row.totals.iter().map(ToString::to_string);
-        text.push_str(&line(times.chain(values).chain(totals)));
+        let named = row.named.cells();
+        text.push_str(&line(times.chain(values).chain(totals).chain(named)));
     }
     text
 }

@@ -136,19 +136,26 @@ async fn purge_totals(control: &Control, step: Step, before: Timestamp) -> Resul
         let Some(last) = rows.last() else {
             return Ok(dropped);
         };
-        let gone = sqlx::query(
+        let end: (i64, i64) = (last.try_get("bucket")?, last.try_get("key_id")?);
+        let mut gone = 0;
+        // A total goes with what it comes to by name, and counts once.
+        for statement in [
+            "DELETE FROM usage_amounts WHERE step = $1 AND (bucket, key_id) <= ($2, $3)",
             "DELETE FROM usage_totals WHERE step = $1 AND (bucket, key_id) <= ($2, $3)",
-        )
-        .bind(step.seconds())
-        .bind(last.try_get::<i64, _>("bucket")?)
-        .bind(last.try_get::<i64, _>("key_id")?)
-        .execute(turn.on())
-        .await?;
+        ] {
+            let done = sqlx::query(statement)
+                .bind(step.seconds())
+                .bind(end.0)
+                .bind(end.1)
+                .execute(turn.on())
+                .await?;
+            gone = done.rows_affected();
+        }
         if step == Step::Day {
             remember(turn.on(), PURGED, sum(&rows, "records")?).await?;
         }
         turn.commit().await?;
-        dropped += gone.rows_affected();
+        dropped += gone;
     }
 }
 

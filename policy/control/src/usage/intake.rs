@@ -77,7 +77,7 @@ async fn store(
         let mut added = 0;
         for fresh in taken.fresh {
             let records = batch.records.get(fresh).unwrap_or_default();
-            tally.add(records);
+            tally.add(records, |plan, version| control.currency(plan, version));
             added += records.len();
         }
         let known = batch.records.len().saturating_sub(added);

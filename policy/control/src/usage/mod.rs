@@ -1,13 +1,15 @@
 //! Usage: what data planes and other services say was served, taken in exactly once, added up, kept and shown.
 //!
 //! Promises: a receipt is sent after what it speaks of was committed; what comes twice changes nothing; what never came is a named
-//! range and an alarm. Not here: prices (totals carry units and the version of the price), and the quota that is left.
+//! range and an alarm. Not here: prices (totals carry units by name, money by currency, and the version of the price), and the quota
+//! that is left.
 
 mod balance;
 mod export;
 mod housekeeping;
 mod intake;
 mod ledger;
+mod named;
 mod own;
 mod page;
 mod query;
@@ -15,6 +17,7 @@ mod sender;
 mod totals;
 mod write;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -35,7 +38,7 @@ pub(crate) use intake::intake;
 pub(crate) use ledger::{GapRow, SenderRow};
 pub(crate) use own::{month_of, own};
 pub(crate) use query::{Filter, Query, UsageRow};
-pub(crate) use totals::{DIMENSIONS, Step};
+pub(crate) use totals::{DIMENSIONS, Step, is_currency};
 
 /// Batches that may wait to be stored; more are refused, and come again.
 const QUEUE: usize = 32;
@@ -218,6 +221,13 @@ impl Control {
     pub async fn report_incomplete_usage(&self, now: Timestamp) -> Result<u64, StoreError> {
         let reported = housekeeping::report(self, now).await;
         reported.map_err(|refusal| StoreError::Strange(refusal.to_string()))
+    }
+
+    /// The currency of a plan's prices, if this is their version now. What it was in an earlier one is not known any more.
+    fn currency(&self, plan: &str, version: u32) -> Option<Arc<str>> {
+        let index = self.inner.index.read();
+        let price = &index.plans.get(plan)?.price;
+        (price.version == version).then(|| Arc::clone(&price.currency))
     }
 
     /// Begins to write what neither the directory nor the audit log tells of. Others wait until it is committed or dropped.

@@ -1,11 +1,13 @@
 //! Totals, as they are asked for: of a period, by bucket or altogether, of some, grouped.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 use sqlx::{QueryBuilder, Row as _};
 use tollgate_policy::time::Timestamp;
 
+use super::named::Named;
 use super::totals::{METRICS, PRICE_VERSION, Step, Totals};
 use crate::store::{Connection, Database, Row, StoreError, number};
 
@@ -50,6 +52,8 @@ pub(crate) struct UsageRow {
     /// What it is of, in the order of [`Query::by`].
     pub(crate) of: Vec<(&'static str, Value)>,
     pub(crate) totals: Totals,
+    /// What of the totals has which name.
+    pub(crate) named: Named,
 }
 
 impl UsageRow {
@@ -72,6 +76,7 @@ impl UsageRow {
         for (metric, total) in METRICS.iter().zip(self.totals) {
             shown.insert((*metric).to_owned(), total.into());
         }
+        self.named.show(&mut shown);
         Value::Object(shown)
     }
 }
@@ -96,7 +101,7 @@ impl Query {
         numbers.len() == after.len() && after.iter().zip(&numbers).all(fits)
     }
 
-    /// The rows.
+    /// The rows, read in two steps: `on` has to be of one state of the store.
     pub(crate) async fn rows(&self, on: &mut Connection) -> Result<Vec<UsageRow>, StoreError> {
         let columns = self.columns();
         if columns.is_empty() && self.after.is_some() {
@@ -104,18 +109,68 @@ impl Query {
             return Ok(Vec::new());
         }
         let mut statement = self.statement(&columns);
-        let rows = statement.build().fetch_all(on).await?;
-        rows.iter().map(|row| self.row(row)).collect()
+        let found = statement.build().fetch_all(&mut *on).await?;
+        let rows = found.iter().map(|row| self.row(row));
+        let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
+        let Some(last) = rows.last().map(UsageRow::place) else {
+            return Ok(rows);
+        };
+        let mut amounts = self.amounts(on, &columns, &last).await?;
+        for row in &mut rows {
+            let named = amounts.remove(&text(&row.place()));
+            row.named = named.unwrap_or_default().complete(&row.totals);
+        }
+        Ok(rows)
+    }
+
+    /// What has a name, of the rows up to `last`, by their places.
+    async fn amounts(
+        &self,
+        on: &mut Connection,
+        columns: &[String],
+        last: &[Value],
+    ) -> Result<HashMap<String, Named>, StoreError> {
+        let mut groups = columns.to_vec();
+        let mut statement = self.selected(
+            &groups,
+            &format!("{} FROM {}", Named::columns(), Named::TABLES),
+        );
+        if !columns.is_empty() {
+            compare(&mut statement, columns, "<=", last);
+        }
+        groups.extend(["m.kind".to_owned(), "m.name".to_owned()]);
+        statement.push(format!(" GROUP BY {}", groups.join(", ")));
+        let mut found: HashMap<String, Named> = HashMap::new();
+        for row in &statement.build().fetch_all(on).await? {
+            let bucket = self.bucketed.then(|| row.try_get::<i64, _>("bucket"));
+            let bucket = bucket.transpose()?.map(|bucket| json!(bucket));
+            let values = self.of(row)?.into_iter().map(|(_, value)| value);
+            let place: Vec<Value> = bucket.into_iter().chain(values).collect();
+            found.entry(text(&place)).or_default().read(row)?;
+        }
+        Ok(found)
     }
 
     fn statement(&self, columns: &[String]) -> QueryBuilder<Database> {
+        let tables = "usage_totals t JOIN usage_keys k ON k.id = t.key_id";
+        let mut statement = self.selected(columns, &format!("{} FROM {tables}", sums()));
+        if !columns.is_empty() {
+            let listed = columns.join(", ");
+            statement.push(format!(" GROUP BY {listed} ORDER BY {listed} LIMIT "));
+            statement.push_bind(i64::from(self.limit));
+        }
+        statement
+    }
+
+    /// Selects columns and `what`, of what is asked for and was not seen.
+    fn selected(&self, columns: &[String], what: &str) -> QueryBuilder<Database> {
         let mut head = "SELECT ".to_owned();
         for column in columns {
             // Writing to a string cannot fail.
             let _ = write!(head, "{column}, ");
         }
-        head.push_str(&sums());
-        head.push_str(" FROM usage_totals t JOIN usage_keys k ON k.id = t.key_id WHERE t.step = ");
+        head.push_str(what);
+        head.push_str(" WHERE t.step = ");
         let mut statement = QueryBuilder::<Database>::new(head);
         statement.push_bind(self.step.seconds());
         statement
@@ -132,27 +187,14 @@ impl Query {
                 _ => statement.push_bind(filter.value.clone()),
             };
         }
-        if columns.is_empty() {
-            return statement;
+        if let Some(after) = self.after.as_ref().filter(|_| !columns.is_empty()) {
+            compare(&mut statement, columns, ">", after);
         }
-        let listed = columns.join(", ");
-        if let Some(after) = &self.after {
-            statement.push(format!(" AND ({listed}) > ("));
-            let mut values = statement.separated(", ");
-            for value in after {
-                match value.as_i64() {
-                    Some(number) => values.push_bind(number),
-                    None => values.push_bind(value.as_str().unwrap_or_default().to_owned()),
-                };
-            }
-            statement.push(")");
-        }
-        statement.push(format!(" GROUP BY {listed} ORDER BY {listed} LIMIT "));
-        statement.push_bind(i64::from(self.limit));
         statement
     }
 
-    fn row(&self, row: &Row) -> Result<UsageRow, StoreError> {
+    /// What a row is of.
+    fn of(&self, row: &Row) -> Result<Vec<(&'static str, Value)>, StoreError> {
         let mut of = Vec::with_capacity(self.by.len());
         for dimension in &self.by {
             let value = match *dimension {
@@ -161,6 +203,10 @@ impl Query {
             };
             of.push((*dimension, value));
         }
+        Ok(of)
+    }
+
+    fn row(&self, row: &Row) -> Result<UsageRow, StoreError> {
         let (mut from, mut to) = (self.from, self.to);
         if self.bucketed {
             let bucket: i64 = row.try_get("bucket")?;
@@ -173,30 +219,62 @@ impl Query {
             from,
             to,
             bucketed: self.bucketed,
-            of,
+            of: self.of(row)?,
             totals: read_sums(row)?,
+            named: Named::default(),
         })
     }
 }
 
-/// The sums of all metrics, each in two columns.
-pub(super) fn sums() -> String {
-    let halves = METRICS.iter().map(|metric| {
-        format!(
-            "CAST(COALESCE(SUM(t.{metric} / {HALF}), 0) AS BIGINT) AS {metric}_high, \
-             CAST(COALESCE(SUM(t.{metric} % {HALF}), 0) AS BIGINT) AS {metric}_low"
-        )
-    });
-    halves.collect::<Vec<_>>().join(", ")
+/// Rows before or after a place.
+fn compare(
+    statement: &mut QueryBuilder<Database>,
+    columns: &[String],
+    comparison: &str,
+    place: &[Value],
+) {
+    statement.push(format!(" AND ({}) {comparison} (", columns.join(", ")));
+    let mut values = statement.separated(", ");
+    for value in place {
+        match value.as_i64() {
+            Some(number) => values.push_bind(number),
+            None => values.push_bind(value.as_str().unwrap_or_default().to_owned()),
+        };
+    }
+    statement.push(")");
 }
 
-/// Reads what [`sums`] selected. A sum beyond the largest number is that.
+/// A place, to find what belongs there.
+fn text(place: &[Value]) -> String {
+    let values: Vec<String> = place.iter().map(ToString::to_string).collect();
+    values.join(",")
+}
+
+/// The sums of all metrics, each in two columns.
+pub(super) fn sums() -> String {
+    METRICS.map(sum_of).join(", ")
+}
+
+/// The sum of a column, in two.
+pub(super) fn sum_of(column: &str) -> String {
+    format!(
+        "CAST(COALESCE(SUM(t.{column} / {HALF}), 0) AS BIGINT) AS {column}_high, \
+         CAST(COALESCE(SUM(t.{column} % {HALF}), 0) AS BIGINT) AS {column}_low"
+    )
+}
+
+/// Reads what [`sums`] selected.
 pub(super) fn read_sums(row: &Row) -> Result<Totals, StoreError> {
     let mut totals = Totals::default();
     for (total, metric) in totals.iter_mut().zip(METRICS) {
-        let half = |name: &str| number::<u64>(row, &format!("{metric}_{name}"));
-        let whole = u128::from(half("high")?) * u128::from(HALF.unsigned_abs());
-        *total = u64::try_from(whole + u128::from(half("low")?)).unwrap_or(u64::MAX);
+        *total = read_sum(row, metric)?;
     }
     Ok(totals)
+}
+
+/// Reads what [`sum_of`] selected. A sum beyond the largest number is that.
+pub(super) fn read_sum(row: &Row, column: &str) -> Result<u64, StoreError> {
+    let half = |name: &str| number::<u64>(row, &format!("{column}_{name}"));
+    let whole = u128::from(half("high")?) * u128::from(HALF.unsigned_abs());
+    Ok(u64::try_from(whole + u128::from(half("low")?)).unwrap_or(u64::MAX))
 }

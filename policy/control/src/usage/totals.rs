@@ -37,6 +37,11 @@ pub(crate) const METRICS: [&str; 11] = [
     "response_messages",
 ];
 
+/// Place of `units` in [`METRICS`]: of all names together.
+pub(crate) const UNITS: usize = 2;
+/// Place of `money` in [`METRICS`]: of all currencies together.
+pub(crate) const MONEY: usize = 3;
+
 /// One sum for each of [`METRICS`].
 pub(crate) type Totals = [u64; METRICS.len()];
 
@@ -109,26 +114,97 @@ impl Key {
     }
 }
 
+/// What is added up by name beside [`METRICS`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Meter {
+    /// Cost units of this name.
+    Units(Arc<str>),
+    /// Money of this currency.
+    Money(Arc<str>),
+}
+
+impl Meter {
+    /// The kind of cost units, as it is stored.
+    pub(crate) const UNITS: &str = "units";
+    /// The kind of money, as it is stored.
+    pub(crate) const MONEY: &str = "money";
+
+    /// Kind and name, as they are stored.
+    pub(crate) fn stored(&self) -> (&'static str, &str) {
+        match self {
+            Self::Units(name) => (Self::UNITS, name),
+            Self::Money(currency) => (Self::MONEY, currency),
+        }
+    }
+}
+
+/// What records came to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sums {
+    pub(crate) totals: Totals,
+    /// What of it has a name.
+    pub(crate) amounts: BTreeMap<Meter, u64>,
+}
+
+impl Sums {
+    /// Adds all of another.
+    pub(crate) fn add(&mut self, more: &Self) {
+        add(&mut self.totals, &more.totals);
+        for (meter, amount) in &more.amounts {
+            self.meter(meter.clone(), *amount);
+        }
+    }
+
+    fn record(&mut self, record: &UsageRecord, currency: Option<Arc<str>>) {
+        add(&mut self.totals, &sums(record));
+        for (name, amount) in record.units.named() {
+            self.meter(Meter::Units(Arc::clone(name)), amount);
+        }
+        if let Some(currency) = currency {
+            self.meter(Meter::Money(currency), record.money);
+        }
+    }
+
+    fn meter(&mut self, meter: Meter, amount: u64) {
+        let sum = self.amounts.entry(meter).or_default();
+        *sum = sum.saturating_add(amount);
+    }
+}
+
 /// Records added up in memory, by key and minute, on their way to the store.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    sums: HashMap<Key, BTreeMap<i64, Totals>>,
+    sums: HashMap<Key, BTreeMap<i64, Sums>>,
 }
 
 impl Tally {
-    /// Adds records.
-    pub(crate) fn add(&mut self, records: &[UsageRecord]) {
+    /// Adds records. `currency` tells that of a plan's prices in a version, for records that do not say it.
+    pub(crate) fn add(
+        &mut self,
+        records: &[UsageRecord],
+        currency: impl Fn(&str, u32) -> Option<Arc<str>>,
+    ) {
         for record in records {
             let minute = Step::Minute.bucket(record.at).millis();
             let minutes = self.sums.entry(Key::of(record)).or_default();
-            add(minutes.entry(minute).or_default(), &sums(record));
+            let currency = match record.money {
+                0 => None,
+                _ if is_currency(&record.currency) => Some(Arc::clone(&record.currency)),
+                _ => currency(&record.plan, record.price_version),
+            };
+            minutes.entry(minute).or_default().record(record, currency);
         }
     }
 
     /// Each key with its minutes.
-    pub(crate) fn sums(&self) -> impl Iterator<Item = (&Key, &BTreeMap<i64, Totals>)> {
+    pub(crate) fn sums(&self) -> impl Iterator<Item = (&Key, &BTreeMap<i64, Sums>)> {
         self.sums.iter()
     }
+}
+
+/// Whether it is written like one of ISO 4217.
+pub(crate) fn is_currency(text: &str) -> bool {
+    text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
 /// Adds `more` to `sums`.
@@ -142,7 +218,7 @@ fn sums(record: &UsageRecord) -> Totals {
     [
         1,
         u64::from(record.calls),
-        record.units,
+        record.units.total(),
         record.money,
         record.request_bytes,
         record.response_bytes,

@@ -3,15 +3,14 @@
 //! Minutes, hours and days are written together, in the transaction that also moves the senders' numbers. A roll-up by a task of
 //! its own would write less, but then hours and days were right only some time later, a task that fell behind or died showed as
 //! missing usage, and minutes could not be dropped before it had run. The price is small: a group of batches is added up before, so
-//! it writes three rows for each key, not for each record.
+//! it writes three rows for each key, and for each name of what it came to, not for each record.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write as _;
 
 use sqlx::{QueryBuilder, Row as _};
 use tollgate_policy::time::Timestamp;
 
-use super::totals::{Key, METRICS, Step, Tally, Totals, add};
+use super::totals::{Key, METRICS, Meter, Step, Sums, Tally, Totals};
 use crate::store::{Connection, Database, StoreError};
 
 /// Keys whose number is remembered; then it is begun anew. Some 200 bytes each.
@@ -19,16 +18,18 @@ const REMEMBERED: usize = 100_000;
 /// Rows of one statement: few different sizes, so that prepared statements are found again.
 const SIZES: [usize; 3] = [64, 8, 1];
 
-/// Numbers of keys. They never change; what a transaction that failed made up is forgotten with [`KeyNumbers::forget`].
+/// Numbers of keys and of meters. They never change; what a transaction that failed made up is forgotten with [`KeyNumbers::forget`].
 #[derive(Debug, Default)]
 pub(crate) struct KeyNumbers {
     known: HashMap<Key, i64>,
+    meters: HashMap<Meter, i64>,
 }
 
 impl KeyNumbers {
     /// Forgets all.
     pub(crate) fn forget(&mut self) {
         self.known.clear();
+        self.meters.clear();
     }
 
     async fn of(&mut self, on: &mut Connection, key: &Key) -> Result<i64, StoreError> {
@@ -45,6 +46,44 @@ impl KeyNumbers {
         self.known.insert(key.clone(), number);
         Ok(number)
     }
+
+    async fn of_meter(&mut self, on: &mut Connection, meter: &Meter) -> Result<i64, StoreError> {
+        if let Some(number) = self.meters.get(meter) {
+            return Ok(*number);
+        }
+        let number = match find_meter(on, meter).await? {
+            Some(number) => number,
+            None => insert_meter(on, meter).await?,
+        };
+        if self.meters.len() >= REMEMBERED {
+            self.forget();
+        }
+        self.meters.insert(meter.clone(), number);
+        Ok(number)
+    }
+}
+
+async fn find_meter(on: &mut Connection, meter: &Meter) -> Result<Option<i64>, StoreError> {
+    let (kind, name) = meter.stored();
+    let found = sqlx::query_scalar("SELECT id FROM usage_meters WHERE kind = $1 AND name = $2")
+        .bind(kind)
+        .bind(name)
+        .fetch_optional(on)
+        .await?;
+    Ok(found)
+}
+
+async fn insert_meter(on: &mut Connection, meter: &Meter) -> Result<i64, StoreError> {
+    let (kind, name) = meter.stored();
+    let made = sqlx::query(
+        "INSERT INTO usage_meters (id, kind, name)
+         SELECT COALESCE(MAX(id), 0) + 1, $1, $2 FROM usage_meters RETURNING id",
+    )
+    .bind(kind)
+    .bind(name)
+    .fetch_one(on)
+    .await?;
+    Ok(made.try_get("id")?)
 }
 
 async fn find(on: &mut Connection, key: &Key) -> Result<Option<i64>, StoreError> {
@@ -85,35 +124,67 @@ async fn insert(on: &mut Connection, key: &Key) -> Result<i64, StoreError> {
     Ok(made.try_get("id")?)
 }
 
+/// Step, bucket and number of the key.
+type Place = (i64, i64, i64);
+
 /// Adds a tally to the totals, within the transaction `on`.
 pub(crate) async fn write(
     on: &mut Connection,
     tally: &Tally,
     numbers: &mut KeyNumbers,
 ) -> Result<(), StoreError> {
-    let mut rows: BTreeMap<(i64, i64, i64), Totals> = BTreeMap::new();
+    let mut rows: BTreeMap<Place, Sums> = BTreeMap::new();
     for (key, minutes) in tally.sums() {
         let number = numbers.of(on, key).await?;
         for (minute, sums) in minutes {
             for step in Step::ALL {
                 let bucket = step.bucket(Timestamp::from_millis(*minute)).millis();
                 let place = (step.seconds(), bucket, number);
-                add(rows.entry(place).or_default(), sums);
+                rows.entry(place).or_default().add(sums);
             }
         }
     }
-    let rows: Vec<_> = rows.into_iter().collect();
-    let mut rest = rows.as_slice();
+    let mut amounts = Vec::new();
+    for (place, sums) in &rows {
+        for (meter, amount) in &sums.amounts {
+            let meter = numbers.of_meter(on, meter).await?;
+            amounts.push((*place, meter, *amount));
+        }
+    }
+    let totals: Vec<_> = rows.iter().map(|(place, it)| (*place, it.totals)).collect();
+    let mut rest = totals.as_slice();
     for size in SIZES {
         while let Some((some, more)) = rest.split_at_checked(size) {
             upsert(on, some).await?;
             rest = more;
         }
     }
+    let mut rest = amounts.as_slice();
+    for size in SIZES {
+        while let Some((some, more)) = rest.split_at_checked(size) {
+            upsert_amounts(on, some).await?;
+            rest = more;
+        }
+    }
     Ok(())
 }
 
-async fn upsert(on: &mut Connection, rows: &[((i64, i64, i64), Totals)]) -> Result<(), StoreError> {
+async fn upsert_amounts(on: &mut Connection, rows: &[(Place, i64, u64)]) -> Result<(), StoreError> {
+    let mut statement = QueryBuilder::<Database>::new(
+        "INSERT INTO usage_amounts (step, bucket, key_id, meter_id, amount) ",
+    );
+    statement.push_values(rows, |mut row, ((step, bucket, number), meter, amount)| {
+        row.push_bind(*step).push_bind(*bucket).push_bind(*number);
+        row.push_bind(*meter);
+        row.push_bind(i64::try_from(*amount).unwrap_or(i64::MAX));
+    });
+    statement.push(" ON CONFLICT (step, bucket, key_id, meter_id) DO UPDATE SET ");
+    statement.push(saturating_sum("usage_amounts", "amount"));
+    statement.build().execute(on).await?;
+    Ok(())
+}
+
+async fn upsert(on: &mut Connection, rows: &[(Place, Totals)]) -> Result<(), StoreError> {
     let columns = METRICS.join(", ");
     let mut statement = QueryBuilder::<Database>::new(format!(
         "INSERT INTO usage_totals (step, bucket, key_id, {columns}) "
@@ -130,18 +201,17 @@ async fn upsert(on: &mut Connection, rows: &[((i64, i64, i64), Totals)]) -> Resu
     Ok(())
 }
 
-/// Without the comparison a sum that grows too large became a fraction in SQLite, and an error in PostgreSQL.
 fn saturating_sums() -> String {
-    let mut text = String::new();
-    for (n, metric) in METRICS.iter().enumerate() {
-        let comma = if n == 0 { "" } else { ", " };
-        // Writing to a string cannot fail.
-        let _ = write!(
-            text,
-            "{comma}{metric} = CASE WHEN usage_totals.{metric} > {max} - excluded.{metric}
-             THEN {max} ELSE usage_totals.{metric} + excluded.{metric} END",
-            max = i64::MAX,
-        );
-    }
-    text
+    METRICS
+        .map(|metric| saturating_sum("usage_totals", metric))
+        .join(", ")
+}
+
+/// Without the comparison a sum that grows too large became a fraction in SQLite, and an error in PostgreSQL.
+fn saturating_sum(table: &str, column: &str) -> String {
+    format!(
+        "{column} = CASE WHEN {table}.{column} > {max} - excluded.{column}
+         THEN {max} ELSE {table}.{column} + excluded.{column} END",
+        max = i64::MAX,
+    )
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tollgate_policy::time::Timestamp;
 
 use super::{Malformed, cut, list, name, text};
-use crate::{RunId, UsageBatch, UsageOutcome, UsageReceipt, UsageRecord, wire};
+use crate::{Meters, RunId, UsageBatch, UsageOutcome, UsageReceipt, UsageRecord, wire};
 
 /// The receipt for a batch.
 pub fn usage_receipt(batch: &UsageBatch, receipt: UsageReceipt) -> wire::UsageReceipt {
@@ -110,7 +110,7 @@ impl From<&UsageRecord> for wire::UsageRecord {
             price_version: record.price_version,
             outcome: wire::Outcome::from(record.outcome).into(),
             calls: record.calls,
-            units: record.units,
+            units: record.units.total(),
             money: record.money,
             request_bytes: record.request_bytes,
             response_bytes: record.response_bytes,
@@ -119,8 +119,22 @@ impl From<&UsageRecord> for wire::UsageRecord {
             stream_seconds: record.stream_seconds,
             request_messages: record.request_messages,
             response_messages: record.response_messages,
+            units_by_name: meters(&record.units),
+            currency: record.currency.to_string(),
         }
     }
+}
+
+/// Each name with its amount; nothing where all are of the one that goes without saying.
+fn meters(units: &Meters) -> Vec<wire::UsageMeter> {
+    if units.named().next().is_none() {
+        return Vec::new();
+    }
+    let meter = |(name, amount): (&Arc<str>, u64)| wire::UsageMeter {
+        name: name.to_string(),
+        amount,
+    };
+    units.iter().map(meter).collect()
 }
 
 impl TryFrom<wire::UsageRecord> for UsageRecord {
@@ -133,6 +147,7 @@ impl TryFrom<wire::UsageRecord> for UsageRecord {
 
 fn record(it: wire::UsageRecord, names: &mut Names) -> Result<UsageRecord, Malformed> {
     let outcome = wire::Outcome::try_from(it.outcome);
+    let units = units(it.units, it.units_by_name, names)?;
     Ok(UsageRecord {
         at: Timestamp::from_millis(it.at_millis),
         organisation: names.name(it.organisation, "usage_record.organisation")?,
@@ -142,11 +157,12 @@ fn record(it: wire::UsageRecord, names: &mut Names) -> Result<UsageRecord, Malfo
         operation: names.name(it.operation, "usage_record.operation")?,
         plan: names.name(it.plan, "usage_record.plan")?,
         price_version: it.price_version,
+        currency: names.name(it.currency, "usage_record.currency")?,
         outcome: outcome
             .map_err(|_| Malformed("usage_record.outcome"))?
             .try_into()?,
         calls: it.calls,
-        units: it.units,
+        units,
         money: it.money,
         request_bytes: it.request_bytes,
         response_bytes: it.response_bytes,
@@ -156,6 +172,30 @@ fn record(it: wire::UsageRecord, names: &mut Names) -> Result<UsageRecord, Malfo
         request_messages: it.request_messages,
         response_messages: it.response_messages,
     })
+}
+
+/// By name where names are said; who says none knows but one.
+fn units(
+    together: u64,
+    said: Vec<wire::UsageMeter>,
+    names: &mut Names,
+) -> Result<Meters, Malformed> {
+    const FIELD: &str = "usage_record.units_by_name";
+    if said.is_empty() {
+        return Ok(Meters::from(together));
+    }
+    // All that fit, and the one that always does.
+    if said.len() > Meters::MOST + 1 {
+        return Err(Malformed(FIELD));
+    }
+    let mut meters = Meters::default();
+    for meter in said {
+        if meter.name.is_empty() || meter.name.len() > Meters::LONGEST_NAME {
+            return Err(Malformed(FIELD));
+        }
+        meters.add(&names.name(meter.name, FIELD)?, meter.amount);
+    }
+    Ok(meters)
 }
 
 /// Names of one batch, each held once: thousands of records tell of a few of them.

@@ -48,6 +48,13 @@ fn a_mistake_in_a_cost_is_told_with_its_place_and_a_remedy() {
             "bad-value",
             &["`defaults.cost.money`", "at most six digits"],
         ),
+    ];
+    Files::new().expect_api(table);
+}
+
+#[test]
+fn a_mistake_in_where_a_cost_is_taken_from_is_told_with_its_place_and_a_remedy() {
+    let table: &[Row<'_>] = &[
         (
             "defaults: {cost: {rows: {name: x}}}",
             3,

@@ -16,6 +16,8 @@ pub(super) fn all() -> Vec<(&'static str, Vec<u8>)> {
     all.extend(rest());
     all.push(own_limits());
     all.push(sample("Caller overrides", &granted()));
+    all.push(sample("UsageBatch metered", &metered_batch()));
+    all.push(sample("LeasesResponse emergency", &emergency()));
     all
 }
 
@@ -475,6 +477,17 @@ pub(super) fn lease_ask() -> LeaseAsk {
     }
 }
 
+/// With a part of the message that came later.
+fn emergency() -> LeasesResponse {
+    let mut response = leases_response();
+    response.grants[0].emergency.push(EmergencyShare {
+        tokens: 11,
+        ends_millis: Some(12),
+        period_millis: Some(13),
+    });
+    response
+}
+
 pub(super) fn leases_response() -> LeasesResponse {
     LeasesResponse {
         number: 1,
@@ -488,11 +501,7 @@ pub(super) fn leases_response() -> LeasesResponse {
             rest: 8,
             reset_millis: Some(9),
             credit: 10,
-            emergency: vec![EmergencyShare {
-                tokens: 11,
-                ends_millis: Some(12),
-                period_millis: Some(13),
-            }],
+            emergency: Vec::new(),
         }],
         refused: "busy".into(),
     }
@@ -543,10 +552,25 @@ pub(super) fn usage_batch() -> UsageBatch {
             stream_seconds: 0,
             request_messages: 0,
             response_messages: 0,
+            units_by_name: Vec::new(),
+            currency: String::new(),
         }],
         closing: true,
         node: "edge-1".into(),
     }
+}
+
+/// The same, of who tells cost units apart and says the currency.
+pub(super) fn metered_batch() -> UsageBatch {
+    let mut batch = usage_batch();
+    let record = &mut batch.records[0];
+    let meter = |name: &str, amount| UsageMeter {
+        name: name.into(),
+        amount,
+    };
+    record.units_by_name = vec![meter("pages", 3), meter("tokens", 8)];
+    record.currency = "EUR".into();
+    batch
 }
 
 pub(super) fn usage_receipt() -> UsageReceipt {

@@ -15,7 +15,7 @@ use tollgate_policy::quota::{Counter, CounterKey, LeaseAsk, LeaseGrant, Limit, W
 
 use super::*;
 use crate::{Acceptance, Announcement, Answer, AuditRecord, Resolved, TermsText};
-use crate::{UsageBatch, UsageReceipt, UsageRecord};
+use crate::{Meters, UsageBatch, UsageReceipt, UsageRecord};
 
 /// Through bytes and back.
 fn sent<W: Message + Default>(message: &W) -> W {
@@ -208,6 +208,21 @@ fn what_parts_have_in_common_is_held_once() {
     batch.records.push(batch.records[0].clone());
     let batch = UsageBatch::try_from(batch).unwrap();
     assert!(Arc::ptr_eq(&batch.records[0].api, &batch.records[1].api));
+}
+
+/// A node of an older version tells one number, and a control plane of an older version reads one.
+#[test]
+fn cost_units_without_names_are_those_of_no_name() {
+    let batch = UsageBatch::try_from(filled::usage_batch()).unwrap();
+    assert_eq!(batch.records[0].units, Meters::from(11));
+    assert_eq!(&*batch.records[0].currency, "");
+    let sent = wire::UsageBatch::from(&batch);
+    assert_eq!(sent.records[0].units, 11);
+    assert!(sent.records[0].units_by_name.is_empty());
+    let batch = UsageBatch::try_from(filled::metered_batch()).unwrap();
+    let shown: Vec<_> = batch.records[0].units.iter().collect();
+    assert_eq!(shown, [(&"pages".into(), 3), (&"tokens".into(), 8)]);
+    assert_eq!(wire::UsageBatch::from(&batch).records[0].units, 11);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use tollgate_policy::settings::{Grantee, LimitOverride, Network, Quantity};
 use tollgate_policy::time::Timestamp;
 
 use crate::convert::FastLane;
-use crate::{Acceptance, Announcement, AuditRecord, RunId, TermsText};
+use crate::{Acceptance, Announcement, AuditRecord, Meters, RunId, TermsText};
 use crate::{UsageBatch, UsageOutcome, UsageRecord};
 
 fn name() -> impl Strategy<Value = Arc<str>> {
@@ -411,15 +411,42 @@ pub(super) fn grant() -> impl Strategy<Value = LeaseGrant> {
     })
 }
 
+fn meters() -> impl Strategy<Value = Meters> {
+    let name = select(
+        &[
+            "units",
+            "tokens",
+            "pages",
+            "a/b.c",
+            "",
+            "too long by far, so that it counts without its name, as it has to",
+        ][..],
+    );
+    vec((name, any::<u64>()), 0..4).prop_map(|said| {
+        let mut meters = Meters::default();
+        for (name, amount) in said {
+            meters.add(&name.into(), amount);
+        }
+        meters
+    })
+}
+
 fn record() -> impl Strategy<Value = UsageRecord> {
-    let names = [(); 6].map(|()| text());
-    let counts = (any::<[u32; 2]>(), any::<[u64; 9]>());
+    let names = [(); 7].map(|()| text());
+    let counts = (any::<[u32; 2]>(), any::<[u64; 8]>(), meters());
     let parts = (time(), names, counts, select(&UsageOutcome::ALL[..]));
-    parts.prop_map(|(at, names, (few, many), outcome)| {
-        let [organisation, project, consumer, api, operation, plan] = names;
+    parts.prop_map(|(at, names, (few, many, units), outcome)| {
+        let [
+            organisation,
+            project,
+            consumer,
+            api,
+            operation,
+            plan,
+            currency,
+        ] = names;
         let [price_version, calls] = few;
         let [
-            units,
             money,
             request_bytes,
             response_bytes,
@@ -438,6 +465,7 @@ fn record() -> impl Strategy<Value = UsageRecord> {
             operation,
             plan,
             price_version,
+            currency,
             outcome,
             calls,
             units,

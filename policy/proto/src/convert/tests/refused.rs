@@ -351,6 +351,20 @@ fn usage_that_could_be_lost_or_counted_wrong() {
             ("usage_batch.records", |it| {
                 it.records = vec![wire::UsageRecord::default(); LONGEST_LIST + 1];
             }),
+            ("usage_record.units_by_name", |it| {
+                it.records[0].units_by_name = vec![wire::UsageMeter::default()];
+            }),
+            ("usage_record.units_by_name", |it| {
+                let name = "x".repeat(64);
+                it.records[0].units_by_name = vec![wire::UsageMeter { name, amount: 1 }];
+            }),
+            ("usage_record.units_by_name", |it| {
+                let meter = |n| wire::UsageMeter {
+                    name: format!("meter{n}"),
+                    amount: 1,
+                };
+                it.records[0].units_by_name = (0..18).map(meter).collect();
+            }),
         ],
     );
     let mut receipt = filled::usage_receipt();
