@@ -118,7 +118,7 @@ fn an_answer_costs_one_for_each_kibibyte_begun() {
     let policy = "\"size\";q=7;qu=\"units\"";
     let spent = [(); 4].map(|()| world.get_with(&key, "/v1/books").passed_leaving(policy));
     assert_eq!(spent, [Some(6), Some(3), Some(0), None]);
-    sees(&world, &key, ("plan/all/size", "consumer:desk", 7, 0));
+    sees(&world, &key, ("plan/all/size", "consumer:desk", 9, 0));
 }
 
 /// A description with limits and costs as Google's service management has them; the rest depends on the version.
