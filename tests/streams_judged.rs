@@ -167,3 +167,35 @@ fn the_time_a_stream_is_open_counts_against_a_limit_on_it() {
             && used(&world, "desk", "response_messages") == 1
     });
 }
+
+/// A judge that answers so from now on.
+fn says(judge: &Service, status: u16) {
+    judge.now(move |_, stream| {
+        let answer = format!("HTTP/1.1 {status} Judged\r\ncontent-length: 0\r\n\r\n");
+        let _gone = stream.write_all(answer.as_bytes());
+        Then::Continue
+    });
+}
+
+#[test]
+fn an_authoriser_that_changes_its_mind_ends_a_stream_and_one_that_is_silent_does_not() {
+    let (service, judge) = (talking(), Service::new());
+    says(&judge, 200);
+    let authoriser = format!(
+        "authoriser: {{ http: '{}/check', deadline: 300ms, failure: degraded }}\n",
+        judge.url()
+    );
+    let world = shop(&service, &authoriser, "").start();
+    let key = world.key("desk");
+    let (mut chat, id) = socket(&world, &key);
+    let begun = judge.calls().len();
+    judge.has_calls(begun + 1);
+    judge.now(|_, _| Then::Hold);
+    let silent = judge.calls().len();
+    judge.has_calls(silent + 2);
+    says_and_hears(&mut chat, "still here");
+    says(&judge, 403);
+    let farewell = b"\x88\x0f\x03\xf0not_permitted";
+    assert_eq!(chat.exactly(farewell.len()).as_deref(), Some(&farewell[..]));
+    assert_eq!(world.record(&id)["denial"], "not_permitted");
+}

@@ -161,6 +161,24 @@ impl Authoriser {
         self.verdict(answer)
     }
 
+    /// May a call that it let pass go on? Where it does not answer now, its word of then counts, unless the policy is `fail_closed`.
+    ///
+    /// # Errors
+    /// It says no, or has to say yes and says nothing.
+    pub async fn judge_again(
+        &self,
+        called: &Called,
+        identified: &Identified,
+        asked: &Asked<'_>,
+    ) -> Result<Judged, Refusal> {
+        let judged = self.judge(called, identified, asked).await;
+        let counts = self.config.failure == FailureMode::Degraded;
+        match judged {
+            Err(refusal) if counts && refusal.why == WhyNot::Undecidable => Ok(Judged::Passes),
+            judged => judged,
+        }
+    }
+
     fn without_answer(
         &self,
         kept: Option<(bool, Instant)>,

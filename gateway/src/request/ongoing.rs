@@ -1,8 +1,8 @@
 //! A call that goes on: judged again while it does, by the decision it began with, and charged as it goes.
 //!
 //! What a judge needs is kept once, when a call turns out to go on; calls that end soon pay nothing. Judged is by the policy of the
-//! moment and by what the directory says of the caller now; where nobody answers, by what was known. Not here: an external authoriser,
-//! which is asked when a call begins; and withdrawals, which end calls at once (`identity/standing.rs`).
+//! moment, by what the directory says of the caller now, and by the API's external authoriser; where nobody answers, by what was known.
+//! Not here: withdrawals, which end calls at once (`identity/standing.rs`).
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use pingora_http::RequestHeader;
+use tollgate_policy::access::Refusal;
 use tollgate_policy::credentials::BadCredential;
 use tollgate_policy::credentials::certificate::CertificateIdentity;
 use tollgate_policy::settings::Recheck;
@@ -129,7 +130,7 @@ impl Ongoing {
         let (called, identified) = (self.called_now()?, self.identified_now().await?);
         let now = clock::now();
         self.credentials(&called, &identified, now)?;
-        self.decide(&called, &identified, now)?;
+        self.decide(&called, &identified, now).await?;
         let Some(tab) = &self.tab else { return Ok(()) };
         let (request_bytes, response_bytes) = self.flow.bytes();
         let streamed = self.flow.streamed();
@@ -231,7 +232,7 @@ impl Ongoing {
         }
     }
 
-    fn decide(
+    async fn decide(
         &self,
         called: &Called,
         identified: &Identified,
@@ -241,7 +242,6 @@ impl Ongoing {
             denial,
             reason: Cow::Borrowed("judged again while it went on"),
         };
-        let policy = current_policy(&self.shared, called, identified).map_err(unseen)?;
         let host = Host::of(&self.head).map_err(unseen)?;
         let target = target_of(&self.head).and_then(Target::parse);
         let target = target.map_err(unseen)?;
@@ -257,11 +257,19 @@ impl Ongoing {
             host: host.as_str(),
             path: target.path,
         };
-        let decided = decide(&policy, &asked, &mut Ear::default());
-        decided.map(drop).map_err(|refusal| Ending {
+        let refused = |refusal: Refusal| Ending {
             reason: verdict::reason_of_refusal(&refusal),
             denial: verdict::refused(&called.api, called.base_length, refusal),
-        })
+        };
+        {
+            let policy = current_policy(&self.shared, called, identified).map_err(unseen)?;
+            decide(&policy, &asked, &mut Ear::default()).map_err(refused)?;
+        }
+        let Some(authoriser) = &called.api.authoriser else {
+            return Ok(());
+        };
+        let judged = authoriser.judge_again(called, identified, &asked).await;
+        judged.map(drop).map_err(refused)
     }
 }
 

@@ -104,6 +104,7 @@ pub(crate) struct Inner {
     pub(crate) ca: OnceLock<Arc<Ca>>,
     pub(crate) key_environment: String,
     pub(crate) admin_credential: String,
+    pub(crate) report_credential: String,
     pub(crate) index: RwLock<Index>,
     files: Option<FileReader>,
     /// Whether the store was ever read: files alone do not know what was revoked.
@@ -151,11 +152,14 @@ impl Control {
             return Err(StartError::Environment(options.key_environment));
         }
         let state_dir = options.state_dir;
-        let admin_credential = secret_file::load_or_make_admin_credential(&state_dir);
-        let admin_credential = admin_credential.map_err(|source| StartError::AdminCredential {
+        let unusable = |source| StartError::AdminCredential {
             state_dir: state_dir.clone(),
             source,
-        })?;
+        };
+        let admin_credential =
+            secret_file::load_or_make_admin_credential(&state_dir).map_err(unusable)?;
+        let report_credential =
+            secret_file::load_or_make_report_credential(&state_dir).map_err(unusable)?;
         let files = read_files(options.files.as_ref()).map_err(StartError::Files)?;
         let (store, contents, head) = open(&state_dir).await;
         let pepper = Pepper::new(options.pepper);
@@ -174,6 +178,7 @@ impl Control {
                 ca: OnceLock::new(),
                 key_environment: options.key_environment,
                 admin_credential,
+                report_credential,
                 index: RwLock::new(index),
                 files: options.files,
                 facts_known: AtomicBool::new(store.is_ok()),

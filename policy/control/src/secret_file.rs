@@ -41,10 +41,18 @@ pub fn load_or_make_pepper(state_dir: &Path) -> io::Result<[u8; 32]> {
 
 /// The administrative credential, from `state_dir/admin-credential`, made at the first start.
 pub(crate) fn load_or_make_admin_credential(state_dir: &Path) -> io::Result<String> {
-    let path = state_dir.join("admin-credential");
-    let bytes = load_or_make(&path, || {
+    load_or_make_credential(&state_dir.join("admin-credential"), "tg_admin_")
+}
+
+/// The credential of services that report usage, from `state_dir/report-credential`, made at the first start.
+pub(crate) fn load_or_make_report_credential(state_dir: &Path) -> io::Result<String> {
+    load_or_make_credential(&state_dir.join("report-credential"), "tg_report_")
+}
+
+fn load_or_make_credential(path: &Path, begins: &str) -> io::Result<String> {
+    let bytes = load_or_make(path, || {
         let secret = random::<32>()?;
-        Ok(format!("tg_admin_{}\n", hex(&secret)).into_bytes())
+        Ok(format!("{begins}{}\n", hex(&secret)).into_bytes())
     })?;
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();
     if text.len() < 32 {

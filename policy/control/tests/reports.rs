@@ -11,6 +11,7 @@ mod world;
 use std::time::SystemTime;
 
 use serde_json::json;
+use tollgate_policy::time::Timestamp;
 use tollgate_proto::reports::usage_reports_client::UsageReportsClient;
 use tollgate_proto::reports::{Outcome, Record, ReportRequest};
 use tonic::metadata::MetadataValue;
@@ -48,10 +49,15 @@ fn report(first: u64, records: Vec<Record>) -> ReportRequest {
     }
 }
 
-/// With the admin credential.
+/// With the credential of reporters.
 fn allowed(world: &World, report: ReportRequest) -> Request<ReportRequest> {
+    let credential = world.state.path().join("report-credential");
+    shown(&std::fs::read_to_string(credential).unwrap(), report)
+}
+
+fn shown(credential: &str, report: ReportRequest) -> Request<ReportRequest> {
     let mut request = Request::new(report);
-    let bearer = format!("Bearer {}", world.credential);
+    let bearer = format!("Bearer {}", credential.trim());
     let bearer: MetadataValue<_> = bearer.parse().unwrap();
     request.metadata_mut().insert("authorization", bearer);
     request
@@ -112,4 +118,34 @@ async fn who_may_not_or_says_nonsense_is_told_so_in_grpc() {
     }
     let (_, shown) = world.get("/v1/usage?group_by=consumer").await;
     assert_eq!(shown["items"].as_array().unwrap().len(), 0, "{shown}");
+}
+
+#[tokio::test]
+async fn the_credential_of_reporters_opens_nothing_but_reports() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut world = World::with_files(files()).await;
+    let mut client = client(&world).await;
+    let file = world.state.path().join("report-credential");
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let administers = client.report(shown(&world.credential, report(0, vec![entry()])));
+    assert_eq!(administers.await.unwrap().into_inner().next, 1);
+    let guessed = client.report(shown("tg_report_guessed", report(1, vec![entry()])));
+    assert_eq!(guessed.await.unwrap_err().code(), Code::Unauthenticated);
+    world.credential = std::fs::read_to_string(&file).unwrap().trim().to_owned();
+    let at = Timestamp::from(SystemTime::now()).to_string();
+    let body = json!({
+        "source": "renderer", "run": "fedcba9876543210fedcba9876543210", "first": 0,
+        "records": [{ "at": at, "consumer": "filed", "api": "jobs", "operation": "render", "units": 1 }],
+    });
+    let (status, _) = world.post("/v1/usage/records", body).await;
+    assert_eq!(status, 200);
+    for path in [
+        "/v1/usage",
+        "/v1/consumers",
+        "/v1/usage/records/",
+        "/v1/audit",
+    ] {
+        assert_eq!(world.get(path).await.0, 401, "{path}");
+    }
 }

@@ -1,6 +1,6 @@
-//! Who may ask at all: the right Host, no foreign page, the admin credential.
+//! Who may ask at all: the right Host, no foreign page, the admin credential; for reports of usage that of reporters.
 //!
-//! Promises: the credential is compared in constant time and kept as a hash; failed tries are answered late, and told to the
+//! Promises: a credential is compared in constant time and kept as a hash; failed tries are answered late, and told to the
 //! audit log at a bounded rate, so that neither guessing nor noise pays.
 
 use std::net::IpAddr;
@@ -22,6 +22,11 @@ use crate::control::now;
 
 /// The one path that needs no credential.
 const OPEN: &str = "/v1/health";
+/// Where usage is reported; these open to reporters, too.
+const REPORTS: [&str; 2] = [
+    "/v1/usage/records",
+    "/tollgate.usage.v1.UsageReports/Report",
+];
 /// How late a failed try is answered.
 const PAUSE: Duration = Duration::from_millis(300);
 /// Failed tries that wait at once; more are turned away, so that they do not hold every place.
@@ -34,6 +39,7 @@ pub(super) struct Door {
     control: Control,
     hosts: Vec<String>,
     credential: Digest,
+    reporting: Digest,
     waiting: Semaphore,
     failures: Mutex<Failures>,
 }
@@ -45,10 +51,11 @@ struct Failures {
 }
 
 impl Door {
-    /// A door that opens to the control plane's credential.
+    /// A door that opens to the control plane's credentials.
     pub(super) fn new(control: Control, hosts: Vec<String>) -> Self {
         Self {
             credential: digest(&SHA256, control.inner.admin_credential.as_bytes()),
+            reporting: digest(&SHA256, control.inner.report_credential.as_bytes()),
             control,
             hosts,
             waiting: Semaphore::new(WAITING),
@@ -70,7 +77,8 @@ impl Door {
         if !same_origin(request.headers()) {
             return Err(forbidden("not for other origins"));
         }
-        if request.uri().path() == OPEN || self.knows(request.headers()) {
+        let path = request.uri().path();
+        if path == OPEN || self.knows(request.headers(), path) {
             return Ok(());
         }
         self.turn_away(peer).await
@@ -112,7 +120,7 @@ impl Door {
         }
     }
 
-    fn knows(&self, headers: &HeaderMap) -> bool {
+    fn knows(&self, headers: &HeaderMap, path: &str) -> bool {
         let mut shown = headers.get_all(AUTHORIZATION).iter();
         let (Some(shown), None) = (shown.next(), shown.next()) else {
             return false;
@@ -122,8 +130,9 @@ impl Door {
             return false;
         };
         let shown = digest(&SHA256, token.trim().as_bytes());
+        let is = |known: &Digest| verify_slices_are_equal(shown.as_ref(), known.as_ref()).is_ok();
         scheme.eq_ignore_ascii_case("bearer")
-            && verify_slices_are_equal(shown.as_ref(), self.credential.as_ref()).is_ok()
+            && (is(&self.credential) || REPORTS.contains(&path) && is(&self.reporting))
     }
 
     async fn turn_away(&self, peer: IpAddr) -> Result<(), Problem> {
@@ -135,7 +144,7 @@ impl Door {
             return Err(Problem::new(status, "slow_down", why));
         };
         tokio::time::sleep(PAUSE).await;
-        let why = "send the admin credential as a bearer token; it stands in the state directory";
+        let why = "send the admin credential (or, to report usage, the report credential) as a bearer token; both stand in the state directory";
         Err(Problem::new(
             StatusCode::UNAUTHORIZED,
             "credential_required",

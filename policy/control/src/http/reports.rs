@@ -1,4 +1,4 @@
-//! The same reports over gRPC: `tollgate.usage.v1.UsageReports`, on the port and with the credential of the HTTP API.
+//! The same reports over gRPC: `tollgate.usage.v1.UsageReports`, on the port and with the credentials of the HTTP API.
 
 use std::convert::Infallible;
 
