@@ -19,7 +19,7 @@ use tollgate_gateway::api::Api;
 use tollgate_gateway::identity::Identified;
 use tollgate_gateway::live::{Live, Origin};
 use tollgate_gateway::quota::renewal::Renewal;
-use tollgate_gateway::quota::{Call, Quotas, Settled};
+use tollgate_gateway::quota::{Call, Named, Quotas, Settled};
 use tollgate_gateway::telemetry::Metrics;
 use tollgate_policy::access::Identity;
 use tollgate_policy::directory::{Caller, Consumer, Credential, Defined};
@@ -140,7 +140,10 @@ async fn a_consumer_that_called_takes_less_than_two_kilobytes_here_and_at_the_gr
         };
         let charges = quotas.charges(&call).unwrap();
         let now = quotas.ticks(Instant::now());
-        let mut reservation = quotas.reserve(charges, |_| None, now).await.unwrap();
+        let mut reservation = quotas
+            .reserve(charges, |_| Named::default(), now)
+            .await
+            .unwrap();
         reservation.settle(&Settled {
             reached: true,
             request_bytes: 0,

@@ -229,7 +229,7 @@ mod tests {
     #[tokio::test]
     async fn each_api_weighs_what_its_polls_take() {
         // Some hundred samples of each: now and then they are far from the mean.
-        for _ in 0..10 {
+        for _ in 0..50 {
             let [cheap, costly, nobody, recorded] = weighed().await;
             let ratio = costly * 100 / cheap.max(1);
             if (320..480).contains(&ratio) && nobody < cheap && recorded + 20 > cheap + costly {

@@ -59,6 +59,15 @@ pub struct Said {
     pub value: u64,
 }
 
+/// What a call says of its cost, in whole numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// The largest of them.
+    pub largest: Option<u64>,
+    /// It also says something else.
+    pub unreadable: bool,
+}
+
 /// What is known of a call when it ended.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Settled<'s> {
@@ -80,7 +89,7 @@ impl Charges {
     /// The limit that would refuse a call, as far as is known here; nothing is taken.
     pub fn would_refuse(
         &self,
-        value: impl Fn(&CostSource) -> Option<u64>,
+        value: impl Fn(&CostSource) -> Named,
         now: Ticks,
     ) -> Option<Exceeded> {
         let mut tolls = self.tolls.iter();
@@ -104,7 +113,7 @@ impl Charges {
 
 impl Charged {
     /// What has to be there before the call.
-    pub(super) fn before(&self, value: impl Fn(&CostSource) -> Option<u64>) -> u64 {
+    pub(super) fn before(&self, value: impl Fn(&CostSource) -> Named) -> u64 {
         match self {
             // One, so that nothing passes once all is used.
             Self::Bodies | Self::Messages | Self::Seconds => 1,
@@ -125,10 +134,18 @@ impl Charged {
 }
 
 /// What a cost is before the call.
-pub(super) fn before(cost: &Cost, value: impl Fn(&CostSource) -> Option<u64>) -> u64 {
+pub(super) fn before(cost: &Cost, value: impl Fn(&CostSource) -> Named) -> u64 {
     match cost.source {
         CostSource::Path(_) | CostSource::Query(_) | CostSource::Header(_) => {
-            value(&cost.source).unwrap_or(cost.reserve)
+            let Named {
+                largest,
+                unreadable,
+            } = value(&cost.source);
+            match largest {
+                Some(largest) if unreadable => largest.max(cost.reserve),
+                Some(largest) => largest,
+                None => cost.reserve,
+            }
         }
         CostSource::Fixed => cost.reserve,
         CostSource::ResponseHeader(_) | CostSource::ResponseBytes { .. } => cost.reserve.max(1),

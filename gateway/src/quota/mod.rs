@@ -30,7 +30,7 @@ use tollgate_policy::quota::cell::{Taken, Ticks, Untaken};
 use tollgate_policy::quota::{CostSource, Counter, HolderId, Limit, OnUnavailable};
 use tollgate_proto::ControlClient;
 
-pub use charges::{Charges, Said, Settled, Toll};
+pub use charges::{Charges, Named, Said, Settled, Toll};
 pub use exceeded::Exceeded;
 pub use reservation::{Bill, Reservation, Tab};
 pub use unpaid::Unpaid;
@@ -120,7 +120,7 @@ impl Quotas {
     pub async fn reserve(
         &self,
         charges: Arc<Charges>,
-        value: impl Fn(&CostSource) -> Option<u64>,
+        value: impl Fn(&CostSource) -> Named,
         now: Ticks,
     ) -> Result<Reservation, Unpaid> {
         let mut reservation = Reservation::new(Arc::clone(&charges), &value);
@@ -136,7 +136,7 @@ impl Quotas {
     }
 
     /// Counts a call that was refused before it was charged, where such calls count.
-    pub fn count_refused(&self, charges: &Charges, value: impl Fn(&CostSource) -> Option<u64>) {
+    pub fn count_refused(&self, charges: &Charges, value: impl Fn(&CostSource) -> Named) {
         for toll in charges.tolls.iter().filter(|toll| toll.tried) {
             let cost = toll.cost.before(&value).min(toll.most);
             self.owe(&toll.held, cost);
@@ -243,10 +243,12 @@ impl Quotas {
             return true;
         }
         let counters = held.cell.counters();
-        let Some(part) = self.shares.draw(counters, cost).await else {
-            return false;
-        };
+        let part = self.shares.draw(counters, cost).await;
         let now = self.ticks(Instant::now());
+        let Some(part) = part else {
+            // Somebody else's part may have more than it needs.
+            return held.cell.take_credit(cost, now);
+        };
         let lasts = u64::try_from(part.lasts.as_millis()).unwrap_or(u64::MAX);
         held.cell
             .add_credit(part.tokens, now.saturating_add(lasts), now);

@@ -9,7 +9,7 @@ use tollgate_policy::quota::cell::Taken;
 use tollgate_policy::quota::{CostSource, Metric};
 use tollgate_proto::Meters;
 
-use super::charges::{Charges, Settled, after, before};
+use super::charges::{Charges, Named, Settled, after, before};
 
 /// Taken from each toll of a call. Dropped unsettled, the call never reached its service: all comes back.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ pub struct Bill {
 
 impl Reservation {
     /// Nothing is paid yet. `value` reads whole numbers from the request.
-    pub(super) fn new(charges: Arc<Charges>, value: impl Fn(&CostSource) -> Option<u64>) -> Self {
+    pub(super) fn new(charges: Arc<Charges>, value: impl Fn(&CostSource) -> Named) -> Self {
         let thought = charges.billed.iter().map(|cost| before(cost, &value));
         Self {
             thought: thought.collect(),

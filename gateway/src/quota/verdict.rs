@@ -6,31 +6,30 @@ use tollgate_policy::access::{Outcome, Values, Witness};
 use tollgate_policy::quota::CostSource;
 use tollgate_policy::quota::cell::Ticks;
 
-use super::{Charges, Unpaid};
+use super::{Charges, Named, Unpaid};
 use crate::api::Api;
 use crate::journey::Asked;
 use crate::verdict::RequestValues;
 
-/// The whole number a call's cost is read from. Naming less than one buys nothing for nothing.
-pub(crate) fn cost_of(source: &CostSource, api: &Api, asked: &Asked<'_>) -> Option<u64> {
+/// What a call says of its cost. Naming less than one buys nothing for nothing.
+pub(crate) fn cost_of(source: &CostSource, api: &Api, asked: &Asked<'_>) -> Named {
     let values = RequestValues { api, asked };
-    let number = |text: &str| text.trim().parse::<u64>().ok();
-    let cost = match source {
-        CostSource::Path(name) => values.path(name).and_then(|text| number(&text)),
-        // Nobody knows which of several the service goes by.
-        CostSource::Query(name) => {
-            let named = values.query_all(name);
-            named.filter_map(|text| number(&text)).max()
-        }
+    let mut named = Named::default();
+    let mut reads = |text: &str| match text.trim().parse::<u64>() {
+        Ok(cost) => named.largest = named.largest.max(Some(cost.max(1))),
+        Err(_) => named.unreadable = true,
+    };
+    // Nobody knows which of several the service goes by.
+    match source {
+        CostSource::Path(name) => values.path(name).iter().for_each(|text| reads(text)),
+        CostSource::Query(name) => values.query_all(name).for_each(|text| reads(&text)),
         CostSource::Header(name) => {
             let elements = values.header_all(name).flat_map(|line| line.split(','));
-            elements.filter_map(number).max()
+            elements.for_each(reads);
         }
-        CostSource::Fixed | CostSource::ResponseHeader(_) | CostSource::ResponseBytes { .. } => {
-            return None;
-        }
-    };
-    cost.map(|cost| cost.max(1))
+        CostSource::Fixed | CostSource::ResponseHeader(_) | CostSource::ResponseBytes { .. } => {}
+    }
+    named
 }
 
 /// Which limit refused, with its place, for the log.

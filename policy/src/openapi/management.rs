@@ -155,7 +155,7 @@ fn window(unit: &str) -> Option<Window> {
 
 /// What can be told apart wherever usage is shown, and is short enough to be kept with it.
 fn is_metric(name: &str) -> bool {
-    let shown = |byte: u8| byte.is_ascii_graphic() && byte != b'=';
+    let shown = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
     (1..=LONGEST_METER).contains(&name.len()) && name.bytes().all(shown)
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::book::Book;
-use super::{EmergencyShare, HolderId, LeaseAsk, OnUnavailable, Window};
+use super::{EmergencyShare, HolderId, LeaseAsk, Window};
 use crate::time::Timestamp;
 
 /// Of what is left, at most one part in so many is handed out ahead of need.
@@ -13,13 +13,13 @@ const AT_ONCE: u64 = 4;
 pub(super) const DEMAND: Duration = Duration::from_secs(4);
 /// What may be spent of a limit while nobody grants is one part in so many: 5 %.
 const EMERGENCY: u64 = 20;
-/// How long who asked counts as one of those the emergency credit is for, at most: to the end of the window else.
+/// How long who asked counts as one of those the emergency shares are for.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) book: Book,
-    /// What holders asked for: lately, to share what is scarce, and in this window, to share the emergency credit.
+    /// What holders asked for: lately, to share what is scarce, and in the last hour, to share what is for emergencies.
     demands: HashMap<HolderId, Demand>,
     pub(super) asked: Timestamp,
 }
@@ -28,7 +28,7 @@ pub(super) struct Account {
 pub(super) struct Demand {
     want: u64,
     at: Timestamp,
-    /// As long as the holder may have been told of emergency credit.
+    /// As long as the holder counts as told of an emergency share.
     until: Timestamp,
 }
 
@@ -42,11 +42,9 @@ impl Account {
         }
     }
 
-    /// Whether somebody counts as told of emergency credit.
+    /// Whether somebody counts as told of an emergency share.
     pub(super) fn is_remembered(&self, now: Timestamp) -> bool {
-        let degraded = self.book.limit.on_unavailable == OnUnavailable::Degraded;
-        let gauge = self.book.limit.window == Window::Gauge;
-        degraded && !gauge && self.demands.values().any(|it| now < it.until)
+        self.book.limit.has_emergency_share() && self.demands.values().any(|it| now < it.until)
     }
 
     /// What a holder that asked may spend when it cannot reach us. Of a bucket, a token at a time where more would be more than its part.
@@ -87,8 +85,8 @@ impl Account {
     ) -> u64 {
         let want = ask.want;
         self.demands.retain(|_, demand| now < demand.until);
-        let reset = self.book.until_reset(now).unwrap_or(REMEMBERED);
-        let until = now.plus(reset.clamp(DEMAND, REMEMBERED));
+        let told = self.book.limit.has_emergency_share();
+        let until = now.plus(if told { REMEMBERED } else { DEMAND });
         let at = now;
         self.demands.insert(holder, Demand { want, at, until });
         let left = self.book.available();

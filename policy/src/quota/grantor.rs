@@ -12,8 +12,7 @@ use std::time::Duration;
 use super::account::{Account, DEMAND};
 use super::book::{ALERTS, Book, Standing};
 use super::{
-    Counter, CounterKey, EmergencyShare, HolderId, Instance, LeaseAsk, LeaseGrant, Limit,
-    OnUnavailable, Window,
+    Counter, CounterKey, EmergencyShare, HolderId, Instance, LeaseAsk, LeaseGrant, Limit, Window,
 };
 use crate::time::Timestamp;
 
@@ -411,17 +410,11 @@ impl Grantor {
         Some(longest)
     }
 
+    /// A share of each; an empty one where the limit wants none.
     fn emergency(&self, counters: &[Counter], now: Timestamp) -> Vec<EmergencyShare> {
-        let degraded = counters.iter().all(|counter| {
-            counter.limit.on_unavailable == OnUnavailable::Degraded
-                && counter.limit.window != Window::Gauge
-        });
-        if !degraded {
-            return Vec::new();
-        }
-        let share = |counter: &Counter| {
-            let account = self.accounts.get(&counter.key);
-            account.map_or_else(EmergencyShare::default, |it| it.emergency(now))
+        let share = |counter: &Counter| match self.accounts.get(&counter.key) {
+            Some(account) if counter.limit.has_emergency_share() => account.emergency(now),
+            _ => EmergencyShare::default(),
         };
         counters.iter().map(share).collect()
     }

@@ -62,8 +62,7 @@ pub struct LeaseGrant {
     pub rest: u64,
     /// Until that counter starts anew, or has refilled; where nothing was granted: until there is something again. `None`: never.
     pub reset: Option<Duration>,
-    /// What the holder may spend of each counter of the ask, in this order, beyond its leases while the grantor is away. Empty where one
-    /// of the limits wants it otherwise.
+    /// What the holder may spend of each counter of the ask, in this order, beyond its leases while the grantor is away.
     pub emergency: Vec<EmergencyShare>,
 }
 

@@ -58,6 +58,13 @@ pub struct Limit {
     pub origin: Defined,
 }
 
+impl Limit {
+    /// Whether a part of it may be spent while nobody grants.
+    pub fn has_emergency_share(&self) -> bool {
+        self.on_unavailable == OnUnavailable::Degraded && self.window != Window::Gauge
+    }
+}
+
 /// Which calls count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Counts {

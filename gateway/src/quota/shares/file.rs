@@ -1,6 +1,6 @@
 //! The file of emergency shares: a checksum, and JSON. Written whole or not at all.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -13,6 +13,8 @@ use tollgate_policy::time::Timestamp;
 
 use super::Share;
 
+/// Begins the file, of any version.
+const NAME: &[u8] = b"tollgate shares ";
 /// Begins the file.
 const FORMAT: &[u8] = b"tollgate shares 2\n";
 /// Shares in a file. Of those nobody drew from the rest is left out.
@@ -38,13 +40,16 @@ struct WrittenShare {
     told: i64,
 }
 
-/// As it is written; `None`: more were drawn from than a file may tell.
-pub(super) fn encode(shares: &HashMap<CounterKey, Share>, now: Timestamp) -> Option<Vec<u8>> {
-    let (drawn, fresh): (Vec<_>, Vec<_>) = shares.iter().partition(|(_, share)| share.drawn > 0);
-    if drawn.len() > MOST {
+/// As it is written: those that were drawn from in their windows, then those whose windows last longest. `None`: more were drawn from than a
+/// file may tell.
+pub(super) fn encode(mut shares: Vec<(CounterKey, Share)>, now: Timestamp) -> Option<Vec<u8>> {
+    let drawn = shares.iter().filter(|(_, share)| share.is_drawn(now));
+    if drawn.count() > MOST {
         return None;
     }
-    let told = drawn.into_iter().chain(fresh).take(MOST);
+    shares
+        .sort_unstable_by_key(|(_, share)| Reverse((share.is_drawn(now), share.until, share.told)));
+    let told = shares.iter().take(MOST);
     let written = Written {
         at: now.millis(),
         shares: told
@@ -78,10 +83,13 @@ pub(super) fn read(path: &Path, now: Timestamp) -> Vec<(CounterKey, Share)> {
         }
     };
     let Some(written) = decode(&bytes) else {
-        tracing::warn!(
-            "{} is damaged: no emergency shares are left",
-            path.display()
-        );
+        let other = bytes.starts_with(NAME) && !bytes.starts_with(FORMAT);
+        let why = if other {
+            "of another version"
+        } else {
+            "damaged"
+        };
+        tracing::warn!("{} is {why}: no emergency shares are left", path.display());
         return Vec::new();
     };
     let back = now.millis() < written.at;
@@ -95,9 +103,7 @@ pub(super) fn read(path: &Path, now: Timestamp) -> Vec<(CounterKey, Share)> {
         };
         (key(it.counter), share)
     });
-    shares
-        .filter(|(_, share)| share.is_remembered(now))
-        .collect()
+    shares.filter(|(_, share)| share.is_kept(now)).collect()
 }
 
 fn decode(bytes: &[u8]) -> Option<Written> {

@@ -31,8 +31,12 @@ use crate::whole_file;
 const MOST: usize = 200_000;
 /// How long after the grantor's last word there is something in new windows.
 const REMEMBERED: Duration = Duration::from_secs(7 * 86_400);
-/// Where there is no room, those it was silent about for so long give way.
+/// Where there is no room, those it was silent about for so long give way; and so old the file becomes.
 const SILENT: Duration = Duration::from_secs(3600);
+/// How often room is looked for.
+const MAKE_ROOM: Duration = Duration::from_secs(10);
+/// By so much clocks of nodes and grantor may differ at the end of a day or month, and ends of a window from one answer to the next.
+const SLACK: Duration = Duration::from_secs(60);
 /// A share is drawn in so many parts, or in larger ones where a call needs more: as little as one part is lost with a process.
 const PARTS: u64 = 4;
 /// How long a call waits for a part: a busy disk is slow, and without a part it is refused.
@@ -91,6 +95,10 @@ struct State {
     shares: HashMap<CounterKey, Share>,
     /// The file says something else.
     changed: bool,
+    /// When it was written.
+    written: Timestamp,
+    /// When room was looked for in vain.
+    crowded: Timestamp,
     /// Nobody else uses the file. Before nothing is drawn.
     ours: bool,
     /// Keeps others from it.
@@ -134,26 +142,26 @@ impl Shares {
 
     /// The grantor said how large shares are, in an answer to what was asked at `sent`.
     pub(super) fn offered(&self, counters: &[Counter], grant: &LeaseGrant, sent: Timestamp) {
-        let mut state = self.state.lock();
+        // A grantor of another version may know of none.
         if grant.emergency.len() != counters.len() {
-            // The limits want none, or its version knows of none.
-            for counter in counters {
-                state.changed |= state.shares.remove(&counter.key).is_some();
-            }
             return;
         }
+        let mut state = self.state.lock();
         for (counter, share) in counters.iter().zip(&grant.emergency) {
-            state.offered(&counter.key, share, sent);
+            if counter.limit.has_emergency_share() {
+                state.offered(&counter.key, share, sent);
+            }
         }
     }
 
-    /// Draws a part of at least so many tokens from all of these, if there is as much. Waits until the file says so.
+    /// Draws a part of at least so many tokens from all of these that have shares, if there is as much. Waits until the file says so.
     pub(super) async fn draw(&self, counters: &Arc<[Counter]>, tokens: u64) -> Option<Part> {
         let now = clock::now();
         let there = {
             let mut state = self.state.lock();
-            let mut rests = counters.iter().map(|it| state.rest(it, now));
-            rests.all(|rest| rest >= tokens.max(1))
+            let shared = counters.iter().filter(|it| it.limit.has_emergency_share());
+            let rest = shared.map(|it| state.rest(it, now)).min();
+            rest.is_some_and(|rest| rest >= tokens.max(1))
         };
         if !there {
             return None;
@@ -198,10 +206,12 @@ impl Shares {
     async fn give(self: &Arc<Self>, draws: &mut Vec<Draw>) {
         let now = clock::now();
         let mut given = Vec::with_capacity(draws.len());
+        // Of those who wait together each gets what it needs, so that the first leave something for the last.
+        let ahead = draws.len() == 1;
         {
             let mut state = self.state.lock();
-            for draw in draws.drain(..) {
-                if let Some(part) = state.draw(&draw.counters, draw.tokens, now) {
+            for draw in draws.drain(..).filter(|draw| !draw.back.is_closed()) {
+                if let Some(part) = state.draw(&draw.counters, draw.tokens, ahead, now) {
                     given.push((draw, part));
                 }
             }
@@ -237,36 +247,33 @@ impl Shares {
         let Some(path) = self.path.clone() else {
             return true;
         };
-        let bytes = {
+        let shares: Vec<_> = {
             let mut state = self.state.lock();
-            state.shares.retain(|_, share| share.is_remembered(now));
-            state.changed = false;
-            file::encode(&state.shares, now)
-        };
-        let Some(bytes) = bytes else {
-            tracing::warn!("too many emergency shares were drawn; no more are, in their windows");
-            return false;
+            state.shares.retain(|_, share| share.is_kept(now));
+            (state.changed, state.written) = (false, now);
+            let all = state.shares.iter();
+            all.map(|(key, share)| (key.clone(), *share)).collect()
         };
         let written = tokio::task::spawn_blocking(move || {
+            let Some(bytes) = file::encode(shares, now) else {
+                return Err(io::Error::other(
+                    "more were drawn from in their windows than a file may tell",
+                ));
+            };
             let written = whole_file::write(&path, &bytes);
-            // Without a file a later process has no shares at all: that is as good.
+            // Without a file a process that starts has no shares until it is granted something.
             written.or_else(|error| {
                 file::remove(&path)?;
                 tracing::warn!(%error, "emergency shares are not kept for the next start");
                 Ok::<_, io::Error>(())
             })
         });
-        match written.await {
-            Ok(Ok(())) => true,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "emergency shares cannot be drawn");
-                false
-            }
-            Err(error) => {
-                tracing::error!(%error, "emergency shares cannot be drawn");
-                false
-            }
+        let written = written.await.map_err(io::Error::other).flatten();
+        if let Err(error) = &written {
+            tracing::error!(%error, "emergency shares cannot be drawn");
+            self.state.lock().changed = true;
         }
+        written.is_ok()
     }
 
     /// Makes the file this process's own, as soon as nobody else has it. What others drew is not drawn again.
@@ -281,7 +288,12 @@ impl Shares {
         };
         let left = file::read(path, now);
         let mut state = self.state.lock();
-        state.shares.extend(left);
+        for (key, share) in left {
+            let known = state.shares.entry(key).or_insert(share);
+            if now < share.until {
+                known.drawn = known.drawn.max(share.drawn);
+            }
+        }
         (state.ours, state.lock) = (true, Some(lock));
     }
 }
@@ -290,6 +302,15 @@ impl Share {
     /// Whether new windows bring it again.
     fn is_remembered(&self, now: Timestamp) -> bool {
         now < self.told.plus(REMEMBERED)
+    }
+
+    /// Whether it is worth keeping: new windows bring it again, or it says what was drawn in one that is not over.
+    fn is_kept(&self, now: Timestamp) -> bool {
+        self.is_remembered(now) || self.is_drawn(now)
+    }
+
+    fn is_drawn(&self, now: Timestamp) -> bool {
+        self.drawn > 0 && now < self.until
     }
 
     /// Gives way to that of the present window, where its own is over.
@@ -305,7 +326,10 @@ impl Share {
                 let further = u64::try_from((over + 1) * period).unwrap_or(u64::MAX);
                 self.until.plus(Duration::from_millis(further))
             }
-            None => Timestamp::from_millis(limit.window.at(now).end),
+            None => {
+                let within = now.max(self.until.plus(SLACK));
+                Timestamp::from_millis(limit.window.at(within).end)
+            }
         };
     }
 }
@@ -317,11 +341,14 @@ impl State {
             .map_or(Timestamp::from_millis(i64::MAX), |ends| sent.plus(ends));
         if let Some(share) = self.shares.get_mut(key) {
             let other = share.credit != offer.tokens || share.period != offer.period;
-            self.changed |= other || share.told.plus(SILENT) < sent;
+            self.changed |= other || self.written.plus(SILENT) < sent;
             (share.credit, share.period) = (offer.tokens, offer.period);
             share.told = share.told.max(sent);
             if sent >= share.until {
                 (share.drawn, share.until) = (0, until);
+            } else if until.plus(SLACK) < share.until {
+                // The limit has shorter windows now.
+                share.until = until;
             }
             return;
         }
@@ -354,18 +381,27 @@ impl State {
         })
     }
 
-    fn draw(&mut self, counters: &[Counter], tokens: u64, now: Timestamp) -> Option<Part> {
+    /// All or nothing. `ahead`: more than is needed now, so that not every call has to draw.
+    fn draw(
+        &mut self,
+        counters: &[Counter],
+        tokens: u64,
+        ahead: bool,
+        now: Timestamp,
+    ) -> Option<Part> {
+        let shared = || counters.iter().filter(|it| it.limit.has_emergency_share());
         let mut part = u64::MAX;
-        for counter in counters {
+        for counter in shared() {
             let rest = self.rest(counter, now);
             let credit = self.shares.get(&counter.key)?.credit;
-            part = part.min((credit / PARTS).max(tokens).max(1).min(rest));
+            let more = if ahead { credit / PARTS } else { 0 };
+            part = part.min(more.max(tokens).max(1).min(rest));
         }
-        if part < tokens || part == 0 {
+        if part < tokens || part == 0 || shared().next().is_none() {
             return None;
         }
         let mut until = Timestamp::from_millis(i64::MAX);
-        for counter in counters {
+        for counter in shared() {
             let share = self.shares.get_mut(&counter.key)?;
             share.drawn += part;
             until = until.min(share.until);
@@ -376,9 +412,18 @@ impl State {
         })
     }
 
-    /// Forgets shares the grantor has been silent about. False: there are none.
+    /// Forgets shares the grantor has been silent about. False: there are none, or there were none a moment ago.
     fn make_room(&mut self, now: Timestamp) -> bool {
-        self.shares.retain(|_, share| now < share.told.plus(SILENT));
-        self.shares.len() < MOST
+        if now < self.crowded.plus(MAKE_ROOM) {
+            return false;
+        }
+        let told_lately = |share: &Share| now < share.told.plus(SILENT);
+        self.shares
+            .retain(|_, share| told_lately(share) || share.is_drawn(now));
+        let room = self.shares.len() < MOST;
+        if !room {
+            self.crowded = now;
+        }
+        room
     }
 }

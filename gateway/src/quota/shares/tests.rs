@@ -138,61 +138,115 @@ async fn a_share_lasts_over_restarts_and_is_drawn_once_in_its_window() {
     assert!(fourth.shares.draw(&keys("web"), 1).await.is_none());
 }
 
-#[tokio::test]
-async fn another_window_brings_another_share_though_nobody_grants() {
-    let state = tempfile::tempdir().unwrap();
-    let first = Process::start(state.path());
-    let period = Duration::from_millis(400);
-    let share = |tokens, ends| EmergencyShare {
-        tokens,
-        ends: Some(ends),
-        period: Some(period),
+/// The state of a process that has the file, with the shares told at `at`.
+fn told(counters: &[Counter], shares: &[(u64, Duration)], at: Timestamp) -> State {
+    let mut state = State {
+        ours: true,
+        ..State::default()
     };
-    let short: Arc<[Counter]> = [counter("desk", Window::Span(period))].into();
-    let grant = grant(vec![share(8, period)]);
-    first.shares.offered(&short, &grant, clock::now());
-    let all = async |process: &Process| {
-        let mut all = 0;
-        while let Some(part) = process.shares.draw(&short, 1).await {
-            assert!(part.lasts <= period);
-            all += part.tokens;
-        }
-        all
+    for (counter, (tokens, period)) in counters.iter().zip(shares) {
+        let share = EmergencyShare {
+            tokens: *tokens,
+            ends: Some(*period),
+            period: Some(*period),
+        };
+        state.offered(&counter.key, &share, at);
+    }
+    state
+}
+
+/// Draws all there is.
+fn all(state: &mut State, counters: &[Counter], now: Timestamp) -> u64 {
+    let parts = std::iter::from_fn(|| state.draw(counters, 1, true, now));
+    parts.map(|part| part.tokens).sum()
+}
+
+#[test]
+fn another_window_brings_another_share_though_nobody_grants() {
+    let minute = Duration::from_secs(60);
+    let counters = [counter("desk", Window::Span(minute))];
+    let begin = clock::now();
+    let mut state = told(&counters, &[(8, minute)], begin);
+    let at = |seconds| begin.plus(Duration::from_secs(seconds));
+    for (seconds, there) in [
+        (0, 8),
+        (59, 0),
+        (60, 8),
+        (119, 0),
+        (301, 8),
+        (359, 0),
+        (360, 8),
+    ] {
+        assert_eq!(all(&mut state, &counters, at(seconds)), there, "{seconds}");
+    }
+    let last = at(REMEMBERED.as_secs() + 61);
+    assert_eq!(all(&mut state, &counters, last), 0, "too long ago");
+}
+
+#[test]
+fn of_several_counters_the_smallest_share_is_what_there_is() {
+    let (day, hour) = (counter("desk", Window::Span(DAY)), DAY / 24);
+    let both = [day.clone(), counter("desk", Window::Span(hour))];
+    let shared = [day, counter("web", Window::Span(hour))];
+    let now = clock::now();
+    let mut state = told(&both, &[(10, DAY), (6, hour)], now);
+    let share = EmergencyShare {
+        tokens: 6,
+        ends: Some(hour),
+        period: Some(hour),
     };
-    assert_eq!(all(&first).await, 8);
-    tokio::time::sleep(period).await;
-    assert_eq!(all(&first).await, 8, "nobody granted meanwhile");
-    first.dies().await;
-    let second = Process::start(state.path());
-    tokio::time::sleep(2 * period).await;
-    assert_eq!(all(&second).await, 8, "nor before it started");
+    state.offered(&shared[1].key, &share, now);
+    assert_eq!(all(&mut state, &both, now), 6);
+    assert_eq!(all(&mut state, &shared, now), 4, "the day has ten");
 }
 
 #[tokio::test]
-async fn of_several_counters_the_smallest_share_is_what_there_is() {
+async fn a_limit_that_wants_none_takes_none_from_others() {
     let state = tempfile::tempdir().unwrap();
     let process = Process::start(state.path());
-    let day = counter("desk", Window::Span(DAY));
-    let hour = counter("desk", Window::Span(DAY / 24));
-    let other = counter("web", Window::Span(DAY / 24));
-    let share = |tokens, ends| EmergencyShare {
+    let degraded = counter("desk", Window::Lifetime);
+    let mut open = counter("all", Window::Lifetime);
+    let mut limit = Limit::clone(&open.limit);
+    limit.on_unavailable = OnUnavailable::FailOpen;
+    open.limit = limit.into();
+    process.offered(10, None);
+    let both: Arc<[Counter]> = [degraded.clone(), open.clone()].into();
+    let share = |tokens| EmergencyShare {
         tokens,
-        ends: Some(ends),
-        period: Some(ends),
+        ..EmergencyShare::default()
     };
-    let both: Arc<[Counter]> = [day.clone(), hour].into();
-    let shared: Arc<[Counter]> = [day, other].into();
-    for counters in [&both, &shared] {
-        let grant = grant(vec![share(10, DAY), share(6, DAY / 24)]);
-        process.shares.offered(counters, &grant, clock::now());
-    }
-    let mut drawn = [0, 0];
-    for (drawn, counters) in drawn.iter_mut().zip([&both, &shared]) {
-        while let Some(part) = process.shares.draw(counters, 1).await {
-            *drawn += part.tokens;
-        }
-    }
-    assert_eq!(drawn, [6, 4], "the day has ten");
+    let said = grant(vec![share(10), share(0)]);
+    process.shares.offered(&both, &said, clock::now());
+    assert_eq!(process.shares.draw(&both, 4).await.unwrap().tokens, 4);
+    // Of another version, which says nothing where one wants none.
+    process
+        .shares
+        .offered(&both, &grant(Vec::new()), clock::now());
+    assert_eq!(process.exhaust().await, 6);
+    assert_eq!(process.shares.draw(&[open].into(), 1).await, None);
+}
+
+#[test]
+fn what_was_drawn_in_a_window_is_known_to_its_end() {
+    let counters = [counter("desk", Window::Lifetime)];
+    let begin = clock::now();
+    let mut state = told(&counters, &[(8, 1000 * DAY)], begin);
+    assert_eq!(all(&mut state, &counters, begin), 8);
+    let later = begin.plus(30 * DAY);
+    let share = state.shares[&counters[0].key];
+    assert!(share.is_kept(later));
+    state.crowded = Timestamp::default();
+    state.make_room(later);
+    assert_eq!(all(&mut state, &counters, later), 0);
+    // Shorter windows from now on.
+    let share = EmergencyShare {
+        tokens: 8,
+        ends: Some(DAY),
+        period: Some(DAY),
+    };
+    state.offered(&counters[0].key, &share, later);
+    assert_eq!(all(&mut state, &counters, later), 0, "this one is used up");
+    assert_eq!(all(&mut state, &counters, later.plus(DAY)), 8);
 }
 
 #[test]
@@ -290,16 +344,18 @@ fn those_that_were_drawn_from_are_told_before_the_others() {
         told: clock::now(),
     };
     let key = |subject: &str| counter(subject, Window::Lifetime).key;
-    let mut shares: HashMap<CounterKey, Share> = (0..=file::MOST)
+    let mut shares: Vec<(CounterKey, Share)> = (0..=file::MOST)
         .map(|number| (key(&number.to_string()), share(0)))
         .collect();
-    shares.insert(key("desk"), share(1));
+    shares.push((key("desk"), share(1)));
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("shares");
-    crate::whole_file::write(&path, &file::encode(&shares, clock::now()).unwrap()).unwrap();
+    crate::whole_file::write(&path, &file::encode(shares.clone(), clock::now()).unwrap()).unwrap();
     let read = file::read(&path, clock::now());
     assert_eq!(read.len(), file::MOST);
     assert!(read.iter().any(|(_, share)| share.drawn == 1));
-    shares.values_mut().for_each(|share| share.drawn = 1);
-    assert!(file::encode(&shares, clock::now()).is_none());
+    shares.iter_mut().for_each(|(_, share)| share.drawn = 1);
+    assert!(file::encode(shares.clone(), clock::now()).is_none());
+    let over = clock::now().plus(2 * DAY);
+    assert!(file::encode(shares, over).is_some(), "in windows long over");
 }

@@ -190,7 +190,9 @@ fn units(
     }
     let mut meters = Meters::default();
     for meter in said {
-        if meter.name.is_empty() || meter.name.len() > Meters::LONGEST_NAME {
+        let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+        let fits = (1..=Meters::LONGEST_NAME).contains(&meter.name.len());
+        if !fits || !meter.name.bytes().all(safe) {
             return Err(Malformed(FIELD));
         }
         meters.add(&names.name(meter.name, FIELD)?, meter.amount);
