@@ -182,7 +182,7 @@ fn an_authoriser_that_changes_its_mind_ends_a_stream_and_one_that_is_silent_does
     let (service, judge) = (talking(), Service::new());
     says(&judge, 200);
     let authoriser = format!(
-        "authoriser: {{ http: '{}/check', deadline: 300ms, failure: degraded }}\n",
+        "authoriser: {{ http: '{}/check', deadline: 300ms, failure: degraded, stale_ok: 1s, vary: [consumer] }}\n",
         judge.url()
     );
     let world = shop(&service, &authoriser, "").start();
@@ -195,7 +195,7 @@ fn an_authoriser_that_changes_its_mind_ends_a_stream_and_one_that_is_silent_does
     judge.has_calls(silent + 2);
     says_and_hears(&mut chat, "still here");
     says(&judge, 403);
-    let farewell = b"\x88\x0f\x03\xf0not_permitted";
+    let farewell = b"\x88\x14\x03\xf0authoriser_refused";
     assert_eq!(chat.exactly(farewell.len()).as_deref(), Some(&farewell[..]));
-    assert_eq!(world.record(&id)["denial"], "not_permitted");
+    assert_eq!(world.record(&id)["denial"], "authoriser_refused");
 }
